@@ -55,7 +55,7 @@ class Citable(Attached):
     """An attachment that an answer may cite.
 
     With `citations`, the request asks the model to cite it: see `orchestra.citations`. Only
-    Anthropic's models support this; for other models, the request is refused.
+    Anthropic's models support this, and Cohere's for text; for others, the request is refused.
     """
 
     citations: bool = attrs.field(default=False, kw_only=True)

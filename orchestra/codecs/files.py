@@ -29,6 +29,11 @@ def text_of(part: FilePart) -> str:
         ) from error
 
 
+def title_of(part: FilePart) -> str:
+    """The title of a file for a model that cites it: its name without the source, if it has one."""
+    return part.name.removesuffix(f" ({part.source})") or part.source
+
+
 def as_text_part(part: FilePart, whom: str) -> TextPart:
     """The text of a file, under its name, for a model that accepts no files.
 
@@ -60,7 +65,7 @@ def refuse_citations(part: FilePart, whom: str) -> None:
     if part.citations:
         raise CapabilityError(
             f"{whom} cannot cite {_called(part)}; leave `citations` out, or ask a model of "
-            "Anthropic"
+            "Anthropic or, if it is text, of Cohere"
         )
 
 

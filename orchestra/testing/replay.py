@@ -8,7 +8,8 @@ It reads lines of JSON from standard input, and answers each with one line, at o
     -> {"cid", "error": {"status", "kind": "http" | "stream" | "parse"}}
 
 `finish` and `usage` are the provider's own; `usage` counts as its surface does, with None for
-missing counts. Each request really goes to `base_url`, through the library's transport. For
+missing counts. Of Converse, `tools` also has the calls that the provider itself answers, as in
+the recordings. Each request really goes to `base_url`, through the library's transport. For
 vectors in base64, `dim` and `first` are those of the text, as in the recordings: its length,
 and its first 40 characters.
 
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -105,8 +107,8 @@ _DIALECTS: Mapping[str, Callable[[], Dialect]] = {
     "messages": AnthropicDialect,
     "generateContent": GeminiDialect,
     "streamGenerateContent": GeminiDialect,
-    "converse": BedrockDialect,
-    "converse-stream": BedrockDialect,
+    "converse": partial(BedrockDialect, provider_calls=True),
+    "converse-stream": partial(BedrockDialect, provider_calls=True),
     "invoke": BedrockInvokeDialect,
     "invoke-stream": BedrockInvokeDialect,
     "v2chat": CohereDialect,

@@ -1,4 +1,4 @@
-"""What the answers of OpenAI, OpenRouter, Cohere and Gemini cite, streamed and whole."""
+"""What the answers of OpenAI, OpenRouter, Perplexity, Cohere and Gemini cite."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from orchestra.answers import Completion
 from orchestra.citations import Citation, Cited
+from orchestra.codecs.bedrock.converse import BedrockDialect
 from orchestra.codecs.cohere.dialect import CohereDialect
 from orchestra.codecs.dialect import Dialect
+from orchestra.codecs.framing.frames import FRAME_BYTES_MAX
 from orchestra.codecs.gemini.dialect import GeminiDialect
 from orchestra.codecs.gemini.grounding import CITATIONS_MAX, grounded
 from orchestra.codecs.openai.dialect import OpenAiDialect
-from orchestra.codecs.openai.quirks import OPENAI
+from orchestra.codecs.openai.quirks import OPENAI, PRESETS
 from orchestra.values import Json, ModelEvent, ReasoningDelta, Stopped, TextDelta
 from tests.recordings import Recording, needed, recordings
 
@@ -74,6 +76,21 @@ def cohere(cited: Json) -> tuple[bytes, bytes]:
     return frames(*events), json.dumps(whole).encode()
 
 
+def perplexity(results: object, addresses: object, **last: object) -> tuple[bytes, bytes]:
+    """An answer of Perplexity, which repeats the pages that it has searched in every chunk."""
+    pages = {"search_results": results, "citations": addresses}
+    chunks = [
+        {"id": "a", "choices": [{"index": 0, "delta": {"content": word}}], **pages}
+        for word in WORDS
+    ]
+    end = {"index": 0, "delta": {}, "finish_reason": "stop"}
+    chunks.append({"id": "a", "choices": [end], **pages, **last})
+    message = {"role": "assistant", "content": TEXT}
+    one = {"index": 0, "message": message, "finish_reason": "stop"}
+    whole = {"id": "a", "choices": [one], **pages, **last}
+    return frames(*chunks), json.dumps(whole).encode()
+
+
 def gemini(cited: Json) -> tuple[bytes, bytes]:
     start, end = (len(TEXT[:at].encode()) for at in (cited["start"], cited["end"]))
     segment = {"startIndex": start, "endIndex": end, "text": TEXT[cited["start"] : cited["end"]]}
@@ -107,6 +124,76 @@ def test_a_passage_and_its_source_are_told_streamed_and_whole(provider: str) -> 
     for events in (heard(dialect, streamed), dialect.decode(whole)):
         answer = Completion.of(events)
         assert (answer.text, answer.citations) == (TEXT, (page,))
+
+
+RESULTS = [
+    {"title": "A", "url": "https://a.test/", "date": None, "snippet": "Blue."},
+    {"title": "no address"},
+    {"title": "B", "url": "https://b.test/"},
+]
+PAGES = (
+    Citation(0, 0, "Blue.", "A", "https://a.test/"),
+    Citation(0, 0, "", "B", "https://b.test/"),
+)
+PERPLEXITY = OpenAiDialect(PRESETS["perplexity"])
+
+
+@pytest.mark.parametrize(
+    ("results", "addresses", "pages"),
+    [
+        (RESULTS, ["https://a.test/", "https://b.test/"], PAGES),
+        (None, ["https://a.test/", 5], (Citation(0, 0, source="https://a.test/"),)),
+        ([], [], ()),
+        ("?", {"a": 1}, ()),
+    ],
+)
+def test_the_pages_that_perplexity_has_searched_are_told_once(
+    results: object, addresses: object, pages: tuple[Citation, ...]
+) -> None:
+    """They are of the whole answer, in the order of the numbers in its text."""
+    streamed, whole = perplexity(results, addresses)
+    for events in (heard(PERPLEXITY, streamed), PERPLEXITY.decode(whole)):
+        answer = Completion.of(events)
+        assert (answer.text, answer.citations) == (TEXT, pages)
+        assert sum(isinstance(each, Cited) for each in events) == bool(pages)
+
+
+def test_pages_that_a_gateway_tells_in_both_formats_are_told_once() -> None:
+    page = {"url": "https://a.test/", "title": "A", "start_index": 0, "end_index": 0}
+    delta = {"annotations": [{"type": "url_citation", "url_citation": page}]}
+    chunks = frames({"id": "a", "choices": [{"index": 0, "delta": delta}]})
+    streamed, _ = perplexity(RESULTS, None)
+    (found,) = Completion.of(heard(OPENAI_DIALECT, chunks + streamed)).citations
+    assert found == Citation(0, 0, "", "A", "https://a.test/")
+
+
+@pytest.mark.parametrize("name", ["citationSources", "citations"])  # AI Studio; Vertex AI
+def test_the_works_that_gemini_repeats_are_told_with_their_passages(name: str) -> None:
+    work = {"startIndex": 4, "endIndex": len(TEXT[:15].encode()), "uri": "https://a.test/"}
+    other = {"endIndex": 3, "title": "B"}
+    parts = [{"text": word} for word in WORDS]
+    said: list[Json] = [{"candidates": [{"content": {"parts": [each]}}]} for each in parts]
+    said[-1]["candidates"][0]["citationMetadata"] = {name: [work, 5, None]}
+    end = {"finishReason": "STOP", "citationMetadata": {name: [work, other]}}
+    whole = {"candidates": [{"content": {"parts": parts}, **end}]}
+    for events in (
+        heard(GeminiDialect(), frames(*said, {"candidates": [end]})),
+        GeminiDialect().decode(json.dumps(whole).encode()),
+    ):
+        assert Completion.of(events).citations == (
+            Citation(*PLACE, source="https://a.test/"),
+            Citation(0, 3, title="B"),
+        )
+
+
+def test_the_works_that_gemini_repeats_are_kept_up_to_the_limit_of_a_response() -> None:
+    decoder = GeminiDialect().decoder()
+    for at in range(40):
+        metadata = {"citationSources": [{"endIndex": 1, "uri": f"{at}{'x' * 2**20}"}]}
+        end = {"finishReason": "STOP", "citationMetadata": metadata}
+        decoder.feed(frames({"candidates": [end]}))
+    (cited,) = (each for each in decoder.close() if isinstance(each, Cited))
+    assert len(cited.citations) == FRAME_BYTES_MAX // 2**20 - 1
 
 
 def test_what_gemini_cites_comes_before_the_seal_at_its_end() -> None:
@@ -150,6 +237,7 @@ strange = st.recursive(
                     *("sources", "start", "end", "document", "tool_output", "type"),
                     *("groundingChunks", "groundingSupports", "segment", "groundingChunkIndices"),
                     *("startIndex", "endIndex", "text", "web", "uri"),
+                    *("citationSources", "citations", "snippet", "location", "documentChar"),
                 ]
             ),
             inner,
@@ -165,14 +253,21 @@ def test_whatever_stands_for_citations_the_text_comes_out(found: object) -> None
     """A citation stands beside the answer: that it cannot be read does not make it malformed."""
     stop = {"delta": {}, "finish_reason": "stop"}
     delta = {"content": "Hi", "annotations": found}
-    chunks = frames({"id": "a", "choices": [{"index": 0, "delta": delta}]}, {"choices": [stop]})
+    pages = {"citations": found, "search_results": found}
+    chunks = frames(
+        {"id": "a", "choices": [{"index": 0, "delta": delta}]}, {"choices": [stop], **pages}
+    )
     assert Completion.of(heard(OPENAI_DIALECT, chunks)).text == "Hi"
     message = {"content": [{"type": "text", "text": "Hi"}], "citations": found}
     body = json.dumps({"id": "a", "message": message, "finish_reason": "COMPLETE"}).encode()
     assert Completion.of(CohereDialect().decode(body)).text == "Hi"
     end = {"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}
-    body = json.dumps({"candidates": [{**end, "groundingMetadata": found}]}).encode()
+    metadata = {"groundingMetadata": found, "citationMetadata": found}
+    body = json.dumps({"candidates": [{**end, **metadata}]}).encode()
     assert Completion.of(GeminiDialect().decode(body)).text == "Hi"
+    blocks = {"citationsContent": {"content": [{"text": "Hi"}], "citations": found}}
+    answer = {"output": {"message": {"content": [blocks]}}, "stopReason": "end_turn"}
+    assert Completion.of(BedrockDialect().decode(json.dumps(answer).encode())).text == "Hi"
 
 
 def test_a_passage_is_looked_for_where_its_places_do_not_fit() -> None:
@@ -244,3 +339,10 @@ def test_gemini_cites_at_the_end_what_a_search_has_found(cid: str, count: int) -
     said = found.text[first.start : first.end]
     assert said in ("The capital of France is **Paris**.", found.text.strip())
     assert first.quote or first.source
+
+
+@needed
+def test_perplexity_cites_the_pages_that_it_has_searched() -> None:
+    found = answer(PERPLEXITY, recorded("10c35ea00e85"))
+    assert found.citations
+    assert all(each.source.startswith("https://") for each in found.citations)

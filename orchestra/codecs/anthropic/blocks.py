@@ -11,7 +11,7 @@ from orchestra.codecs.framing.frames import FRAME_BYTES_MAX
 from orchestra.codecs.raw_json import NOTHING, text_of
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, sealed
 from orchestra.errors import MalformedStreamError
-from orchestra.values import ModelEvent, ReasoningDelta, TextDelta, ToolCallDelta
+from orchestra.values import ModelEvent, ReasoningDelta, ToolCallDelta
 
 BLOCKS = ("text", "thinking", "redacted_thinking", "tool_use")
 """The block types that are decoded; all others are ignored."""
@@ -34,10 +34,11 @@ class Block(msgspec.Struct):
 
 
 def block_events(block: Block, call: int) -> list[ModelEvent]:
-    """The events of a block, or of its beginning; `call` is the number of the next tool call."""
+    """The events of a block other than text, or of its beginning.
+
+    `call` is the number of the next tool call.
+    """
     match block.type:
-        case "text" | "":
-            return [TextDelta(block.text)] if block.text else []
         case "thinking":
             thought = ReasoningDelta(block.thinking or "", sealed(ANTHROPIC, block.signature))
             return [thought] if block.thinking or block.signature else []

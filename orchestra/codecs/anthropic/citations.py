@@ -1,4 +1,4 @@
-"""Reads and writes Anthropic's citations, which belong to blocks of text. Pure.
+"""Reads and writes citations that belong to blocks of text, as Anthropic's and Converse's. Pure.
 
 A passage is a block of its own. Its citations come before or after its text, so they become events
 at its end, when its length is known. Values of a citation that cannot be read are left out.
@@ -6,16 +6,15 @@ at its end, when its length is known. Values of a citation that cannot be read a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import attrs
 
 from orchestra.citations import Citation, Cited, Span, Unit, cited_chars
-from orchestra.codecs.anthropic.blocks import BLOCKS, Block
 from orchestra.codecs.cited import cited_number, cited_text, listed_records
 from orchestra.codecs.framing.frames import FRAME_BYTES_MAX
 from orchestra.errors import MalformedStreamError
-from orchestra.values import Json, ModelEvent
+from orchestra.values import Json, ModelEvent, TextDelta
 
 _SPANS: tuple[tuple[Unit, str, str], ...] = (
     ("characters", "start_char_index", "end_char_index"),
@@ -25,36 +24,54 @@ _SPANS: tuple[tuple[Unit, str, str], ...] = (
 
 
 class CitedText:
-    """The length of one message's text, block by block, and the citations of each block."""
+    """The length of one message's text, block by block, and the citations of each block.
 
-    __slots__ = ("_begun", "_found", "_found_chars", "chars")
+    `read` reads one citation of the provider.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_begun", "_found", "_found_chars", "_fresh", "_last", "_read", "chars")
+
+    def __init__(self, read: Callable[[Json], Citation]) -> None:
         self.chars = 0
         """The length of all text so far."""
-        self._begun = 0
+        self._read = read
+        self._begun = 0  # the start of the current passage
+        self._fresh = False  # whether a block has begun, and none of its text has come
+        self._last = 0, 0  # the last passage with citations
         self._found: list[Citation] = []
         self._found_chars = 0
 
-    def begin(self, block: Block) -> list[ModelEvent]:
-        """Begin a block, which may have text and citations already; end the block before it."""
+    def begin(self) -> list[ModelEvent]:
+        """Begin a block of text; end the block before it."""
         ended = self.end()
-        if block.type in ("", "text"):
-            if self._begun < self.chars:  # the text before it has no citations
-                ended = [Cited()]
-            self.cites(block.citations)
-            self._begun, self.chars = self.chars, self.chars + len(block.text or "")
-        elif block.type in BLOCKS:
-            self._begun = self.chars
+        self._fresh = True
         return ended
 
-    def cites(self, locations: object) -> None:
-        """Add citations of the current block, in Anthropic's format.
+    def skip(self) -> list[ModelEvent]:
+        """End the block of text before a block of another type."""
+        ended = self.end()
+        self._begun = self.chars
+        return ended
+
+    def text(self, text: str) -> list[ModelEvent]:
+        """The events of the next piece of the current block's text."""
+        events: list[ModelEvent] = []
+        if self._fresh:
+            self._fresh = False
+            if self._begun < self.chars:  # the text before it has no citations
+                events.append(Cited())
+                self._begun = self.chars
+        self.chars += len(text)
+        events.append(TextDelta(text))
+        return events
+
+    def cites(self, citations: object) -> None:
+        """Add citations of the current block, in the provider's format.
 
         Raises:
             MalformedStreamError: the citations of the block are too long.
         """
-        found = [_citation(each) for each in listed_records(locations)]
+        found = [self._read(each) for each in listed_records(citations)]
         self._found += found
         self._found_chars += cited_chars(Cited(tuple(found)))
         if self._found_chars > FRAME_BYTES_MAX:
@@ -63,12 +80,17 @@ class CitedText:
             )
 
     def end(self) -> list[ModelEvent]:
-        """The citations of the current block, at its end; nothing if they have been returned."""
+        """The citations of the current block, at its end; nothing if they have been returned.
+
+        The citations of a block without text belong to the text before it.
+        """
         if not self._found:
             return []
-        found, begun = self._found, self._begun
+        if self._begun < self.chars:
+            self._last = self._begun, self.chars
+        (start, end), found = self._last, self._found
         self._found, self._found_chars, self._begun = [], 0, self.chars
-        return [Cited(tuple(attrs.evolve(each, start=begun, end=self.chars) for each in found))]
+        return [Cited(tuple(attrs.evolve(each, start=start, end=end) for each in found))]
 
 
 def location_records(citations: Iterable[Citation]) -> list[Json]:
@@ -80,7 +102,8 @@ def location_records(citations: Iterable[Citation]) -> list[Json]:
     return [_location(each) for each in citations]
 
 
-def _citation(found: Json) -> Citation:
+def read_location(found: Json) -> Citation:
+    """A citation in Anthropic's format, of no passage yet."""
     span = None
     for unit, first, last in _SPANS:
         start, end = cited_number(found, first), cited_number(found, last)

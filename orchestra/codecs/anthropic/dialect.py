@@ -22,7 +22,7 @@ from orchestra.codecs.anthropic.blocks import (
     block_events,
     refuse_open,
 )
-from orchestra.codecs.anthropic.citations import CitedText
+from orchestra.codecs.anthropic.citations import CitedText, read_location
 from orchestra.codecs.anthropic.request import OUTPUT_TOKENS, anthropic_body
 from orchestra.codecs.anthropic.usage import usage_report
 from orchestra.codecs.dialect import Call, Dialect
@@ -46,7 +46,6 @@ from orchestra.values import (
     RefusalDelta,
     Stopped,
     StopReason,
-    TextDelta,
     ToolCallDelta,
 )
 
@@ -199,7 +198,7 @@ class MessageEvents:
         self._calls: dict[int, int] = {}  # block index to call number
         self._calls_count = 0
         self._inputs: dict[int, str] = {}  # block index to the arguments in its first event
-        self._cited = CitedText()
+        self._cited = CitedText(read_location)
 
     def take(self, payload: bytes, name: str = "") -> list[ModelEvent]:
         """The model events of one event of the stream; none for an unknown type.
@@ -269,7 +268,14 @@ class MessageEvents:
     def _begin_block(self, index: int, block: Block) -> list[ModelEvent]:
         if block.type not in ("", *BLOCKS):
             self._strange.add(index)
-        events = [*self._cited.begin(block), *block_events(block, self._calls_count)]
+        if block.type in ("", "text"):
+            events = self._cited.begin()
+            if block.text:
+                events += self._cited.text(block.text)
+            self._cited.cites(block.citations)
+            return events
+        ended = self._cited.skip() if block.type in BLOCKS else self._cited.end()
+        events = [*ended, *block_events(block, self._calls_count)]
         if block.type == "tool_use":
             self._calls[index] = next_call(self._calls_count)
             self._calls_count += 1
@@ -282,8 +288,7 @@ class MessageEvents:
         if index in self._strange or delta.type not in _READ_DELTAS:
             return []
         if delta.text:
-            self._cited.chars += len(delta.text)
-            return [TextDelta(delta.text)]
+            return self._cited.text(delta.text)
         if delta.citation:
             self._cited.cites([delta.citation])
             return []

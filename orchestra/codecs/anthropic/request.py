@@ -13,7 +13,7 @@ from itertools import islice
 from orchestra.codecs.data_urls import with_bytes
 from orchestra.codecs.dialect import refuse
 from orchestra.codecs.enforced_schema import enforced
-from orchestra.codecs.files import PDF, text_of, unread
+from orchestra.codecs.files import PDF, text_of, title_of, unread
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
@@ -209,8 +209,7 @@ def _source(image: ImagePart | ImageUrlPart) -> Json:
 def _file(file: FilePart) -> Json:
     cited = {"citations": {"enabled": True}} if file.citations else {}
     if file.source and cited:
-        title = file.name.removesuffix(f" ({file.source})") or file.source
-        found = {"source": file.source, "title": title, "content": _pieces(file)}
+        found = {"source": file.source, "title": title_of(file), "content": _pieces(file)}
         return {"type": "search_result", **found, **cited}
     named = {"title": file.name} if file.name else {}
     return {"type": "document", "source": _document(file), **named, **cited}

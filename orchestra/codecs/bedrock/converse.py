@@ -1,5 +1,7 @@
 """Amazon Bedrock's Converse: one dialect for all the model families behind it.
 
+Calls that the provider itself answers, as a web search of Nova, are left out with their results.
+
 Streams have two peculiarities. Text blocks have no start event, so a block begins with its first
 event of any kind. And the usage comes after the stop reason, in `metadata`, so the stop reason is
 not the end of the stream.
@@ -15,6 +17,8 @@ import attrs
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
+from orchestra.codecs.anthropic.citations import CitedText
+from orchestra.codecs.bedrock.citations import read_citation
 from orchestra.codecs.bedrock.embed import decode_embeddings, embed_body
 from orchestra.codecs.bedrock.request import converse_body
 from orchestra.codecs.dialect import Call, Dialect
@@ -37,7 +41,6 @@ from orchestra.values import (
     ReasoningDelta,
     Stopped,
     StopReason,
-    TextDelta,
     ToolCallDelta,
     UsageReport,
 )
@@ -78,19 +81,24 @@ class _Reasoning(msgspec.Struct, rename="camel"):
 class _ToolUse(msgspec.Struct, rename="camel"):
     """`input` is the next piece of a JSON text in a stream; otherwise it is an object."""
 
+    type: str | None = None
     input: msgspec.Raw = NOTHING
     tool_use_id: str | None = None
     name: str | None = None
 
 
 class _Cited(msgspec.Struct):
-    """A text with its sources, which are ignored."""
+    """A text with its citations; without a text, they belong to the block before."""
 
     content: list[_Text] | None = None
+    citations: object = None
 
 
 class _Block(msgspec.Struct, rename="camel"):
+    """A delta has one `citation`, a complete block has `citations_content`."""
+
     text: str | None = None
+    citation: object = None
     citations_content: _Cited | None = None
     tool_use: _ToolUse | None = None
     reasoning_content: _Reasoning | None = None
@@ -131,10 +139,17 @@ _answers = msgspec.json.Decoder(_Answer)
 
 
 class ConverseEvents:
-    """Decodes the stream events of one answer, of Converse or of Nova's own format."""
+    """Decodes the stream events of one answer, of Converse or of Nova's own format.
 
-    def __init__(self) -> None:
+    With `provider_calls`, calls that the provider itself answers are not left out.
+    """
+
+    def __init__(self, *, provider_calls: bool = False) -> None:
+        self._provider_calls = provider_calls
+        self._left_out = -1  # the index of the last block with a call that is left out
         self._reader = JsonReader()
+        self._cited = CitedText(read_citation)
+        self._cited_block = -1  # the index of the last block with text or citations
         self._calls: dict[int, int] = {}  # block index to call number
         self._ids: dict[int, str] = {}  # block index to the id of its call
         self._calls_count = 0
@@ -148,24 +163,59 @@ class ConverseEvents:
         match name:
             case "contentBlockDelta" | "contentBlockStart":
                 return self._piece(self._reader.read(_pieces, payload, f"a {name} of Converse"))
+            case "contentBlockStop":
+                return self._cited.end()
             case "messageStop":
                 word = decoded(_stops, payload, "a messageStop of Converse").stop_reason
-                return (stopped(word),)
+                return (*self.skip(), stopped(word))
             case "metadata":
                 return usage_report(decoded(_metadata, payload, "Converse's metadata").usage)
         return ()
 
     def _piece(self, piece: _Piece) -> Iterable[ModelEvent]:
         if piece.start is not None and (call := piece.start.tool_use) is not None:
+            if not self.is_told(call):
+                self._left_out = piece.content_block_index
+                return self.skip()
+            self._left_out = -1
             index = self._call_of(piece, call.tool_use_id or "")
-            return (ToolCallDelta(index, call.tool_use_id or "", call.name or ""),)
+            began = ToolCallDelta(index, call.tool_use_id or "", call.name or "")
+            return (*self.skip(), began)
         if piece.delta is None:
             return ()
         if (call := piece.delta.tool_use) is not None:
+            if piece.content_block_index == self._left_out:
+                return ()
             index = self._call_of(piece)
             text = json_text(call.input)
             return (ToolCallDelta(index, arguments=text),) if text else ()
-        return _block_events(piece.delta)
+        return self.content(piece.content_block_index, piece.delta)
+
+    def content(self, index: int, block: _Block) -> list[ModelEvent]:
+        """The events of a block, other than a call, or of a piece of it; `index` is the block's."""
+        text, citations = block.text, block.citation
+        if (cited := block.citations_content) is not None:
+            text = "".join(each.text or "" for each in cited.content or ())
+            citations = cited.citations
+        if not (text or citations):
+            thought = _thought(block.reasoning_content)
+            return [*self.skip(), thought] if thought else []
+        events: list[ModelEvent] = []
+        if index != self._cited_block:
+            self._cited_block = index
+            events = self._cited.begin()
+        if text:
+            events += self._cited.text(text)
+        self._cited.cites(citations)
+        return events
+
+    def is_told(self, call: _ToolUse) -> bool:
+        """Whether a call is not left out."""
+        return self._provider_calls or call.type != "server_tool_use"
+
+    def skip(self) -> list[ModelEvent]:
+        """End the text before a block of another type, or at the end of the answer."""
+        return self._cited.skip()
 
     def _call_of(self, piece: _Piece, id_: str = "") -> int:
         """The number of the tool call in this block; another id begins another call."""
@@ -179,11 +229,11 @@ class ConverseEvents:
 
 
 class ConverseDecoder(FrameDecoder):
-    """Decodes answers of `converse-stream`."""
+    """Decodes answers of `converse-stream`; `provider_calls` is as in `ConverseEvents`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, provider_calls: bool = False) -> None:
         super().__init__(EventStreamFraming())
-        self._converse = ConverseEvents()
+        self._converse = ConverseEvents(provider_calls=provider_calls)
 
     def _take(self, name: str, payload: bytes) -> None:
         if (error := stream_error(name, payload)) is not None:
@@ -221,7 +271,12 @@ class Bedrock(Dialect):
 
 @attrs.frozen
 class BedrockDialect(Bedrock):
-    """Chat by Converse, and embeddings by InvokeModel, as Converse has none."""
+    """Chat by Converse, and embeddings by InvokeModel, as Converse has none.
+
+    `provider_calls` is as in `ConverseEvents`.
+    """
+
+    provider_calls: bool = False
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         """The call that asks a model, by its id, profile or ARN."""
@@ -229,10 +284,10 @@ class BedrockDialect(Bedrock):
         return Call(model_path(model, "converse-stream" if stream else "converse"), body)
 
     def decoder(self) -> ConverseDecoder:
-        return ConverseDecoder()
+        return ConverseDecoder(provider_calls=self.provider_calls)
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        return converse_events(body)
+        return converse_events(body, provider_calls=self.provider_calls)
 
 
 def model_path(model: str, verb: str) -> str:
@@ -240,8 +295,10 @@ def model_path(model: str, verb: str) -> str:
     return f"/model/{quote(model, safe='-._~')}/{verb}"
 
 
-def converse_events(body: bytes) -> list[ModelEvent]:
+def converse_events(body: bytes, *, provider_calls: bool = False) -> list[ModelEvent]:
     """The events of a complete answer of Converse, or of Nova by InvokeModel.
+
+    `provider_calls` is as in `ConverseEvents`.
 
     Raises:
         ModelError: the body is an error.
@@ -253,14 +310,15 @@ def converse_events(body: bytes) -> list[ModelEvent]:
             f"an answer of Converse without a message: {body[:200]!r}"
         )
     events: list[ModelEvent] = []
+    blocks = ConverseEvents(provider_calls=provider_calls)
     calls = 0
-    for block in answer.output.message.content or ():
-        if (call := block.tool_use) is not None:
+    for index, block in enumerate(answer.output.message.content or ()):
+        if (call := block.tool_use) is not None and blocks.is_told(call):
             fields = (call.tool_use_id or "", call.name or "", json_text(call.input))
-            events.append(ToolCallDelta(next_call(calls), *fields))
+            events += [*blocks.skip(), ToolCallDelta(next_call(calls), *fields)]
             calls += 1
-        events += _block_events(block)
-    return [*events, *usage_report(answer.usage), stopped(answer.stop_reason)]
+        events += blocks.content(index, block)
+    return [*events, *blocks.skip(), *usage_report(answer.usage), stopped(answer.stop_reason)]
 
 
 def bedrock_error(status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> ModelError:
@@ -322,19 +380,13 @@ def usage_report(
     return (UsageReport(usage, found),)
 
 
-def _block_events(block: _Block) -> Iterable[ModelEvent]:
-    text = block.text
-    if (cited := block.citations_content) is not None:
-        text = "".join(each.text or "" for each in cited.content or ())
-    if text:
-        return (TextDelta(text),)
-    thought = block.reasoning_content
+def _thought(thought: _Reasoning | None) -> ReasoningDelta | None:
     if thought is None:
-        return ()
+        return None
     if (whole := thought.reasoning_text) is not None:
-        return (ReasoningDelta(whole.text or "", sealed(ANTHROPIC, whole.signature)),)
+        return ReasoningDelta(whole.text or "", sealed(ANTHROPIC, whole.signature))
     if thought.redacted_content:
-        return (ReasoningDelta("", sealed(REDACTED, thought.redacted_content)),)
+        return ReasoningDelta("", sealed(REDACTED, thought.redacted_content))
     if thought.text or thought.signature:
-        return (ReasoningDelta(thought.text or "", sealed(ANTHROPIC, thought.signature)),)
-    return ()
+        return ReasoningDelta(thought.text or "", sealed(ANTHROPIC, thought.signature))
+    return None

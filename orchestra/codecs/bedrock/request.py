@@ -14,11 +14,11 @@ from itertools import groupby
 import attrs
 import msgspec
 
-from orchestra.codecs.anthropic.request import thinking
+from orchestra.codecs.bedrock.efforts import CLAUDE, effort_fields
 from orchestra.codecs.data_urls import with_bytes
 from orchestra.codecs.dialect import refuse
 from orchestra.codecs.enforced_schema import enforced
-from orchestra.codecs.files import PDF, refuse_citations, unread
+from orchestra.codecs.files import PDF, refuse_citations, text_of, title_of, unread
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
@@ -33,7 +33,6 @@ from orchestra.values import (
     Json,
     JsonOutput,
     Part,
-    ReasoningEffort,
     ReasoningPart,
     TextPart,
     Tool,
@@ -58,16 +57,14 @@ _FILE_FORMATS: Mapping[str, str] = {
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9()\[\]-]+")
 _NAME_CHARS = 180
 """The most characters of a file's name: Converse allows 200; the rest is for a number."""
-_CLAUDE = "anthropic."
 _TOP_K: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (_CLAUDE, ("top_k",)),
+    (CLAUDE, ("top_k",)),
     ("amazon.nova", ("inferenceConfig", "topK")),
     ("cohere.", ("k",)),
     ("mistral.", ("top_k",)),
 )
 """The path of a family's `top_k` in `additionalModelRequestFields`."""
-_EFFORTS: Mapping[ReasoningEffort, str] = {"minimal": "low"}
-_CACHING = (_CLAUDE, "amazon.nova", ":application-inference-profile/")
+_CACHING = (CLAUDE, "amazon.nova", ":application-inference-profile/")
 """Families with a prompt cache; others refuse cache marks. A profile does not show its family."""
 _HIDDEN = re.compile(r":(?:application-inference-profile|provisioned-model|custom-model)[\w-]*/")
 """Part of ARNs that do not show the model's family."""
@@ -85,18 +82,18 @@ class _Family:
     """The family accepts marks for the prompt cache."""
     caches_tools: bool
     """The family accepts these marks after tools, too."""
-    takes_seals: bool
-    """The family is, or may be, Claude: only Claude accepts thoughts with Claude's seals."""
+    may_be_claude: bool
+    """Only Claude accepts thoughts with Claude's seals, and cites files."""
     call_ids: str
 
     @classmethod
     def of(cls, model: str) -> _Family:
         """The family of a model id."""
-        claude = _CLAUDE in model
+        claude = CLAUDE in model
         return cls(
             caches=any(family in model for family in _CACHING),
             caches_tools=claude,
-            takes_seals=claude or _HIDDEN.search(model) is not None,
+            may_be_claude=claude or _HIDDEN.search(model) is not None,
             call_ids=_CLAUDES_CALL_IDS if claude else _CALL_IDS,
         )
 
@@ -111,7 +108,8 @@ def converse_body(model: str, request: ChatRequest) -> Json:
     """
     refuse(request, "Converse", "seed", "presence_penalty", "frequency_penalty", "logprobs")
     body = chat_body(request, model)
-    for part in (_top_k(model, request), _effort(model, request), _output(request.output)):
+    effort = effort_fields(model, request, hidden=_HIDDEN.search(model) is not None)
+    for part in (_top_k(model, request), effort, _output(request.output)):
         body = merged(body, part)
     return merged(body, request.extras.get(EXTRAS, {}))
 
@@ -188,7 +186,7 @@ def _blocks(part: Part, family: _Family) -> Iterator[Json]:
         case ImagePart() | ImageUrlPart():
             yield {"image": _image(with_bytes(part))}
         case FilePart():
-            yield {"document": _document(part)}
+            yield _file(part, family)
         case ReasoningPart(text=text, signature=signature):
             yield from _thought(text, signature, family)
         case ToolCall(id=id_, name=name, arguments=arguments):
@@ -205,7 +203,7 @@ def _blocks(part: Part, family: _Family) -> Iterator[Json]:
 def _thought(text: str, signature: str, family: _Family) -> Iterator[Json]:
     """The block of a thought; none if the family does not accept its seal, or it has none."""
     origin, seal = opened(signature)
-    if origin and not family.takes_seals:
+    if origin and not family.may_be_claude:
         return
     if origin == REDACTED:
         yield {"reasoningContent": {"redactedContent": seal}}
@@ -232,8 +230,22 @@ def _image(part: ImagePart | ImageUrlPart) -> Json:
     return {"format": kind, "source": source}
 
 
+def _file(file: FilePart, family: _Family) -> Json:
+    """The block of a file; a search result, if it was found by a search and is to be cited."""
+    if not file.citations:
+        return {"document": _document(file)}
+    if not family.may_be_claude:
+        refuse_citations(file, "Bedrock, with another model than Claude,")
+    cited: Json = {"citations": {"enabled": True}}
+    pieces = [{"text": text} for text in file.passages or ((text_of(file),) if file.source else ())]
+    if file.source:
+        found = {"source": file.source, "title": title_of(file), "content": pieces}
+        return {"searchResult": found | cited}
+    document = _document(file) | cited
+    return {"document": document | ({"source": {"content": pieces}} if pieces else {})}
+
+
 def _document(file: FilePart) -> Json:
-    refuse_citations(file, "Bedrock's Converse")
     kind = _FILE_FORMATS.get(file.media_type) or ("txt" if file.is_text else None)
     if kind is None:
         raise unread(file, "Bedrock")
@@ -309,25 +321,6 @@ def _output(output: JsonOutput | None) -> Json:
     schema = {"name": output.name, "schema": text}
     text_format = {"type": "json_schema", "structure": {"jsonSchema": schema}}
     return {"outputConfig": {"textFormat": text_format}}
-
-
-def _effort(model: str, request: ChatRequest) -> Json:
-    """The fields for the effort; for Claude, thinking has to be switched on as well."""
-    effort = request.reasoning_effort
-    if effort is None:
-        return {}
-    if _CLAUDE not in model:
-        none = effort == "none"  # they think only on request
-        return {} if none else {"outputConfig": {"effort": _EFFORTS.get(effort, effort)}}
-    fields = thinking(model, request)
-    if not fields:
-        return {}
-    body: Json = {"additionalModelRequestFields": {"thinking": fields["thinking"]}}
-    if effort != "none":
-        body["inferenceConfig"] = {"maxTokens": fields["max_tokens"]}
-    if "output_config" in fields:
-        body["outputConfig"] = fields["output_config"]
-    return body
 
 
 def _top_k(model: str, request: ChatRequest) -> Json:

@@ -14,8 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.citations import Citation, Cited
-from orchestra.codecs.cited import cited_number, cited_text, listed_records
+from orchestra.codecs.cohere.citations import cited
 from orchestra.codecs.cohere.embeddings import VectorsByType
 from orchestra.codecs.cohere.request import chat_body, embed_body
 from orchestra.codecs.dialect import Call, Dialect
@@ -133,7 +132,7 @@ class CohereDialect(Dialect):
                 f"Cohere's answer has no message: {body[:200]!r}"
             )
         events: list[ModelEvent] = [Began(answer.id or "", ""), *_pieces(answer.message)]
-        events += _cited(answer.message)
+        events += cited(answer.message.citations)
         for at, call in enumerate(_listed(answer.message.tool_calls)):
             events.append(_began_call(next_call(at), call))
         events += _usage(answer.usage)
@@ -195,7 +194,7 @@ class CohereDecoder(FrameDecoder):
             for call in _listed(message.tool_calls):
                 self._call(event.index or 0, call)
         elif kind == "citation-start":
-            self._emit(*_cited(message))
+            self._emit(*cited(message.citations))
         elif kind == "message-start":
             self._emit(Began(event.id or "", ""))
         elif kind == "message-end":
@@ -241,28 +240,6 @@ def _pieces(message: _Message) -> Iterator[TextDelta | ReasoningDelta]:
             yield ReasoningDelta(content.thinking)
         if content.text:
             yield TextDelta(content.text)
-
-
-def _cited(message: _Message) -> list[Cited]:
-    """The citations of the text: for each passage, all its sources."""
-    found = [
-        _citation(passage, source)
-        for passage in listed_records(message.citations)
-        if passage.get("type") in (None, "TEXT_CONTENT")
-        for source in listed_records(passage.get("sources"))
-    ]
-    return [Cited(tuple(found))] if found else []
-
-
-def _citation(passage: Mapping[str, object], source: Mapping[str, object]) -> Citation:
-    start, end = cited_number(passage, "start") or 0, cited_number(passage, "end") or 0
-    found = _inner(source, "document") or _inner(source, "tool_output")
-    return Citation(
-        *((start, end) if start < end else (0, 0)),
-        quote=cited_text(found, "text", "snippet", "content"),
-        title=cited_text(found, "title"),
-        source=cited_text(found, "url") or cited_text(source, "id"),
-    )
 
 
 def _began_call(at: int, call: _ToolCall) -> ToolCallDelta:

@@ -1,7 +1,9 @@
 """The bodies of Cohere's `/v2/chat` and `/v2/embed`, from our requests.
 
 Cohere cannot be told to call a certain tool, so all other tools are left out. The plan for a tool
-call (`tool_plan`) is sent separately from the thoughts before an answer.
+call (`tool_plan`) is sent separately from the thoughts before an answer. Files to be cited are sent
+outside the conversation, in `documents`, each of which Cohere cites as a whole; with them, it cites
+without being asked to.
 """
 
 from __future__ import annotations
@@ -10,15 +12,17 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from orchestra.codecs.cohere.citations import document_id
 from orchestra.codecs.cohere.embeddings import embed_fields
 from orchestra.codecs.dialect import refuse
-from orchestra.codecs.files import without_files
+from orchestra.codecs.files import text_of, title_of, unread, without_files
 from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.tool_calls import arguments_text, function_tool
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
+    FilePart,
     ForcedTool,
     ImagePart,
     ImageUrlPart,
@@ -67,6 +71,7 @@ def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
         "frequency_penalty": request.frequency_penalty,
         "thinking": _thinking(request),
         "response_format": request.output and _response_format(request.output),
+        "documents": list(_documents(request)) or None,
         **_tools(request),
     }
     return merged(without_nulls(body), request.extras.get("cohere", {}))
@@ -108,12 +113,34 @@ def _response_format(output: JsonOutput) -> Json:
     return {"type": "json_object", **schema}
 
 
+def _documents(request: ChatRequest) -> Iterator[Json]:
+    """The files to be cited, each in the passages that it has, with its index among all files."""
+    parts = (part for message in request.messages for part in message.parts)
+    files = (part for part in parts if isinstance(part, FilePart))
+    for index, file in enumerate(files):
+        if not file.citations:
+            continue
+        if not file.is_text:
+            raise unread(file, "Cohere")
+        about = {"title": title_of(file), "url": file.source}
+        named = {name: each for name, each in about.items() if each}
+        for at, text in enumerate(file.passages or (text_of(file),)):
+            id_ = document_id(index, at if file.passages else None)
+            yield {"id": id_, "data": {"text": text, **named}}
+
+
+def _is_cited(part: Part) -> bool:
+    return isinstance(part, FilePart) and part.citations
+
+
 def _messages(message: Message) -> Iterator[Json]:
     """The messages for one of our turns: first a message for each tool result, then the rest."""
     for part in message.parts:
         if isinstance(part, ToolResult):
             yield {"role": "tool", "tool_call_id": part.call_id, "content": _result(part)}
-    rest = tuple(part for part in message.parts if not isinstance(part, ToolResult))
+    rest = tuple(
+        part for part in message.parts if not (isinstance(part, ToolResult) or _is_cited(part))
+    )
     parts = without_files(rest, "Cohere")
     if message.role == "assistant":
         yield _assistant(parts)

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from orchestra.codecs.faults import error_in
+from orchestra.codecs.faults import as_error, error_in, read_error
 from orchestra.codecs.raw_json import NOT_JSON
 from orchestra.codecs.withheld import BEGAN_WITH
 from orchestra.errors import MalformedStreamError, ModelError, TruncatedStreamError
@@ -145,7 +145,9 @@ class FrameDecoder(ABC):
         for name, payload in frames:
             try:
                 self._take(name, payload)
-            except MalformedStreamError:
+            except MalformedStreamError as error:
+                if name == "error":  # some gateways write it as plain text
+                    raise as_error(read_error(payload)) from error
                 # Some servers send data of their own after an answer, or pings in it.
                 may_ignore = self._stopped or name in _KEEP_ALIVES
                 if payload.lstrip().startswith(b"{") or not may_ignore:

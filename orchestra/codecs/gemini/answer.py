@@ -14,10 +14,10 @@ import msgspec
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.faults import as_error, read_error
-from orchestra.codecs.framing.frames import decoded
+from orchestra.codecs.framing.frames import FRAME_BYTES_MAX, decoded
 from orchestra.codecs.framing.mending import JsonReader
 from orchestra.codecs.gemini.arguments import Arguments, PartialArgument
-from orchestra.codecs.gemini.grounding import grounded
+from orchestra.codecs.gemini.grounding import grounded, recited
 from orchestra.codecs.raw_json import NOTHING, given, text_of
 from orchestra.codecs.seals import GEMINI, ON_TEXT, sealed
 from orchestra.codecs.tool_calls import fingerprint, next_call
@@ -86,6 +86,7 @@ class _Candidate(msgspec.Struct, rename="camel"):
     finish_reason: str | None = None
     finish_message: str | None = None
     grounding_metadata: object = None
+    citation_metadata: object = None
     index: int | None = None
 
 
@@ -129,6 +130,8 @@ class GeminiAnswer:
         self._texts: list[str] = []
         self._seal: list[ModelEvent] = []  # a seal on no text; citations of earlier text come first
         self._grounds: object = None  # the last grounding metadata
+        self._recited: list[object] = []  # the citation metadata of the responses
+        self._recited_bytes = 0  # of these responses; those over the limit are left out
         self._growing: Arguments | None = None  # of the last call, while they arrive in pieces
 
     def take(self, payload: bytes) -> list[ModelEvent]:
@@ -148,6 +151,9 @@ class GeminiAnswer:
             events.append(Began(id_, response.model_version or ""))
         if (candidate := self._first(response.candidates or [])) is not None:
             events += self._candidate(candidate)
+            self._recited_bytes += len(payload) if candidate.citation_metadata else 0
+            if candidate.citation_metadata and self._recited_bytes <= FRAME_BYTES_MAX:
+                self._recited.append(candidate.citation_metadata)
         feedback = response.prompt_feedback
         if feedback is not None and feedback.block_reason and not response.candidates:
             self.stopped = self._blocked = True
@@ -162,8 +168,9 @@ class GeminiAnswer:
         elif self._calls_count and reason is StopReason.END:
             reason = StopReason.TOOL_CALLS
         stopped = Stopped(reason, self._reason)
-        text = "".join(self._texts) if self._grounds else ""
-        left = [*self._grown(), *grounded(self._grounds, text), *self._seal]
+        text = "".join(self._texts) if self._grounds or self._recited else ""
+        cited = [*grounded(self._grounds, text), *recited(self._recited, text)]
+        left = [*self._grown(), *cited, *self._seal]
         if self._usage is None:
             return [*left, stopped]
         counted = "promptTokenCount" in self._counts

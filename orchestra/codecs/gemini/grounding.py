@@ -1,10 +1,13 @@
-"""Reads the grounding metadata of Gemini's answers as citations. Pure.
+"""Reads the grounding and citation metadata of Gemini's answers as citations. Pure.
 
-The offsets of a passage count bytes; if they do not fit its text, the text is searched for.
+Grounding metadata names the sources of a search, and citation metadata the known works that the
+answer repeats. The offsets of a passage count bytes; if they do not fit its text, the text is
+searched for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 
 from orchestra.citations import Citation, Cited
@@ -28,6 +31,27 @@ def grounded(metadata: object, text: str) -> list[Cited]:
     )
     cited = tuple(islice(found, CITATIONS_MAX))
     return [Cited(cited)] if cited else []
+
+
+def recited(metadata: Iterable[object], text: str) -> list[Cited]:
+    """The works that an answer repeats, by the citation metadata of all its responses."""
+    data = text.encode("utf-8", "surrogatepass")
+    found = (
+        Citation(
+            *_offsets(source, data), "", cited_text(source, "title"), cited_text(source, "uri")
+        )
+        for record in metadata
+        for several in listed_records(record)
+        for source in listed_records(several.get("citationSources") or several.get("citations"))
+    )
+    cited = tuple(dict.fromkeys(islice(found, CITATIONS_MAX)))  # responses may repeat earlier ones
+    return [Cited(cited)] if cited else []
+
+
+def _offsets(source: dict[str, object], data: bytes) -> tuple[int, int]:
+    places = (cited_number(source, name) or 0 for name in ("startIndex", "endIndex"))
+    start, end = (len(data[:place].decode("utf-8", "ignore")) for place in places)
+    return (start, end) if start < end else (0, 0)
 
 
 def _chunks(chunks: object, indices: object) -> list[dict[str, object]]:

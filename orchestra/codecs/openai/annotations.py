@@ -1,11 +1,15 @@
-"""Reads and writes citations of web pages in OpenAI's format."""
+"""Reads citations of web pages in the formats of OpenAI and Perplexity; writes OpenAI's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+import msgspec
 
 from orchestra.citations import Citation, Cited
 from orchestra.codecs.cited import cited_number, cited_text, listed_records
+from orchestra.codecs.raw_json import NOT_JSON, given
 from orchestra.values import Json
 
 _KIND = "url_citation"
@@ -19,6 +23,30 @@ def cited_of(annotations: object) -> Cited | None:
     pages = (each.get(_KIND) for each in listed_records(annotations))
     found = tuple(_citation(page) for page in pages if isinstance(page, dict))
     return Cited(found) if found else None
+
+
+def searched(results: msgspec.Raw, addresses: msgspec.Raw) -> Cited | None:
+    """The pages that Perplexity or xAI has searched; None without any.
+
+    They are of the whole answer, and in its order: its text refers to the first of them with `[1]`.
+    The `search_results` are read or, without any, the addresses in `citations`.
+    """
+    pages = listed_records(_decoded(results))
+    found = [
+        Citation(0, 0, cited_text(page, "snippet"), cited_text(page, "title"), url)
+        for page in pages
+        if (url := cited_text(page, "url"))
+    ]
+    listed = _decoded(addresses) if not found else ()
+    if isinstance(listed, list):
+        found += [Citation(0, 0, source=each) for each in listed if isinstance(each, str)]
+    return Cited(tuple(found)) if found else None
+
+
+def _decoded(raw: msgspec.Raw) -> object:
+    with suppress(*NOT_JSON):
+        return msgspec.json.decode(raw) if given(raw) else None
+    return None
 
 
 def _citation(page: Json) -> Citation:

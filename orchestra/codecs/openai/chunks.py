@@ -16,7 +16,7 @@ from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.faults import ReportedError, as_error, error_in
 from orchestra.codecs.framing.frames import FrameDecoder
 from orchestra.codecs.framing.sse import SseFraming
-from orchestra.codecs.openai.annotations import cited_of
+from orchestra.codecs.openai.annotations import cited_of, searched
 from orchestra.codecs.openai.calls import PiecedCalls
 from orchestra.codecs.openai.logprobs import logprobs_of
 from orchestra.codecs.openai.quirks import Quirks
@@ -86,6 +86,7 @@ class OpenAiDecoder(FrameDecoder):
     """One streamed answer of a server with these quirks."""
 
     __slots__ = (
+        "_annotated",
         "_began",
         "_calls",
         "_counted",
@@ -94,6 +95,7 @@ class OpenAiDecoder(FrameDecoder):
         "_id",
         "_quirks",
         "_reader",
+        "_searched",
         "_text",
         "_usage",
         "_without_deltas",
@@ -112,6 +114,8 @@ class OpenAiDecoder(FrameDecoder):
         self._details = ReasoningDetails()
         self._text: list[str] = []
         self._without_deltas = False
+        self._searched: Chunk | None = None  # one of the last chunks, with the searched pages
+        self._annotated = False  # whether the text itself cites pages
 
     def _take(self, name: str, payload: bytes) -> None:
         if payload.startswith(_DONE):
@@ -190,6 +194,7 @@ class OpenAiDecoder(FrameDecoder):
             self._count(record, record)
         if chunk.x_groq is not None:
             self._groq(chunk.x_groq)
+        self._searched = chunk if self._stopped and chunk.has_searched else self._searched
         if failed is not None:
             raise failed
 
@@ -242,6 +247,7 @@ class OpenAiDecoder(FrameDecoder):
         if delta.refusal:
             self._events.append(RefusalDelta(delta.refusal))
         if delta.annotations and (cited := cited_of(delta.annotations)):
+            self._annotated = True
             self._events.append(cited)
         if delta.tool_calls:
             self._events += self._calls.take(delta.tool_calls, self._id)
@@ -314,6 +320,9 @@ class OpenAiDecoder(FrameDecoder):
 
     def _end(self) -> None:
         self._events += self._calls.end()
+        if (pages := self._searched) is not None and not self._annotated:
+            cited = searched(pages.search_results, pages.citations)
+            self._events += [cited] if cited is not None else ()
         if seal := self._details.seal():
             self._events.append(ReasoningDelta("", seal))
         report = self._usage if self._stopped and self._counted else None

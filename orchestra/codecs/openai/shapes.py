@@ -14,6 +14,7 @@ from math import inf
 import msgspec
 
 from orchestra.codecs.framing.mending import JsonPath, JsonReader
+from orchestra.codecs.raw_json import NOTHING
 from orchestra.values import Details
 
 
@@ -112,6 +113,13 @@ class Chunk(msgspec.Struct, gc=False):
     kind: str | None = msgspec.field(default=None, name="object")
     x_groq: GroqRecord | None = None
     base_resp: object = None
+    search_results: msgspec.Raw = NOTHING
+    citations: msgspec.Raw = NOTHING
+
+    @property
+    def has_searched(self) -> bool:
+        """Whether the chunk has the pages that were searched, as Perplexity's have."""
+        return self.citations is not NOTHING or self.search_results is not NOTHING
 
     @property
     def failed(self) -> bool:

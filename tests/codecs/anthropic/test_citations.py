@@ -13,7 +13,6 @@ from orchestra.codecs.anthropic.citations import location_records
 from orchestra.codecs.anthropic.dialect import AnthropicDialect
 from orchestra.codecs.anthropic_serving.answers import MessageWriter
 from orchestra.codecs.bedrock.request import converse_body
-from orchestra.codecs.cohere.request import chat_body as cohere_body
 from orchestra.codecs.framing.frames import FRAME_BYTES_MAX
 from orchestra.codecs.gemini.request import gemini_body
 from orchestra.codecs.ollama.request import chat_body as ollama_body
@@ -168,6 +167,12 @@ def test_what_cannot_be_read_in_a_citation_is_left_out(strange: Json) -> None:
     assert heard(block("a", strange)) == [TextDelta("a"), Cited((Citation(0, 1),))]
 
 
+def test_citations_of_a_block_without_text_belong_to_the_text_before() -> None:
+    answer = Completion.of([*heard(block("a"), block("bc"), block(CHARS)), Stopped(StopReason.END)])
+    (found,) = answer.citations
+    assert (answer.text[found.start : found.end], found.index) == ("bc", 0)
+
+
 def test_a_block_that_cites_without_end_is_refused() -> None:
     large = {"cited_text": "x" * (FRAME_BYTES_MAX // 8)}
     with pytest.raises(MalformedStreamError, match="cites over"):
@@ -254,7 +259,6 @@ def test_what_a_search_has_found_is_cited_as_that() -> None:
     [
         lambda request: openai_body("m", request, OPENAI, stream=False),
         lambda request: gemini_body("m", request),
-        lambda request: cohere_body("m", request, stream=False),
         lambda request: ollama_body("m", request, stream=False),
         lambda request: converse_body("m", request),
     ],

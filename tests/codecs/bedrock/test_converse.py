@@ -47,6 +47,8 @@ from tests.codecs.amazon import CUTS, event, frame, header, pieces, string
 from tests.recordings import Recording, needed, recordings
 
 DIALECT = BedrockDialect()
+RECORDED = BedrockDialect(provider_calls=True)
+"""The recordings have the calls that the provider itself answers, too."""
 CLAUDE = "anthropic.claude-sonnet-4-6"
 SERVICE = botocore.session.get_session().get_service_model("bedrock-runtime")
 CONVERSE = SERVICE.operation_model("Converse")
@@ -54,8 +56,8 @@ CONVERSE_STREAM = SERVICE.operation_model("ConverseStream")
 SURFACES = ("converse", "converse-stream")
 
 
-def decode(parts: Iterable[bytes]) -> list[ModelEvent]:
-    decoder = DIALECT.decoder()
+def decode(parts: Iterable[bytes], dialect: BedrockDialect = DIALECT) -> list[ModelEvent]:
+    decoder = dialect.decoder()
     events = [each for part in parts for each in decoder.feed(part)]
     return events + decoder.close()
 
@@ -99,15 +101,15 @@ def cases(*kinds: str) -> list[Any]:
 @needed
 @pytest.mark.parametrize("case", cases("stream"))
 def test_recorded_streams_are_what_they_were(case: Recording) -> None:
-    events = decode([case.body])
+    events = decode([case.body], RECORDED)
     assert summary(events) == expected(case)
-    assert decode(case.pieces(1)) == decode(case.pieces(7)) == events
+    assert decode(case.pieces(1), RECORDED) == decode(case.pieces(7), RECORDED) == events
 
 
 @needed
 @pytest.mark.parametrize("case", cases("json"))
 def test_recorded_answers_are_what_they_were(case: Recording) -> None:
-    events = DIALECT.decode(case.body)
+    events = RECORDED.decode(case.body)
     assert summary(events) == expected(case)
     assert isinstance(events[-1], Stopped)
 
@@ -526,3 +528,43 @@ def test_the_cache_is_part_of_the_input() -> None:
     for each in DIALECT.decode(json.dumps(body).encode()):
         answer.add(each)
     assert answer.usage == Usage(8, 2, cached_input_tokens=3, cache_write_input_tokens=4)
+
+
+SEARCH: Json = {"toolUseId": "s", "name": "nova_grounding", "type": "server_tool_use"}
+FOUND: Json = {"toolUseId": "s", "type": "nova_grounding_result", "status": "success"}
+OURS: Json = {"toolUseId": "t", "name": "weather"}
+
+
+def test_a_call_that_the_provider_answers_itself_is_left_out() -> None:
+    """Nobody else could answer it: a pipeline without tools would fail, one with tools ask again."""
+    frames = [
+        _frame("contentBlockStart", contentBlockIndex=0, start={"toolUse": SEARCH}),
+        _frame("contentBlockDelta", contentBlockIndex=0, delta={"toolUse": {"input": '{"a":'}}),
+        _frame("contentBlockDelta", contentBlockIndex=0, delta={"toolUse": {"input": "1}"}}),
+        _frame("contentBlockStop", contentBlockIndex=0),
+        _frame("contentBlockStart", contentBlockIndex=1, start={"toolResult": FOUND}),
+        _frame("contentBlockDelta", contentBlockIndex=1, delta={"toolResult": [{"text": "no"}]}),
+        _frame("contentBlockDelta", contentBlockIndex=2, delta={"text": "It rains."}),
+        _frame("contentBlockStart", contentBlockIndex=3, start={"toolUse": OURS}),
+        _frame("contentBlockDelta", contentBlockIndex=3, delta={"toolUse": {"input": "{}"}}),
+        _frame("messageStop", stopReason="tool_use"),
+    ]
+    content: list[Json] = [
+        {"toolUse": SEARCH | {"input": {"a": 1}}},
+        {"toolResult": FOUND | {"content": [{"text": "no"}]}},
+        {"text": "It rains."},
+        {"toolUse": OURS | {"input": {}}},
+    ]
+    body = {"output": {"message": {"content": content}}, "stopReason": "tool_use"}
+    whole = json.dumps(body).encode()
+    for events in (decode(frames), DIALECT.decode(whole)):
+        answer = Completion.of(events)
+        assert answer.text == "It rains."
+        assert [(call.name, call.arguments) for call in answer.tool_calls] == [("weather", "{}")]
+    for events in (decode(frames, RECORDED), RECORDED.decode(whole)):
+        names = [call.name for call in Completion.of(events).tool_calls]
+        assert names == ["nova_grounding", "weather"]
+
+
+def _frame(kind: str, **payload: Any) -> bytes:
+    return event(kind, json.dumps(payload).encode())

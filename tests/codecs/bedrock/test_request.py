@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from base64 import b64encode
-from typing import get_args
+from typing import Any, get_args
 
 import botocore.eventstream  # type: ignore[import-untyped]
 import botocore.parsers  # type: ignore[import-untyped]
@@ -22,6 +22,7 @@ from orchestra.errors import (
 )
 from orchestra.values import (
     ChatRequest,
+    FilePart,
     ForcedTool,
     ImagePart,
     ImageUrlPart,
@@ -39,6 +40,7 @@ from orchestra.values import (
 
 DIALECT = BedrockDialect()
 CLAUDE = "anthropic.claude-sonnet-4-6"
+_ARN = "arn:aws:bedrock:us-east-1:1"
 SERVICE = botocore.session.get_session().get_service_model("bedrock-runtime")
 CONVERSE = SERVICE.operation_model("Converse")
 CONVERSE_STREAM = SERVICE.operation_model("ConverseStream")
@@ -83,18 +85,21 @@ def body_of(request: ChatRequest, model: str = CLAUDE) -> Json:
     return body
 
 
+def _invalid(parameters: Json) -> str:
+    """What botocore finds wrong in the parameters of a call."""
+    report = botocore.validate.ParamValidator().validate(parameters, CONVERSE.input_shape)
+    return str(report.generate_report())
+
+
 @given(
     REQUESTS,
     st.sampled_from(
-        (CLAUDE, "us.amazon.nova-lite-v1:0", "anthropic.claude-3-7-sonnet-20250219-v1:0")
+        (CLAUDE, "us.amazon.nova-2-lite-v1:0", "anthropic.claude-3-7-sonnet-20250219-v1:0")
     ),
 )
 def test_a_body_is_one_that_botocore_would_send(request: ChatRequest, model: str) -> None:
     body = body_of(request, model)
-    report = botocore.validate.ParamValidator().validate(
-        {"modelId": model, **body}, CONVERSE.input_shape
-    )
-    assert report.generate_report() == ""
+    assert _invalid({"modelId": model, **body}) == ""
     roles = [each["role"] for each in body["messages"]]
     assert all(first != second for first, second in itertools.pairwise(roles))
     assert all(each["content"] for each in body["messages"])
@@ -229,11 +234,83 @@ def test_claude_is_told_to_think_as_well_as_how_hard() -> None:
     assert "outputConfig" not in old
 
 
-def test_other_models_are_told_the_effort_and_none_is_silence() -> None:
-    nova = "amazon.nova-2-lite-v1:0"
-    asked = body_of(ChatRequest((USER,), reasoning_effort="minimal"), nova)
-    assert asked["outputConfig"] == {"effort": "low"}
-    assert "outputConfig" not in body_of(ChatRequest((USER,), reasoning_effort="none"), nova)
+NOVA, GPT, OSS = "us.amazon.nova-2-lite-v1:0", "openai.gpt-5.6-terra", "openai.gpt-oss-120b-1:0"
+DEEPSEEK, HIDDEN = "deepseek.v3-v1:0", f"{_ARN}:application-inference-profile/abc"
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "fields"),
+    [
+        (NOVA, "minimal", {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"}}),
+        (NOVA, "max", {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "high"}}),
+        (NOVA, "none", None),
+        (OSS, "xhigh", {"reasoning_effort": "high"}),
+        (OSS, "none", {"reasoning_effort": "low"}),
+        (GPT, "minimal", {"reasoning": {"effort": "low"}}),
+        (GPT, "none", {"reasoning": {"effort": "none"}}),
+        (GPT, "max", {"reasoning": {"effort": "max"}}),
+        (DEEPSEEK, "low", {"reasoning_effort": "high"}),
+        (DEEPSEEK, "none", None),
+    ],
+)
+def test_each_family_has_its_own_field_for_the_effort(
+    model: str, effort: ReasoningEffort, fields: Json | None
+) -> None:
+    body = body_of(ChatRequest((USER,), reasoning_effort=effort), model)
+    assert body.get("additionalModelRequestFields") == fields
+    assert "outputConfig" not in body
+
+
+@pytest.mark.parametrize("limit", [{"output_tokens_max": 9}, {"temperature": 0.5}, {"top_p": 0.5}])
+def test_nova_thinks_with_medium_effort_at_most_beside_a_limit(limit: Any) -> None:
+    """Nova 2 refuses `high` together with these fields."""
+    body = body_of(ChatRequest((USER,), reasoning_effort="high", **limit), NOVA)
+    assert body["additionalModelRequestFields"]["reasoningConfig"]["maxReasoningEffort"] == "medium"
+    gpt = body_of(ChatRequest((USER,), reasoning_effort="high", **limit), GPT)
+    assert gpt["additionalModelRequestFields"] == {"reasoning": {"effort": "high"}}
+
+
+def test_a_model_that_does_not_show_its_family_gets_the_effort_in_converses_own_field() -> None:
+    body = body_of(ChatRequest((USER,), reasoning_effort="minimal"), HIDDEN)
+    assert body["outputConfig"] == {"effort": "low"}
+    assert "outputConfig" not in body_of(ChatRequest((USER,), reasoning_effort="none"), HIDDEN)
+
+
+@pytest.mark.parametrize("model", ["us.amazon.nova-pro-v1:0", "us.deepseek.r1-v1:0", "meta.llama4"])
+def test_an_effort_is_refused_for_a_model_without_a_known_field(model: str) -> None:
+    with pytest.raises(CapabilityError, match="additionalModelRequestFields"):
+        body_of(ChatRequest((USER,), reasoning_effort="low"), model)
+    plain = body_of(ChatRequest((USER,)), model)
+    assert body_of(ChatRequest((USER,), reasoning_effort="none"), model) == plain
+    wished = ChatRequest((USER,), reasoning_effort="low", effort_if_able=True)
+    assert body_of(wished, model) == plain
+
+
+def test_a_cited_file_is_a_document_or_a_search_result_and_only_for_claude() -> None:
+    pieces: Any = {"passages": ("one", "", "two"), "citations": True}
+    files = (
+        FilePart(b"%PDF-", "application/pdf", "a.pdf", citations=True),
+        FilePart(b"one", "text/plain", "b.txt", citations=True),
+        FilePart(b"one two", "text/plain", "c.txt", **pieces),
+        FilePart(b"one two", "text/plain", "D (s)", source="s", **pieces),
+        FilePart(b"one", "text/plain", citations=True, source="s"),
+    )
+    asked = {"citations": {"enabled": True}}
+    texts = [{"text": "one"}, {"text": ""}, {"text": "two"}]
+    request = ChatRequest((Message("user", files),))
+    for model in (CLAUDE, HIDDEN):
+        body = body_of(request, model)
+        assert _invalid({"modelId": model, **body}) == ""
+        assert body["messages"][0]["content"] == [
+            {"document": {"format": "pdf", "name": "a", "source": {"bytes": "JVBERi0="}, **asked}},
+            {"document": {"format": "txt", "name": "b", "source": {"bytes": "b25l"}, **asked}},
+            {"document": {"format": "txt", "name": "c", "source": {"content": texts}, **asked}},
+            {"searchResult": {"source": "s", "title": "D", "content": texts, **asked}},
+            {"searchResult": {"source": "s", "title": "s", "content": texts[:1], **asked}},
+        ]
+    for file in files:
+        with pytest.raises(CapabilityError, match="cannot cite"):
+            body_of(ChatRequest((Message("user", (file,)),)), NOVA)
 
 
 USED = (

@@ -14,10 +14,12 @@ from orchestra.answers import Completion
 from orchestra.codecs.anthropic.dialect import AnthropicDialect
 from orchestra.codecs.bedrock.converse import BedrockDialect
 from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
+from orchestra.codecs.cohere.dialect import CohereDialect
 from orchestra.codecs.dialect import Dialect
 from orchestra.codecs.framing.frames import FrameDecoder, Framing, decoded
 from orchestra.codecs.framing.jsonlines import JsonLinesFraming
 from orchestra.codecs.framing.sse import SseFraming
+from orchestra.codecs.gemini.dialect import GeminiDialect
 from orchestra.codecs.ollama.dialect import OllamaDialect
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.errors import (
@@ -183,6 +185,18 @@ def test_a_keep_alive_that_is_no_object_is_passed_over_anywhere(name: str) -> No
     other.feed(alive + b'data: {}\n\ndata: "stop"\n\n')
     with pytest.raises(MalformedStreamError):
         other.close()
+
+
+@pytest.mark.parametrize("dialect", [OpenAiDialect, AnthropicDialect, CohereDialect, GeminiDialect])
+@pytest.mark.parametrize("text", [b"upstream is gone", b"{not JSON", b'"upstream is gone"'])
+def test_an_event_named_error_is_an_error_whatever_its_data(
+    dialect: type[Dialect], text: bytes
+) -> None:
+    """Some gateways write the error as plain text."""
+    decoder = dialect().decoder()
+    decoder.feed(b"event: error\ndata: " + text + b"\n\n")
+    with pytest.raises(ProviderServerError, match=r"upstream is gone|not JSON"):
+        decoder.close()
 
 
 def test_an_event_of_another_name_has_to_be_what_it_should() -> None:
