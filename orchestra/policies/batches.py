@@ -1,4 +1,4 @@
-"""Batches: the texts that go into one embedding call."""
+"""Batches: the texts that go into one embedding call, and the usage of several calls."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
+from orchestra.accounts import Certainty, Usage
 from orchestra.policies.requests.tokens import text_tokens
 
 
@@ -41,3 +42,14 @@ class BatchSize:
             tokens += more
         if batch:
             yield tuple(batch)
+
+
+def together(usages: Sequence[Usage | None]) -> Usage | None:
+    """The usage of several calls; not exact if that of some is unknown, None if all are."""
+    known = [each for each in usages if each is not None]
+    if not known:
+        return None
+    whole = sum(known[1:], known[0])
+    if len(known) == len(usages) or whole.certainty is not Certainty.EXACT:
+        return whole
+    return attrs.evolve(whole, certainty=Certainty.PARTIAL)

@@ -374,8 +374,8 @@ class GuardedCall(HeldCall):
     def _report(self, whole: bool, error: BaseException | None) -> None:
         found = self.usage
         if not whole or found is None or found.certainty is not Certainty.EXACT:
-            said = self.output_bytes
-            found = consumption(self.estimate, found, output_bytes=said, whole=whole, error=error)
+            size = self.output_bytes
+            found = consumption(self.estimate, found, output_bytes=size, whole=whole, error=error)
         if found is not None:
             self.consumed = self._priced(found)
             self.account.used(self.consumed)

@@ -12,17 +12,16 @@ current when the call began. The usage in its answer is `settled`: no other code
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import attrs
 
-from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.groups import in_order
 from orchestra.policies.answers.accounting import note_begun
 from orchestra.policies.answers.held import HeldAnswer
-from orchestra.policies.batches import BatchSize
+from orchestra.policies.batches import BatchSize, together
 from orchestra.policies.gate import Gate, GuardedCall, GuardState
 from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
@@ -162,7 +161,7 @@ class GuardedModel(Model):
                 )
                 await reservation.settle(cost)  # noqa: ASYNC102 - shielded and bounded
         vectors = tuple(vector for each in found for vector in each.vectors)
-        return Embeddings(vectors, _together([each.usage for each in found]), found[0].model)
+        return Embeddings(vectors, together([each.usage for each in found]), found[0].model)
 
     async def _embed(self, call: GuardedCall) -> Embeddings:
         """The vectors of an admitted call."""
@@ -174,17 +173,6 @@ class GuardedModel(Model):
             call.answer_model = found.model
             call.spoke()
         return Embeddings(found.vectors, call.reported(found.usage), found.model)
-
-
-def _together(usages: Sequence[Usage | None]) -> Usage | None:
-    """The usage of several requests; not exact if that of some is unknown, None if all are."""
-    known = [each for each in usages if each is not None]
-    if not known:
-        return None
-    whole = sum(known[1:], known[0])
-    if len(known) == len(usages) or whole.certainty is not Certainty.EXACT:
-        return whole
-    return attrs.evolve(whole, certainty=Certainty.PARTIAL)
 
 
 class _GuardedAnswer(HeldAnswer[GuardedCall]):

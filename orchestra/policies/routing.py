@@ -225,7 +225,7 @@ def comparable(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
 
 def _key(settings: Mapping[str, object]) -> str:
     key = settings.get(CONVERSATION)
-    if not isinstance(key, str) or not settings.keys() <= {CONVERSATION, COALESCE}:
+    if not isinstance(key, str) or len(settings) > 1:
         raise InvalidRequestError(
             f"extras[{EXTRAS!r}] is {dict(settings)!r:.200}: a route reads one text there; write "
             f"{{{CONVERSATION!r}: 'the id of the conversation'}}"

@@ -32,7 +32,7 @@ from orchestra.errors import (
     ModelTimeoutError,
     TruncatedStreamError,
 )
-from orchestra.policies.batches import BatchSize
+from orchestra.policies.batches import BatchSize, together
 from orchestra.policies.requests.needs import fitting, is_large
 from orchestra.protocols import HttpReply, HttpRequest, Model, Timeouts, Transport
 from orchestra.providers.connections.reply import OK, read
@@ -184,8 +184,7 @@ class RemoteModel(Model):
         If the provider limits the texts of a call, several calls are made, one after the other.
         """
         dialect, vectors = self.endpoint.dialect, list[Vector]()
-        usages: list[Usage] = []
-        model = self.endpoint.model
+        usages: list[Usage | None] = []
         try:
             for texts in batch_size(dialect).batches(request.texts):
                 call = await _asked(self.endpoint, attrs.evolve(request, texts=texts))
@@ -195,10 +194,10 @@ class RemoteModel(Model):
                         f"the answer has {len(found.vectors)} vectors for {len(texts)} texts"
                     )
                 vectors += found.vectors
-                usages += [found.usage] if found.usage else []
+                usages.append(found.usage)
         except ModelError as error:
             raise self.endpoint.located(error) from error.__cause__
-        return Embeddings(tuple(vectors), sum(usages[1:], usages[0]) if usages else None, model)
+        return Embeddings(tuple(vectors), together(usages), self.endpoint.model)
 
     async def _ask(self, call: Call) -> bytes:
         async with _exchange(self.endpoint, self._transport, call, streamed=False) as reply:

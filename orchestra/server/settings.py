@@ -142,7 +142,7 @@ _AT_START = (
 )
 
 
-def said(rules: ServerRules) -> dict[str, Any]:
+def arguments_of(rules: ServerRules) -> dict[str, Any]:
     """The arguments of `Settings` from the `[server]` table of a deployment."""
     return {
         **rules.bounds,

@@ -18,7 +18,7 @@ from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.server.processes.serve import serve
-from orchestra.server.settings import Settings, said
+from orchestra.server.settings import Settings, arguments_of
 from orchestra.steps.generate import generate
 from orchestra.values import ChatRequest, Message, ReasoningEffort
 
@@ -74,6 +74,6 @@ if __name__ == "__main__":
         "everything": everything,
     }
     with default_bindings(Path(sys.argv[1]).parent, config=Path(sys.argv[1])) as bindings:
-        settings = Settings(**said(bindings.rules))
+        settings = Settings(**arguments_of(bindings.rules))
         told = partial(print, flush=True)
         trio.run(partial(serve, pipelines, bindings, port=0, settings=settings, on_ready=told))

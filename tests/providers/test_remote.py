@@ -17,7 +17,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.accounts import Usage
+from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.ollama.dialect import OllamaDialect
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.errors import (
@@ -644,6 +644,15 @@ def test_no_call_has_more_tokens_than_its_provider_takes() -> None:
     assert len(found.vectors) == 5
     sent = [tuple(msgspec.json.decode(each.body)["input"]) for each in transport.sent]
     assert sent == [texts[:2], texts[2:3], texts[3:4], texts[4:]]
+
+
+def test_a_sum_in_which_the_usage_of_a_call_is_missing_is_not_exact() -> None:
+    silent = msgspec.json.encode({"data": [{"index": 0, "embedding": [1.0]}]})
+    asked = model(Canned([(200, [embedded([1.0])]), (200, [silent])]))
+    dialect = OpenAiDialect(attrs.evolve(OpenAiDialect().quirks, texts_max=1))
+    asked.endpoint = attrs.evolve(asked.endpoint, dialect=dialect)
+    found: Embeddings = run(asked.embed, EmbedRequest(("a", "b")))
+    assert found.usage == Usage(1, 0, Certainty.PARTIAL)
 
 
 def test_a_vector_too_few_is_an_error() -> None:

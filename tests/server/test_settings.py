@@ -7,7 +7,7 @@ import pytest
 from orchestra.config.deployment.server_rules import DisconnectRule, ServerRules
 from orchestra.runs.disconnect import CANCEL, CONTINUE, LingerRun
 from orchestra.runs.settings import RunsSettings
-from orchestra.server.settings import Settings, said
+from orchestra.server.settings import Settings, arguments_of
 
 
 def test_a_pipeline_has_its_own_policy_and_the_others_that_of_all() -> None:
@@ -17,14 +17,14 @@ def test_a_pipeline_has_its_own_policy_and_the_others_that_of_all() -> None:
         runs={"kept_s": 60.0},
         bounds={"headers_max": 3},
     )
-    settings = Settings(**said(rules))
+    settings = Settings(**arguments_of(rules))
     assert settings.leaving("long") == CONTINUE
     assert settings.leaving("other") == LingerRun(7.0)
     assert (settings.runs, settings.headers_max) == (RunsSettings(kept_s=60.0), 3)
 
 
 def test_with_nothing_said_a_run_ends_with_its_client() -> None:
-    assert Settings(**said(ServerRules())) == Settings()
+    assert Settings(**arguments_of(ServerRules())) == Settings()
     assert Settings().leaving("any") == CANCEL
 
 

@@ -92,7 +92,7 @@ class Loader:
         from orchestra.config import default_bindings
         from orchestra.config.finding import find_file
         from orchestra.server.processes.serving import Loaded
-        from orchestra.server.settings import Settings, said
+        from orchestra.server.settings import Settings, arguments_of
 
         old, config = self._bindings, find_file(self._config, os.environ)
         self._stores, self._coming = set(), None
@@ -110,7 +110,7 @@ class Loader:
                         old.check_there()
                 if config is not None:
                     self._warn(pipelines.values(), new)
-                settings = Settings(**{**said(new.rules), **self._options})
+                settings = Settings(**{**arguments_of(new.rules), **self._options})
                 _make_own(new, configured=config is not None)
                 self.metrics = settings.metrics
                 loaded = Loaded(

@@ -53,18 +53,18 @@ def consumption(
     """
     if whole and usage is not None and usage.certainty is Certainty.EXACT:
         return usage
-    said = tokens_of(output_bytes)
+    output_tokens = tokens_of(output_bytes)
     if usage is not None:
         certainty = Certainty.PARTIAL if usage.certainty is Certainty.EXACT else usage.certainty
         return attrs.evolve(
             usage,
             input_tokens=usage.input_tokens or estimate.input,
-            output_tokens=max(usage.output_tokens, said),
+            output_tokens=max(usage.output_tokens, output_tokens),
             certainty=certainty,
         )
-    if not said and _is_nothing(error):
+    if not output_tokens and _is_nothing(error):
         return None
-    return Usage(estimate.input, said, Certainty.ESTIMATED)
+    return Usage(estimate.input, output_tokens, Certainty.ESTIMATED)
 
 
 def was_unsent(error: BaseException) -> bool:

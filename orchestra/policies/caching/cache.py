@@ -128,8 +128,8 @@ def decode(key: str, data: bytes) -> tuple[Completion, dict[str, Any]] | None:
         return None
     try:
         kept = _ANSWER.decode(content)
-        reason, *told = kept.stopped
-        stopped = Stopped(StopReason(reason), *told)
+        reason, *rest = kept.stopped
+        stopped = Stopped(StopReason(reason), *rest)
         read = tuple(map(_read, kept.parts))
         once = _counted(*kept.counts) if kept.counts[0] else {}
     except (msgspec.DecodeError, ValueError, RecursionError):

@@ -238,8 +238,8 @@ class _SharedAnswer:
                 await flight.say(*flight.bill.of_batch(batch))
 
 
-def _item_bytes(said: Said) -> int:
-    if type(said) is TextDelta and said.text.isascii():  # nearly all of them are
-        return EVENT_BYTES + len(said.text)
-    assert not isinstance(said, Completion), "complete answers go through `tell_whole`"
-    return EVENT_BYTES + held_bytes(said)
+def _item_bytes(item: Said) -> int:
+    if type(item) is TextDelta and item.text.isascii():  # nearly all of them are
+        return EVENT_BYTES + len(item.text)
+    assert not isinstance(item, Completion), "complete answers go through `tell_whole`"
+    return EVENT_BYTES + held_bytes(item)

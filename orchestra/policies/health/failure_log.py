@@ -25,8 +25,8 @@ from orchestra.messages import describe
 AGAIN_S = 60.0
 """The shortest time between two log lines about refusals."""
 IN_A_ROW = 2
-"""How many refused calls in a row are logged: a single one is reported by its caller, for
-instance by `orchestra run`."""
+"""The number of refused calls in a row from which on they are logged: a single one is reported by
+its caller, for instance by `orchestra run`."""
 REFUSALS = (AuthenticationError, PermissionDeniedError, ModelNotFoundError, QuotaError)
 """Errors that no breaker counts, and that only the operator can fix."""
 

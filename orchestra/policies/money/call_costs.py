@@ -65,13 +65,13 @@ class CallCosts:
             BudgetExceededError: there is no room even for the output so far.
             StateError: as for `Purse.hold`.
         """
-        said = tokens_of(output_bytes)
+        tokens = tokens_of(output_bytes)
         try:
-            await reservation.grow(worst(self.price, Estimate(estimate.input, 2 * said)) or 0)
+            await reservation.grow(worst(self.price, Estimate(estimate.input, 2 * tokens)) or 0)
         except BudgetExceededError:
-            await reservation.grow(worst(self.price, Estimate(estimate.input, said)) or 0)
-            return said * BYTES_PER_TOKEN
-        return 2 * said * BYTES_PER_TOKEN
+            await reservation.grow(worst(self.price, Estimate(estimate.input, tokens)) or 0)
+            return tokens * BYTES_PER_TOKEN
+        return 2 * tokens * BYTES_PER_TOKEN
 
 
 def unknown_price(model: str) -> UnknownPriceError:

@@ -71,7 +71,7 @@ def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
         return Needs(
             embeddings=True, context_tokens=longest, input_tokens=sum(sizes), output_tokens=0
         )
-    size, images, calls, files = _said(request.messages)
+    size, images, calls, files = _content_of(request.messages)
     schema = request.output.schema if request.output else None
     if request.tools:
         size += sum(
@@ -139,7 +139,7 @@ def together(several: Iterable[Capabilities]) -> Capabilities:
     return Capabilities(**found)  # type: ignore[arg-type]
 
 
-def _said(messages: Iterable[Message]) -> tuple[int, int, bool, list[FilePart]]:
+def _content_of(messages: Iterable[Message]) -> tuple[int, int, bool, list[FilePart]]:
     """The bytes of text, the number of images, whether tools were called, and the files."""
     size, images, calls, files = 0, 0, False, list[FilePart]()
     for message in messages:

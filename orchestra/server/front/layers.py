@@ -156,9 +156,9 @@ class Front:
                 self._tell(scope, 500 if isinstance(error, Exception) else LEFT, began_s)
                 raise
             if early is not None:
-                told = self._encode(arrival, early)
-                await _answer(scope, send, told, arrival.headers)
-                self._tell(scope, told.status, began_s)
+                response = self._encode(arrival, early)
+                await _answer(scope, send, response, arrival.headers)
+                self._tell(scope, response.status, began_s)
                 return None
         return arrival
 

@@ -59,5 +59,5 @@ def end_span(scope: Any, route: str, status: int, duration_s: float) -> None:
     del duration_s  # the span has its own start time
     span: RequestSpan | None = scope.pop(SPAN, None)
     if span is not None:
-        status_told = None if status == LEFT else status
-        span.end(route, status_told, Arrival.of(scope).request_id)
+        sent = None if status == LEFT else status
+        span.end(route, sent, Arrival.of(scope).request_id)

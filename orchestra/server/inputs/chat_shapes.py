@@ -52,7 +52,7 @@ _OPTIONS: Mapping[str, tuple[object, ...]] = {
 class Gives(Protocol):
     """Converts the output of a run to answers of a model."""
 
-    def said(self, chunk: Any) -> tuple[int, Iterable[ModelEvent]]:
+    def of_chunk(self, chunk: Any) -> tuple[int, Iterable[ModelEvent]]:
         """The index of the answer to which a chunk belongs, and the chunk's events."""
 
     def ending(self, end: RunFinished) -> Iterable[ModelEvent]:
@@ -69,7 +69,7 @@ class Gives(Protocol):
 class GivesRelayed:
     """The output of `relay` or `relay_whole`."""
 
-    def said(self, chunk: Said) -> tuple[int, Iterable[ModelEvent]]:
+    def of_chunk(self, chunk: Said) -> tuple[int, Iterable[ModelEvent]]:
         """The answer's index and the events, both as they are in the chunk."""
         return chunk.choice, chunk.events
 
@@ -99,7 +99,7 @@ class GivesText:
     def __init__(self, *, streams: bool) -> None:
         self._streams = streams
 
-    def said(self, chunk: str) -> tuple[int, Iterable[ModelEvent]]:
+    def of_chunk(self, chunk: str) -> tuple[int, Iterable[ModelEvent]]:
         """A piece of the only answer."""
         return 0, (TextDelta(chunk),)
 
@@ -117,7 +117,7 @@ class GivesText:
 class GivesCompletion:
     """A whole answer of a model."""
 
-    def said(self, chunk: object) -> tuple[int, Iterable[ModelEvent]]:
+    def of_chunk(self, chunk: object) -> tuple[int, Iterable[ModelEvent]]:
         """Nothing: a whole answer has no chunks."""
         del chunk
         return 0, ()
@@ -134,7 +134,7 @@ class GivesCompletion:
 class GivesEvents:
     """The events of a model's answer."""
 
-    def said(self, chunk: ModelEvent) -> tuple[int, Iterable[ModelEvent]]:
+    def of_chunk(self, chunk: ModelEvent) -> tuple[int, Iterable[ModelEvent]]:
         """An event of the only answer."""
         return 0, (chunk,)
 

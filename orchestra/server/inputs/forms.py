@@ -44,9 +44,9 @@ def from_form(inputs: Mapping[str, Input], parts: Sequence[Part]) -> tuple[FitIn
             deep = isinstance(error, RecursionError)
             why = "it is nested too deeply" if deep else error
             faults.append(Fault(name, _AT + name, f"part {name!r}: {why}"))
-    told = {fault.field for fault in faults}
+    reported = {fault.field for fault in faults}
     read, others = from_pairs(inputs, pairs, _AT)
-    faults += [fault for fault in others if fault.field not in told]
+    faults += [fault for fault in others if fault.field not in reported]
     return read, faults[:FAULTS_MAX]
 
 

@@ -104,8 +104,8 @@ class Chunks:
         "_gives",
         "_restarts",
         "_run",
-        "_told",
         "_writer",
+        "_written",
         "ended",
         "facts",
         "failure",
@@ -122,7 +122,7 @@ class Chunks:
         """The last event of the run, if the run has finished and its end was written."""
         self._gives = gives
         self._writer = writer
-        self._told = self._restarts = 0
+        self._written = self._restarts = 0
 
     @property
     def begun(self) -> bool:
@@ -136,14 +136,14 @@ class Chunks:
             if self.ended:
                 break
             if type(event) is Delta:
-                pieces.append(self._said(event.chunk, event.at_s))
+                pieces.append(self._chunk(event.chunk, event.at_s))
             else:
                 pieces.append(self._other(event))
         return b"".join(pieces)
 
-    def _said(self, chunk: object, at_s: float) -> bytes:
-        choice, events = self._gives.said(chunk)
-        self._told += len(chunk) if isinstance(chunk, str) else 1
+    def _chunk(self, chunk: object, at_s: float) -> bytes:
+        choice, events = self._gives.of_chunk(chunk)
+        self._written += len(chunk) if isinstance(chunk, str) else 1
         if self.facts.first_s is None and any(map(says, events)):
             self.facts.first_s = at_s
         return self._writer.write(events, choice)
@@ -167,7 +167,7 @@ class Chunks:
 
     def _begun_anew(self) -> bytes:
         """Handle a restart of the output: it ends the stream if content was written."""
-        self._told = 0
+        self._written = 0
         if not self.begun:
             return b""
         self._run.cancel("its output restarted, but part of it was sent to the client already")
@@ -180,9 +180,9 @@ class Chunks:
 
     def _caught_up(self, output: Any) -> bytes:
         """The bytes for the part of an output (text, or a list of chunks) that is not written."""
-        rest = output[self._told :]
+        rest = output[self._written :]
         chunks = [rest] if isinstance(rest, str) else rest
-        return b"".join(self._said(chunk, self._run.journal.now_s()) for chunk in chunks)
+        return b"".join(self._chunk(chunk, self._run.journal.now_s()) for chunk in chunks)
 
     def _finished(self, event: RunFinished) -> bytes:
         last = self._writer.write(self._gives.ending(event))

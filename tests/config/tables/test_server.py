@@ -14,7 +14,7 @@ from orchestra.config.reading import read
 from orchestra.config.toml import spec
 from orchestra.errors import ConfigError
 from orchestra.runs.settings import RunsSettings
-from orchestra.server.settings import Settings, said
+from orchestra.server.settings import Settings, arguments_of
 
 FILE = Path("orchestra.toml")
 
@@ -88,7 +88,7 @@ def test_what_is_right_is_kept() -> None:
     assert rules.cors_origins == {"https://a.example"}
     assert rules.disconnect == DisconnectRule(disconnect="linger", linger_s=5)
     assert rules.pipelines == {"long": DisconnectRule(disconnect="continue", linger_s=5)}
-    settings = Settings(**said(rules))
+    settings = Settings(**arguments_of(rules))
     assert (settings.drain_s, settings.runs.kept_s) == (7, 60)
     assert (settings.runs_max, settings.deadline_s) == (9, 60)
     assert settings.allowed.fields == {"audio", "web_search_options"}
@@ -98,7 +98,7 @@ def test_what_is_right_is_kept() -> None:
 
 def test_without_the_table_all_is_as_usual() -> None:
     assert read("", FILE).server == USUAL_RULES
-    assert Settings(**said(USUAL_RULES)) == Settings()
+    assert Settings(**arguments_of(USUAL_RULES)) == Settings()
     with LocalBindings() as bindings:
         assert bindings.rules == USUAL_RULES
 

@@ -270,7 +270,7 @@ def test_what_it_gives_is_told_as_a_model_would() -> None:
     whole = Completion((TextPart("a"),), END)
     streamed, text = gives(of_text), gives(of_list)
     completion, events = gives(of_tuple), gives(of_request)
-    assert streamed.said("a") == (0, (TextDelta("a"),))
+    assert streamed.of_chunk("a") == (0, (TextDelta("a"),))
     assert list(streamed.ending(end("a"))) == [END]
     assert list(text.ending(end("a"))) == [TextDelta("a"), END]
     assert text.whole(end("a")) == streamed.whole(end("a")) == [whole]
@@ -278,10 +278,10 @@ def test_what_it_gives_is_told_as_a_model_would() -> None:
     cut = Stopped(StopReason.LENGTH)
     assert list(streamed.ending(end("a", cut=True))) == [cut]
     assert text.whole(end("a", cut=True)) == [Completion((TextPart("a"),), cut)]
-    assert list(completion.said("a")[1]) == []
+    assert list(completion.of_chunk("a")[1]) == []
     assert list(completion.ending(end(whole))) == [TextDelta("a"), END]
     assert completion.whole(end(whole)) == [whole]
-    assert events.said(END) == (0, (END,))
+    assert events.of_chunk(END) == (0, (END,))
     assert list(events.ending(end([]))) == []
     assert events.whole(end([TextDelta("a"), END])) == [whole]
     with pytest.raises(TruncatedStreamError):
