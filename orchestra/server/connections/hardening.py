@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from io import BytesIO, StringIO
+from time import time
 from typing import TYPE_CHECKING, Any
 
 import trio
 from hypercorn.protocol import ws_stream
-from hypercorn.protocol.events import Data, Request, StreamClosed
+from hypercorn.protocol.events import Body, Data, EndBody, Request, Response, StreamClosed
 from hypercorn.protocol.h2 import BUFFER_LOW_WATER, StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
@@ -25,8 +26,10 @@ from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 from hypercorn.trio import task_group
 from hypercorn.trio.task_group import TaskGroup
 from wsproto.events import CloseConnection, Message, Ping, TextMessage
+from wsproto.handshake import WEBSOCKET_VERSION
 
 from orchestra.policies.requests.tokens import text_bytes
+from orchestra.server.responses import problems
 
 if TYPE_CHECKING:
     import h11
@@ -70,6 +73,7 @@ def mend_hypercorn() -> None:
     WSStream._send_pings = _send_pings  # type: ignore[method-assign] # noqa: SLF001
     WSStream.handle = _handle  # type: ignore[method-assign]
     WSStream._handle_events = _handle_events  # type: ignore[method-assign] # noqa: SLF001
+    WSStream._send_error_response = _send_error_response  # type: ignore[method-assign] # noqa: SLF001
     ws_stream.server_extensions_handshake = _no_extensions  # type: ignore[assignment,attr-defined]
 
 
@@ -244,6 +248,32 @@ async def _handle(self: WSStream, event: StreamEvent) -> None:
         if self.app_put is not None:
             await self.app_put({"type": "websocket.disconnect", "code": 1006})
         await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+async def _send_error_response(self: WSStream, status_code: int) -> None:
+    """Hypercorn's method, except that the answer to an invalid handshake says what is wrong.
+
+    Hypercorn's is an empty 400, also for another version of the protocol, where RFC 6455 (4.4)
+    wants a response that names the version to use.
+    """
+    headers = [(b"connection", b"close")]
+    detail = "the handshake is none of RFC 6455, or something was sent before its answer"
+    title = "Bad Request"
+    if self.handshake.version not in (None, WEBSOCKET_VERSION):
+        status_code, title = 426, "Upgrade Required"
+        detail = "this version of WebSocket is not supported; send `Sec-WebSocket-Version: 13`"
+        headers = [(b"connection", b"close, upgrade"), (b"upgrade", b"websocket")]
+        headers += [(b"sec-websocket-version", WEBSOCKET_VERSION)]
+    problem = problems.by_status(status_code, title, detail)
+    body = problem.encode()
+    headers += [(b"content-type", problem.media_type.encode())]
+    headers += [(b"content-length", b"%d" % len(body))]
+    response = Response(stream_id=self.stream_id, status_code=status_code, headers=headers)
+    await self.send(response)
+    await self.send(Body(stream_id=self.stream_id, data=body))
+    await self.send(EndBody(stream_id=self.stream_id))
+    record: Any = {"status": status_code, "headers": headers}
+    await self.config.log.access(self.scope, record, time() - self.start_time)
 
 
 async def _handle_events(self: WSStream) -> None:
