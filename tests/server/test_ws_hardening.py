@@ -28,7 +28,7 @@ from orchestra.server.settings import Settings
 from tests.patience import PATIENCE_S
 from tests.server.connections.test_hardening import UPGRADE_WEBSOCKET
 from tests.server.socketing import ClosedError, Stage, on_stage, open_socket
-from tests.server.wire import _unmended, open_house  # noqa: F401 - a fixture
+from tests.server.wire import Reply, _unmended, open_house  # noqa: F401 - a fixture
 
 # --- an application that listens no more -------------------------------------------------------
 
@@ -305,6 +305,21 @@ def test_who_speaks_another_version_is_told_ours(version: str, status: int, prob
         assert ("Sec-WebSocket-Version: 13" in body["detail"]) == (status == 426)
 
     on_stage(test)
+
+
+async def answered_to_version(version: int) -> Reply:
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        raise NotImplementedError
+
+    async with open_house(app, Settings()) as house:
+        client = await house.connect()
+        return await client.ask(UPGRADE_WEBSOCKET.replace("13", str(version)))
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_the_silent_refusal_trap_is_still_there() -> None:
+    reply = trio.run(answered_to_version, 12)
+    assert (reply.status, reply.body) == (400, b"")
 
 
 async def is_heard_to_leave(within_s: float) -> bool:
