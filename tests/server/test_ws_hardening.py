@@ -285,7 +285,7 @@ def test_a_handshake_that_is_none_is_answered_and_closed(
     [
         ("Sec-WebSocket-Version: 12", 426, "upgrade-required"),
         ("Sec-WebSocket-Version: ", 426, "upgrade-required"),
-        ("X-Version: 13", 400, "bad-request"),
+        ("X-Version: 13", 400, "bad-handshake"),
     ],
 )
 def test_who_speaks_another_version_is_told_ours(version: str, status: int, problem: str) -> None:

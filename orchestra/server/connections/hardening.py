@@ -57,6 +57,23 @@ READ_AT_ONCE = 4096
 _LISTS = frozenset({b"connection", b"sec-websocket-extensions", b"sec-websocket-protocol"})
 """Headers of a handshake that Hypercorn reads as lists of ASCII words."""
 _STOCK_HANDLE = WSStream.handle
+_INVALID = problems.HttpProblem(
+    400,
+    "bad-handshake",
+    "The handshake of a WebSocket is invalid.",
+    "send the headers of RFC 6455 (4.1), and nothing behind them before the answer",
+    headers=(("connection", "close"),),
+)
+_OTHER_VERSION = problems.by_status(
+    426,
+    "Upgrade Required",
+    "this version of WebSocket is not supported; send `Sec-WebSocket-Version: 13`",
+    (
+        ("connection", "close, upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", WEBSOCKET_VERSION.decode()),
+    ),
+)
 
 
 def mend_hypercorn() -> None:
@@ -256,18 +273,12 @@ async def _send_error_response(self: WSStream, status_code: int) -> None:
     Hypercorn's is an empty 400, also for another version of the protocol, where RFC 6455 (4.4)
     wants a response that names the version to use.
     """
-    headers = [(b"connection", b"close")]
-    detail = "the handshake is none of RFC 6455, or something was sent before its answer"
-    title = "Bad Request"
+    problem = _INVALID
     if self.handshake.version not in (None, WEBSOCKET_VERSION):
-        status_code, title = 426, "Upgrade Required"
-        detail = "this version of WebSocket is not supported; send `Sec-WebSocket-Version: 13`"
-        headers = [(b"connection", b"close, upgrade"), (b"upgrade", b"websocket")]
-        headers += [(b"sec-websocket-version", WEBSOCKET_VERSION)]
-    problem = problems.by_status(status_code, title, detail)
-    body = problem.encode()
-    headers += [(b"content-type", problem.media_type.encode())]
-    headers += [(b"content-length", b"%d" % len(body))]
+        problem = _OTHER_VERSION
+    body, status_code = problem.encode(), problem.status
+    named = *problem.headers, ("content-type", problem.media_type), ("content-length", len(body))
+    headers = [(name.encode(), str(value).encode()) for name, value in named]
     response = Response(stream_id=self.stream_id, status_code=status_code, headers=headers)
     await self.send(response)
     await self.send(Body(stream_id=self.stream_id, data=body))
