@@ -37,17 +37,31 @@ class KeyAllowance:
 NO_ALLOWANCE = KeyAllowance()
 
 
+def _check_name(of: object, field: attrs.Attribute[str], name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        what = f"{type(of).__name__}({field.name}={name!r:.40})"
+        raise ValueError(
+            f"{what} contains half of a character (a lone surrogate), which cannot be stored; "
+            "remove it"
+        ) from error
+
+
 @frozen(cache_hash=True)
 class Caller:
     """Who a run is made for, by the names that this deployment uses; "" where there is no name.
 
     `key` is the public part of the API key that the request was sent with. A caller without names
     is subject only to the limits and budgets of the deployment as a whole.
+
+    Raises:
+        ValueError: a name contains a lone surrogate.
     """
 
-    organisation: str = ""
-    user: str = ""
-    key: str = ""
+    organisation: str = attrs.field(default="", validator=_check_name)
+    user: str = attrs.field(default="", validator=_check_name)
+    key: str = attrs.field(default="", validator=_check_name)
     allowance: KeyAllowance = NO_ALLOWANCE
     end_user: bool = False
     """Whether `user` was named by the request, with a key that may act for its end users."""

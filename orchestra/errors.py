@@ -156,18 +156,18 @@ class ArmsFailedError(RunError):
 
 
 class NoQuorumError(ArmsFailedError):
-    """Too many arms of a quorum failed or disagreed; `said` maps the latter to their answers."""
+    """Too many arms of a quorum failed or disagreed; `values` maps the latter to their values."""
 
     def __init__(
-        self, message: str, errors: Mapping[str, BaseException], said: Mapping[str, object]
+        self, message: str, errors: Mapping[str, BaseException], values: Mapping[str, object]
     ) -> None:
-        self.said = dict(said)
-        lines = "".join(f"\n  {arm}: said {value!r:.200}" for arm, value in said.items())
+        self.values = dict(values)
+        lines = "".join(f"\n  {arm}: gave {value!r:.200}" for arm, value in values.items())
         super().__init__(message + lines, errors)
 
 
 class DisagreedError(RunError):
-    """An arm of a quorum gave another answer than the one that the quorum agreed on."""
+    """An arm of a quorum gave another value than the one that the quorum agreed on."""
 
 
 class JudgeError(RunError):

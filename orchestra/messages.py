@@ -1,4 +1,4 @@
-"""Messages: the text of an error, even if its class fails to produce one."""
+"""Messages: the text of an error or a value, even if its class fails to produce one."""
 
 from __future__ import annotations
 
@@ -44,6 +44,14 @@ def own_error(name: str) -> type[OwnError] | None:
             return cls
         found += cls.__subclasses__()
     return None
+
+
+def safe_repr(value: object) -> str:
+    """The value's `repr`, for a message; that of `object` if its own fails."""
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - a user's class may raise anything
+        return object.__repr__(value)
 
 
 def listed(errors: Iterable[tuple[str, BaseException]]) -> str:

@@ -1,10 +1,11 @@
-"""Names of organisations and users may hold anything, and nobody is met under another's.
+"""Names of organisations and users may hold any character, and nobody is met under another's.
 
 And what is consumed is counted in whole numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
@@ -26,9 +27,17 @@ SOME = OwnerLimits(requests_per_minute=1)
 RULES = CallerRules(user=SOME, organisation=SOME)
 BUDGETS = Budgets(user=SpendingLimits(day=1), organisation=SpendingLimits(day=1))
 LONG = "é" * 200
-NAMES = st.text(st.sampled_from("ab:/ %*\0.=\ud800?é"), max_size=4) | st.sampled_from(
+NAMES = st.text(st.sampled_from("ab:/ %*\0.=?é"), max_size=4) | st.sampled_from(
     [LONG, sha256(quote(LONG, safe="").encode()).hexdigest()]
 )
+
+
+@pytest.mark.parametrize("field", ["organisation", "user", "key"])
+def test_a_name_holds_no_half_of_a_character(field: str) -> None:
+    """Its runs could not be recorded, nor could those that wait behind them."""
+    named: Callable[..., Caller] = Caller
+    with pytest.raises(ValueError, match=rf"Caller\({field}='a\\ud800'\) contains half of a char"):
+        named(**{field: "a\ud800"})
 
 
 def own(caller: Caller) -> set[str]:

@@ -11,7 +11,7 @@ import attrs
 import msgspec
 
 from orchestra.annotations.deferred import signature
-from orchestra.annotations.shapes import MISSING, class_of, fields, required_keys
+from orchestra.annotations.shapes import MISSING, READ_ONLY, class_of, fields, required_keys
 from orchestra.eventclass import frozen
 
 
@@ -49,6 +49,8 @@ def is_made(kind: object) -> bool:
     if attrs.has(cls):
         begins = hasattr(cls, "__attrs_pre_init__")  # it may take the arguments, too
         return begins or _is_written(cls.__init__) or any(map(_is_own, attrs.fields(cls)))
+    if is_typeddict(cls):  # msgspec does not read a `ReadOnly` member
+        return any(map(_is_read_only, fields(kind).values()))
     if not dataclasses.is_dataclass(cls):
         return False
     return _is_written(cls.__init__) or not all(f.init for f in dataclasses.fields(cls))
@@ -136,5 +138,16 @@ def _taken_by(converter: Any, otherwise: object) -> object:
 
 
 def _bare(hint: object) -> object:
-    """An annotation without `Required` and `NotRequired`."""
-    return get_args(hint)[0] if get_origin(hint) in (NotRequired, Required) else hint
+    """An annotation without `Required`, `NotRequired` and `ReadOnly`."""
+    while get_origin(hint) in _QUALIFIERS:
+        (hint,) = get_args(hint)
+    return hint
+
+
+def _is_read_only(hint: object) -> bool:
+    while get_origin(hint) in (NotRequired, Required):
+        (hint,) = get_args(hint)
+    return get_origin(hint) is READ_ONLY
+
+
+_QUALIFIERS = (NotRequired, Required, READ_ONLY)

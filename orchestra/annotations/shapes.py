@@ -52,6 +52,7 @@ class Missing:
 
 MISSING: Final = Missing()
 """Says that there is certainly no such attribute, item or element."""
+READ_ONLY: Final[object] = getattr(typing, "ReadOnly", MISSING)  # from Python 3.13 on
 
 
 def plain(annotation: object) -> object:
@@ -185,12 +186,18 @@ def required_keys(typed_dict: object) -> frozenset[str]:
     `__required_keys__` alone is wrong if annotations are strings, which it does not evaluate.
     """
     listed = getattr(typed_dict, "__required_keys__", ())
-    marks = {key: get_origin(hint) for key, hint in fields(typed_dict).items()}
+    marks = {key: _mark(hint) for key, hint in fields(typed_dict).items()}
     return frozenset(
         key
         for key, mark in marks.items()
         if mark is Required or (key in listed and mark is not NotRequired)
     )
+
+
+def _mark(hint: object) -> object:
+    """`Required` or `NotRequired`, also within `ReadOnly`; anything else if there is neither."""
+    origin = get_origin(hint)
+    return get_origin(get_args(hint)[0]) if origin is READ_ONLY else origin
 
 
 def substitute(annotation: object, table: abc.Mapping[object, object]) -> object:
@@ -347,7 +354,7 @@ _QUALIFIERS = (
     ClassVar,
     Required,
     NotRequired,
-    getattr(typing, "ReadOnly", Required),
+    READ_ONLY,
 )
 
 _METHODS: abc.Mapping[object, tuple[str, str]] = {

@@ -56,10 +56,13 @@ def open_results(path: Path) -> Iterator[Results]:
             raise _unwritable(path, why)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise BatchError(
                 f"{path}: another batch is writing this file; wait for it, or name another file"
             ) from error
+        except OSError as error:  # as on a network file system that has no locks
+            why = f"it cannot be locked: {error.strerror}; name a file on a local disk"
+            raise _unwritable(path, why) from error
         yield Results(path, file)
         try:
             os.fsync(file.fileno())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import trio
 
 from orchestra.cli import terminal
 from orchestra.cli.failures import MISUSED, CommandError
@@ -13,6 +16,11 @@ from orchestra.cli.parameters import Config, Data
 if TYPE_CHECKING:
     from orchestra.config import LocalBindings
     from orchestra.steps.ingest import IngestReport, Progress
+
+TELL_S = 10.0
+"""How often a line tells the progress in a pipe, as of a batch."""
+CHANGES = ("added", "changed", "removed")
+"""The outcomes that have a line of their own on a terminal without a bar."""
 
 
 def ingest(
@@ -27,7 +35,8 @@ def ingest(
     """Read the Markdown and text files in a folder into a store.
 
     Run again, it does only what has changed: new files are added, changed ones replaced, and
-    missing ones removed.
+    missing ones removed. The counts go to standard output; progress, skipped files and warnings go
+    to standard error.
 
     Parameters
     ----------
@@ -38,8 +47,6 @@ def ingest(
     embedder
         The embedder's name; questions need the same one: `embed(question, model=NAME)`.
     """
-    import trio
-
     if not store.strip():
         raise CommandError(
             f"--store {store!r} is not a name; write one, such as notes", code=MISUSED
@@ -58,27 +65,35 @@ async def _ingest(
     with default_bindings(data, config=config) as bindings:
         report = await ingest_shown(folder, store, bindings, embedder)
     for skipped in report.skipped:
-        terminal.say(f"skipped {skipped.source}: {skipped.reason}")
+        terminal.note(f"skipped {skipped.source}: {skipped.reason}", "yellow")
     for note in notes(report, store):
-        terminal.say(note)
+        terminal.note(note, "yellow")
     terminal.say(f"{report.folder} -> {store}: {summary(report)}")
 
 
 async def ingest_shown(
     folder: Path, store: str, bindings: LocalBindings, embedder: str = "default"
 ) -> IngestReport:
-    """Ingest a folder, showing progress; returns the report."""
+    """Ingest a folder, showing progress; returns the report.
+
+    Progress is a bar, or a line for each file on a terminal that shows none, or a line every
+    `TELL_S` in a pipe.
+    """
     from orchestra.steps.ingest import ingest as ingest_into
     from orchestra.steps.texts.sources import name_of
 
     collection, name = bindings.stores.to_fill(store), name_of(folder)
+    told_s, lines = trio.current_time(), sys.stderr.isatty()
     with terminal.progress_bar() as show:
 
         def progress(step: Progress) -> None:
+            nonlocal told_s
+            now_s = trio.current_time()
             if show:
                 show(step.done, step.total, step.source)
-            else:
-                _tell(step)
+            elif now_s >= told_s + TELL_S or (lines and step.outcome.value in CHANGES):
+                told_s = now_s
+                terminal.note(f"{step.done}/{step.total} {step.outcome.value} {step.source}")
 
         report = await ingest_into(
             folder, collection, bindings.embedder(embedder), progress=progress, name=name
@@ -115,9 +130,3 @@ def summary(report: IngestReport) -> str:
     counts = ("added", "changed", "unchanged", "removed", "skipped")
     files = [f"{count} {name}" for name in counts if (count := len(getattr(report, name)))]
     return f"{', '.join(files) or 'no files'}; {report.passages} passages written"
-
-
-def _tell(step: Progress) -> None:
-    """A line about a step; skipped files are listed at the end, with the reason."""
-    if step.outcome.value not in ("unchanged", "skipped"):
-        terminal.note(f"{step.done}/{step.total} {step.outcome.value} {step.source}")

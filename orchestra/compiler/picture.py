@@ -27,6 +27,7 @@ from orchestra.graph.parts import wires_in
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.policy import Policy, Retry
 from orchestra.graph.wires import Wire, node_of, path_of
+from orchestra.messages import safe_repr
 
 _CONSTANT_CHARACTERS = 40
 
@@ -164,9 +165,5 @@ def type_text(kind: object) -> str:
 
 def shortened(value: object) -> str:
     """The repr of a plain value, on one line and shortened; the default repr if its own fails."""
-    try:
-        whole = repr(value)
-    except Exception:  # noqa: BLE001 - a user's class may raise anything
-        whole = object.__repr__(value)
-    text = " ".join(whole.split())
+    text = " ".join(safe_repr(value).split())
     return text if len(text) <= _CONSTANT_CHARACTERS else text[: _CONSTANT_CHARACTERS - 1] + "…"

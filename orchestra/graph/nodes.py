@@ -23,6 +23,7 @@ from orchestra.graph.rules.commits import FIRST_CONTENT, Commit, Validate
 from orchestra.graph.rules.hedging import Hedge
 from orchestra.graph.source.frames import place
 from orchestra.graph.wires import Attribute, Wire, node_of, path_of
+from orchestra.messages import safe_repr
 from orchestra.problem import Problem
 from orchestra.protocols import Stream
 
@@ -123,7 +124,7 @@ class Constant(Node):
 
     @property
     def label(self) -> str:
-        return repr(self.value)
+        return safe_repr(self.value)
 
     @property
     def returns(self) -> object:
@@ -131,7 +132,7 @@ class Constant(Node):
 
     @property
     def spelled(self) -> str:
-        return repr(self.value)
+        return safe_repr(self.value)
 
 
 @frozen(eq=False)

@@ -18,11 +18,21 @@ from orchestra.graph.wires import Wire
 
 def wires_in(argument: object, expects: object = object) -> Iterator[tuple[Wire, object]]:
     """The wires in an argument, each with the annotation that it has to fit there."""
+    return _wires_in(argument, expects, {})
+
+
+def _wires_in(
+    argument: object, expects: object, without: dict[int, object]
+) -> Iterator[tuple[Wire, object]]:
+    """As `wires_in`; `without` are containers that need no second look: they have no wires."""
     if isinstance(argument, Wire):
         yield argument, expects
-    else:
+    elif type(argument) in _CONTAINERS and id(argument) not in without:
+        without[id(argument)] = argument
         for _, part, wanted in parts_in(argument, expects):
-            yield from wires_in(part, wanted)
+            for found in _wires_in(part, wanted, without):
+                without.pop(id(argument), None)
+                yield found
 
 
 def is_wired(value: object) -> bool:
@@ -73,3 +83,6 @@ def _parameters_of(function: Callable[..., object]) -> tuple[list[str], Mapping[
 def _or_object(kind: object) -> object:
     """The annotation itself; `object` where the container's annotation has no such part."""
     return object if kind is MISSING else kind
+
+
+_CONTAINERS = (list, tuple, dict, partial)

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.request import getproxies_environment
 
+import attrs
 import trio
 
 from orchestra.protocols import HttpReply, HttpRequest, Transport
@@ -140,13 +141,13 @@ def proxy_for(url: str, proxies: Mapping[str, str]) -> str | None:
 
 def _reached(origin: Origin, entry: str) -> bool:
     """Whether an entry of NO_PROXY matches an origin."""
-    entry, host = entry.strip().lower(), origin.host.lower()
+    entry, host = entry.strip().lower(), origin.host.lower().rstrip(".")
     if entry in ("*", f"[{host}]"):
         return True
     with suppress(ValueError):
         return ip_address(host) in ip_network(entry, strict=False)
-    name = entry.lstrip("*.")
-    places = (host, str(origin).lower())
+    name = entry.lstrip("*.").rstrip(".").replace(".:", ":")  # `example.com.` is absolute
+    places = (host, str(attrs.evolve(origin, host=host)))
     return bool(name) and any(place == name or place.endswith(f".{name}") for place in places)
 
 

@@ -47,7 +47,7 @@ _FIELDS = {
 
 
 @attrs.frozen
-class Said:
+class ChoiceEvents:
     """The events of one answer that arrived together; `choice` is the answer's index, from 0."""
 
     choice: int
@@ -68,7 +68,7 @@ class Said:
 @step
 async def relay(
     request: ChatRequest, *, model: str, choices: int, context: Context = injected
-) -> AsyncIterator[Said]:
+) -> AsyncIterator[ChoiceEvents]:
     """A model's answer to a request, as it arrives; each of several `choices` is a separate call.
 
     A run may raise:
@@ -80,7 +80,7 @@ async def relay(
     asked = _able(context.model(model), model, request)
     usages, going = list[Usage | None]([None] * choices), set(range(choices))
 
-    def noted(chunk: Said) -> Said:
+    def noted(chunk: ChoiceEvents) -> ChoiceEvents:
         for event in chunk.events:
             if type(event) is UsageReport:
                 usages[chunk.choice] = event.usage
@@ -92,7 +92,7 @@ async def relay(
         if choices == 1:
             async with asked.stream(request) as reply:
                 while events := await reply.receive():
-                    yield noted(Said(0, events))  # noqa: ASYNC119 - the engine closes every generator in its own task
+                    yield noted(ChoiceEvents(0, events))  # noqa: ASYNC119 - the engine closes every generator in its own task
         else:
             async with _several(asked, request, choices) as received:
                 while batch := await _ready(received, choices):
@@ -184,13 +184,13 @@ def _able(asked: Model, name: str, request: ChatRequest) -> Model:
 @asynccontextmanager
 async def _several(
     model: Model, request: ChatRequest, choices: int
-) -> AsyncIterator[trio.MemoryReceiveChannel[Said | Exception]]:
+) -> AsyncIterator[trio.MemoryReceiveChannel[ChoiceEvents | Exception]]:
     """A context with a channel that receives the chunks of several concurrent answers.
 
     If an answer fails, the channel receives its error. Each call has a task, which waits until its
     chunk has been received.
     """
-    sender, receiver = trio.open_memory_channel[Said | Exception](0)
+    sender, receiver = trio.open_memory_channel[ChoiceEvents | Exception](0)
     async with groupless_nursery() as nursery:
         try:
             with sender:
@@ -205,22 +205,22 @@ async def _send(
     model: Model,
     request: ChatRequest,
     choice: int,
-    sender: trio.MemorySendChannel[Said | Exception],
+    sender: trio.MemorySendChannel[ChoiceEvents | Exception],
 ) -> None:
     with sender:
         try:
             async with model.stream(for_choice(request, choice)) as reply:
                 while batch := await reply.receive():
-                    await sender.send(Said(choice, batch))
+                    await sender.send(ChoiceEvents(choice, batch))
         except Exception as error:  # noqa: BLE001 - `relay` raises it
             await sender.send(error)
 
 
 async def _ready(
-    receiver: trio.MemoryReceiveChannel[Said | Exception], choices: int
-) -> list[Said | Exception]:
+    receiver: trio.MemoryReceiveChannel[ChoiceEvents | Exception], choices: int
+) -> list[ChoiceEvents | Exception]:
     """Wait for a chunk, and return all chunks that are ready; empty at the end."""
-    batch: list[Said | Exception] = []
+    batch: list[ChoiceEvents | Exception] = []
     with suppress(trio.WouldBlock, trio.EndOfChannel):
         while len(batch) < choices:
             batch.append(receiver.receive_nowait() if batch else await receiver.receive())

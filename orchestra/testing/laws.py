@@ -1,9 +1,8 @@
 """Laws: statements that are true of every run, whatever the pipeline and the world.
 
-`check_laws(simulation)` checks all of them. Each is a function of its own, so that a failure
-names the law. They read only the journal and the plan. Virtual time is exact: an event that
-must follow at once has the same time. So a step that shields itself from cancellation breaks
-some laws.
+`check_laws(simulation)` checks all of them. Each is a function of its own, so that a failure names
+the law. They read only the journal and the plan. Virtual time is exact: an event that must follow
+at once has the same time. So a step that shields itself from cancellation breaks some laws.
 """
 
 from __future__ import annotations
@@ -384,6 +383,7 @@ LAWS = (
     timing.a_run_ends_by_its_deadline,
     timing.a_step_ends_by_its_timeout,
     timing.a_step_outlives_its_children,
+    timing.who_disagrees_is_told,
     the_result_is_the_deltas,
     a_cut_stream_never_looks_complete,
     no_lane_overflows,

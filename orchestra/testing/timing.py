@@ -9,7 +9,15 @@ from __future__ import annotations
 from orchestra.accounts import Usage
 from orchestra.compiler.blocks.slots import Operation
 from orchestra.errors import DeadlineError
-from orchestra.events import Event, RunFailed, RunFinished, StepStarted
+from orchestra.events import (
+    ArmCommitted,
+    ArmFailed,
+    Event,
+    RunFailed,
+    RunFinished,
+    StepStarted,
+)
+from orchestra.graph.control.agreeing import Quorum
 from orchestra.graph.nodes import Call, Node
 from orchestra.testing.log import Activation, Log
 
@@ -126,3 +134,28 @@ def _late(log: Log, moment_s: float) -> list[str]:
         for path, life in log.lives.items()
         if life[-1].at_s > moment_s and isinstance(life[0], StepStarted)
     ]
+
+
+def who_disagrees_is_told(log: Log) -> None:
+    """Before the moment of a quorum, fewer arms than it needs have a value and have not failed."""
+    for activation in log.activations:
+        for path, operation in activation.operations.items():
+            node = operation.node
+            if not isinstance(node, Quorum):
+                continue
+            for commit in log.events_about(path, ArmCommitted):
+                failed = {failure.arm for failure in log.events_about(path, ArmFailed)}
+                there = {
+                    arm
+                    for arm, region in zip(node.arm_names, operation.regions, strict=True)
+                    if _made_before(log, activation, region, commit.at_s - ROUNDING_S)
+                }
+                agree = there - failed
+                assert len(agree) < node.count, f"{path}: {agree} agreed before {commit}"
+
+
+def _made_before(log: Log, activation: Activation, region: int, at_s: float) -> bool:
+    """Whether a step of the region made its result before this time."""
+    slot = activation.block.regions[region].source.slot
+    own = any(each.slot == slot for each in activation.inside(region).values())
+    return own and log.there_s(activation, region) < at_s

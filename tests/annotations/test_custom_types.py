@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Generic, Literal, NewType, NotRequired, TypedDict, TypeVar, cast
 
@@ -440,3 +441,18 @@ def test_a_bound_in_an_alias_binds() -> None:
     assert read(few[Begun], [{"number": 1}] * 2)[1] == (
         Misfit("", "expected `array` of length <= 1"),
     )
+
+
+if sys.version_info >= (3, 13):  # pragma: no cover
+    from typing import ReadOnly
+
+    class Total(TypedDict):
+        sum: ReadOnly[int]
+        note: NotRequired[ReadOnly[str]]
+        to: ReadOnly[NotRequired[str]]
+
+    def test_a_member_that_is_read_only_is_read() -> None:
+        for given in ({"sum": 1}, {"sum": 1, "note": "x", "to": "y"}):
+            assert read(list[Total], [given]) == ([given], ())
+        assert read(Total, {"sum": "x"})[1] == (Misfit("sum", "expected `int`, got `str`"),)
+        assert class_schema(Total).schema["properties"]["sum"] == {"type": "integer"}

@@ -7,7 +7,7 @@ import os
 import resource
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from errno import ENOSPC
+from errno import ENOLCK, ENOSPC
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -325,6 +325,19 @@ def test_one_batch_at_a_time_writes_a_file(tmp_path: Path) -> None:
                 await Batch(engine, work, rows([5.0]), path).run()
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_a_file_that_cannot_be_locked_is_not_said_to_be_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network file system whose server keeps no locks."""
+
+    def without_locks(file: object, how: int) -> None:
+        raise OSError(ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", without_locks)
+    with pytest.raises(BatchError, match="it cannot be locked: No locks available; name a file on"):
+        begun(rows([0.0]), tmp_path / "r")
 
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -810,6 +810,24 @@ def test_a_problem_names_its_line_both_ends_and_the_fix(
         assert where == module.where("HERE")
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def p(n: int = Mute()): return one(n)", "input 'n' is int, but its default is "),
+        ("def p(n: int): return first(n, Mute())", "first(y=...) takes int, and is given "),
+    ],
+)
+def test_a_value_whose_repr_fails_is_told_all_the_same(code: str, message: str) -> None:
+    module = written(
+        f"{STEPS}@step\ndef first(x: int, y: int) -> int: return x\n"
+        f"class Mute:\n    def __repr__(self): raise RuntimeError\n@pipeline\n{code}"
+    )
+    (problem,) = check(module["p"])
+    assert problem.code == "type-clash"
+    assert problem.message.startswith(message)
+    assert "Mute object at 0x" in problem.message
+
+
 def test_the_value_of_a_text_enum_is_its_member() -> None:
     assert problems_of("return route(size, {Size.S: n, 'm': n})")[0] == []
 

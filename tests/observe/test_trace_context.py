@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from logging.handlers import BufferingHandler
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from opentelemetry.trace import get_current_span
+from opentelemetry.trace import TraceState, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from orchestra.observe.trace_context import trace_context
@@ -48,3 +51,31 @@ def test_what_stands_in_several_lines_of_its_state_is_kept_in_order() -> None:
     found = trace_context([FITS], ["a=1,b=2", "c=3"])
     assert found is not None
     assert found.tracestate == "a=1,b=2,c=3"
+
+
+members = st.one_of(
+    st.builds("{}={}".format, st.sampled_from(["a", "1@b", "c-*/_0", "2d"]), st.integers()),
+    st.text(st.characters(max_codepoint=0xFF), max_size=9),
+    st.sampled_from(["", " ", "\ta=1 ", "a", f"{'k' * 256}=v", f"{'k' * 257}=v", f"k={'v' * 257}"]),
+)
+states = st.lists(st.lists(members, max_size=4).map(",".join), max_size=3)
+
+
+@given(states)
+@example([",".join(f"k{number}=1" for number in range(32))])
+@example([",".join(f"k{number}=1" for number in range(33))])
+def test_a_malformed_state_is_dropped_and_opentelemetry_has_nothing_to_log(
+    given: list[str],
+) -> None:
+    """Its log takes a line of up to 16 kB for each, from whoever sends a request."""
+    found = trace_context([FITS], given)
+    assert found is not None
+    handler, log = BufferingHandler(99), logging.getLogger("opentelemetry.trace.span")
+    log.addHandler(handler)
+    try:
+        ours = TraceState.from_header([found.tracestate])
+        assert not handler.buffer
+        assert ours == TraceState.from_header(given)
+        assert ours.to_header() == found.tracestate
+    finally:
+        log.removeHandler(handler)

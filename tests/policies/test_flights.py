@@ -150,10 +150,10 @@ def test_what_is_held_of_an_answer_is_bounded(schedule: int, pauses_s: list[floa
     most, rule = 0, CoalesceRule(held_bytes=4 * EVENT_BYTES)
 
     class Watched(Flight[ModelEvent]):
-        async def say(self, *items: ModelEvent) -> None:
+        async def publish(self, *items: ModelEvent) -> None:
             nonlocal most
             most = max(most, len(self._kept) * EVENT_BYTES)
-            await super().say(*items)
+            await super().publish(*items)
 
     async def main() -> None:
         async with trio.open_nursery() as engine:
@@ -161,7 +161,7 @@ def test_what_is_held_of_an_answer_is_bounded(schedule: int, pauses_s: list[floa
 
             async def call() -> None:
                 for event in saying(20):
-                    await flight.say(event)
+                    await flight.publish(event)
 
             async def reads(waiter: Waiter[ModelEvent], pause_s: float) -> None:
                 heard: list[ModelEvent] = []

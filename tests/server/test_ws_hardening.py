@@ -5,6 +5,7 @@ As in `test_hardening.py`, a trap is shown without its cure; where it is gone, r
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import struct
@@ -27,7 +28,7 @@ from orchestra.server.settings import Settings
 from tests.patience import PATIENCE_S
 from tests.server.connections.test_hardening import UPGRADE_WEBSOCKET
 from tests.server.socketing import ClosedError, Stage, on_stage, open_socket
-from tests.server.wire import _unmended, open_house  # noqa: F401 - a fixture
+from tests.server.wire import Reply, _unmended, open_house  # noqa: F401 - a fixture
 
 # --- an application that listens no more -------------------------------------------------------
 
@@ -277,6 +278,48 @@ def test_a_handshake_that_is_none_is_answered_and_closed(
 
     assert on_stage(test)
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("version", "status", "problem"),
+    [
+        ("Sec-WebSocket-Version: 12", 426, "upgrade-required"),
+        ("Sec-WebSocket-Version: ", 426, "upgrade-required"),
+        ("X-Version: 13", 400, "bad-handshake"),
+    ],
+)
+def test_who_speaks_another_version_is_told_ours(version: str, status: int, problem: str) -> None:
+    """As RFC 6455 (4.4) wants it; whatever is wrong, the answer says so."""
+
+    async def test(stage: Stage) -> None:
+        client = await stage.house.connect()
+        head = "GET /v1/pipelines/count/ws HTTP/1.1\nConnection: Upgrade\nUpgrade: websocket"
+        reply = await client.ask(f"{head}\n{RIGHT[1]}\n{version}")
+        assert reply.status == status
+        assert reply.headers.get("sec-websocket-version") == ("13" if status == 426 else None)
+        assert reply.headers.get("upgrade") == ("websocket" if status == 426 else None)
+        assert reply.headers["content-type"] == "application/problem+json"
+        body = json.loads(reply.body)
+        assert body["type"] == f"urn:problem-type:orchestra:{problem}"
+        assert body["status"] == status
+        assert ("Sec-WebSocket-Version: 13" in body["detail"]) == (status == 426)
+
+    on_stage(test)
+
+
+async def answered_to_version(version: int) -> Reply:
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        raise NotImplementedError
+
+    async with open_house(app, Settings()) as house:
+        client = await house.connect()
+        return await client.ask(UPGRADE_WEBSOCKET.replace("13", str(version)))
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_the_silent_refusal_trap_is_still_there() -> None:
+    reply = trio.run(answered_to_version, 12)
+    assert (reply.status, reply.body) == (400, b"")
 
 
 async def is_heard_to_leave(within_s: float) -> bool:

@@ -33,6 +33,7 @@ _MENDED = [
     (WSStream, "_send_pings"),
     (WSStream, "handle"),
     (WSStream, "_handle_events"),
+    (WSStream, "_send_error_response"),
     (ws_stream, "server_extensions_handshake"),
 ]
 # As Hypercorn ships them: this module is imported before anything is mended.

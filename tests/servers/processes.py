@@ -8,7 +8,9 @@ ends when its standard input does: none outlives the tests, however these end.
 from __future__ import annotations
 
 import select
+import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,18 @@ FOLDER = Path(__file__).parent
 PROGRAMS = FOLDER.parents[1] / ".nox" / "servers" / "bin"
 NODE_MODULE = FOLDER / "node_modules" / "@copilotkit" / "aimock"
 START_S, END_S = 60.0, 5.0
+
+
+def ending_with_us(*command: str | Path) -> list[str | Path]:
+    """A command that Linux kills when this process ends, also when that is killed: for servers that
+    do not watch their standard input.
+
+    pytest-xdist kills a worker that takes more than ten seconds to end, before `atexit` is served.
+    """
+    # Linux takes the end of the thread that started it for the end of its parent.
+    assert threading.current_thread() is threading.main_thread(), "start it in the main thread"
+    tool = shutil.which("setpriv")  # of util-linux
+    return [tool, "--pdeathsig", "KILL", *command] if tool else list(command)
 
 
 @contextmanager

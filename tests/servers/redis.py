@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.ports import reserved_port
+from tests.servers.processes import ending_with_us
 
 START_S = 20.0
 
@@ -32,10 +33,10 @@ class Redis:
     def start(self, *more: str) -> None:
         """Start it, empty, and wait until it answers."""
         self._process = subprocess.Popen(
-            [
+            ending_with_us(
                 *(self._program, "--port", str(self.port), "--bind", "127.0.0.1"),
                 *("--save", "", "--appendonly", "no", "--dir", self._folder, *more),
-            ],
+            ),
             stdout=subprocess.DEVNULL,
         )
         until = time.monotonic() + START_S

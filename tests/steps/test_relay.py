@@ -30,7 +30,7 @@ from orchestra.policies.caching.cached import CachedModel
 from orchestra.policies.flights.coalesced import CoalescedModel
 from orchestra.protocols import Embedder, Model, ModelReply
 from orchestra.server.runs.relay import relay, relay_vectors, relay_whole
-from orchestra.steps.relay import Said
+from orchestra.steps.relay import ChoiceEvents
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import ScriptedModel, World
@@ -111,7 +111,7 @@ def ask(
     return virtual(main, schedule=schedule)
 
 
-def by_choice(chunks: Sequence[Said]) -> Mapping[int, list[ModelEvent]]:
+def by_choice(chunks: Sequence[ChoiceEvents]) -> Mapping[int, list[ModelEvent]]:
     found: dict[int, list[ModelEvent]] = {}
     for said in chunks:
         found.setdefault(said.choice, []).extend(said.events)
@@ -156,7 +156,7 @@ class Numbered(Model):
             yield reply
 
 
-def texts(chunks: Sequence[Said]) -> list[str]:
+def texts(chunks: Sequence[ChoiceEvents]) -> list[str]:
     heard = sorted(by_choice(chunks).items())
     return ["".join(e.text for e in events if isinstance(e, TextDelta)) for _, events in heard]
 
@@ -276,13 +276,13 @@ def test_what_arrives_together_is_one_chunk() -> None:
             return self.left.pop(0) if self.left else ()
 
     chunks, _ = ask(Together(), 1)
-    assert chunks == [Said(0, (TextDelta("a"), TextDelta("b"))), Said(0, (END,))]
+    assert chunks == [ChoiceEvents(0, (TextDelta("a"), TextDelta("b"))), ChoiceEvents(0, (END,))]
 
 
 def test_a_chunk_counts_what_it_holds() -> None:
-    assert Said(0, (TextDelta("a" * 10), END)).window_bytes == 2 * 64 + 10
+    assert ChoiceEvents(0, (TextDelta("a" * 10), END)).window_bytes == 2 * 64 + 10
     likely = Logprobs((TokenLogprob("a", -1.0),))
-    assert Said(0, (likely,)).window_bytes > Said(0, (TextDelta("a"),)).window_bytes
+    assert ChoiceEvents(0, (likely,)).window_bytes > ChoiceEvents(0, (TextDelta("a"),)).window_bytes
 
 
 @pytest.mark.parametrize(
@@ -298,11 +298,11 @@ def test_a_chunk_counts_what_it_holds() -> None:
 )
 def test_what_is_no_text_counts_too(event: ModelEvent) -> None:
     """A provider that sends nothing else, for ever, comes to the bound of the output as well."""
-    assert Said(0, (event,)).window_bytes > 8000
+    assert ChoiceEvents(0, (event,)).window_bytes > 8000
 
 
 def test_a_record_of_usage_that_is_no_json_ends_no_answer() -> None:
-    assert Said(0, (UsageReport(Usage(1, 1), {"x": object()}),)).window_bytes > 0
+    assert ChoiceEvents(0, (UsageReport(Usage(1, 1), {"x": object()}),)).window_bytes > 0
 
 
 def test_leaving_a_run_leaves_all_calls() -> None:

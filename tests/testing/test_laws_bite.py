@@ -534,6 +534,7 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
         added(ItemFailed, StepStarted(0, 0.0, "each[5]/checked"), index=5),
     ),
     (laws.items_fail_within_their_bound, WHOLE, added(StepStarted, item_failed(0), step="each")),
+    (timing.who_disagrees_is_told, AGREED, without(ArmFailed, error="DisagreedError")),
     (
         timing.a_step_outlives_its_children,
         CHILD,

@@ -18,7 +18,7 @@ def is_mutable(value: object) -> bool:
 
     Values of other classes, and of subclasses, are passed on uncopied, as in a call of a function.
     """
-    return _holds_mutable(value) and _parts(value, PARTS_MAX) <= PARTS_MAX
+    return _parts(value, PARTS_MAX) <= PARTS_MAX and _holds_mutable(value)
 
 
 def copied_if_mutable(value: object) -> object:

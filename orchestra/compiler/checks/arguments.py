@@ -18,6 +18,7 @@ from orchestra.graph.nodes import Call
 from orchestra.graph.parts import is_wired, parts_in
 from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.wires import Wire, spelled
+from orchestra.messages import safe_repr
 from orchestra.problem import Problem
 
 _DEPTH_MAX = 20
@@ -81,11 +82,11 @@ def _problems(node: Call, into: str, argument: object, expects: object) -> Itera
     elif (hidden := next(hidden_in(argument), None)) is not None:
         yield hidden_problem(into, argument, hidden, where)
     elif chunk_of(expects) is not None:
-        message = f"{into} takes {takes}, and is given {argument!r:.200}"
+        message = f"{into} takes {takes}, and is given {safe_repr(argument):.200}"
         fix = "pass the result of a step that is an async generator"
         yield Problem("value-into-stream", where, message, fix)
     elif not accepts(expects, argument):
-        message = f"{into} takes {takes}, and is given {argument!r:.200}"
+        message = f"{into} takes {takes}, and is given {safe_repr(argument):.200}"
         fix = _instead(node, takes, argument)
         if isinstance(argument, Decorated) and (call := call_of(argument)):
             message = f"{into} takes {takes}, and is given {argument.name!r} itself, uncalled"

@@ -39,6 +39,7 @@ from orchestra.graph.rules.commits import Chars, Chunks
 from orchestra.graph.rules.policy import is_count
 from orchestra.graph.steps import Kind, Step
 from orchestra.graph.wires import spelled
+from orchestra.messages import safe_repr
 from orchestra.nearest import nearest_name
 from orchestra.problem import Problem
 from orchestra.values import Label
@@ -72,7 +73,7 @@ def node_problems(node: Node) -> Iterator[Problem]:
 def _default(node: Input) -> Iterator[Problem]:
     if node.default is not MISSING and not accepts(node.annotation, node.default):
         kind = spell(node.annotation)
-        message = f"input {node.name!r} is {kind}, but its default is {node.default!r}"
+        message = f"input {node.name!r} is {kind}, but its default is {safe_repr(node.default)}"
         fix = "change the default, or widen the annotation"
         yield Problem("type-clash", node.origin.where, message, fix)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Any
+from typing import Any, cast
 
 from orchestra.annotations.deferred import signature
 from orchestra.graph.gather import Gathering
@@ -80,14 +80,20 @@ def uncalled(wire: Wire) -> Iterator[object]:
 
 
 def uncalled_in(value: object) -> Iterator[object]:
-    """The uncalled objects in a plain value, also in a list, a tuple or a dict."""
-    if call_of(value) is not None:
-        yield value
-    elif type(value) in (list, tuple):
-        for part in value:  # type: ignore[attr-defined]
-            yield from uncalled_in(part)
-    elif type(value) is dict:
-        yield from uncalled_in(list(value.values()))
+    """The uncalled objects in a plain value, also in its lists, tuples and dicts."""
+    left, seen = [value], set[int]()
+    while left:
+        value = left.pop()
+        parts: Iterable[object] = ()
+        if call_of(value) is not None:
+            yield value
+        elif type(value) is dict:
+            parts = value.values()
+        elif type(value) in (list, tuple):
+            parts = cast("list[object] | tuple[object, ...]", value)
+        if id(value) not in seen and parts:
+            seen.add(id(value))
+            left += reversed([*parts])
 
 
 def _problem(what: str, value: object, where: str) -> Problem:

@@ -17,7 +17,7 @@ from orchestra.config.toml.complaints import (
     nearest,
     shown,
 )
-from orchestra.config.toml.other_tools import of_other_tools
+from orchestra.config.toml.foreign_names import our_name
 from orchestra.config.toml.places import Path
 from orchestra.config.toml.spec import NO_LIMIT, REMOTE, Kind, Spec
 from orchestra.nearest import nearest_name
@@ -68,7 +68,7 @@ def unknown(key: str, path: Path, known: Iterable[str], complaints: Complaints) 
     """Complain of an unknown key; of a secret, that it is in this file."""
     at, names = (*path, key), list(known)
     secretive = [name for name in names if names_a_secret(name)]  # perhaps meant by `key`
-    place = _right_place(key, path) or of_other_tools(key, names)
+    place = _right_place(key, path) or our_name(key, names)
     if not place and names_a_secret(key) and not nearest_name(key, secretive):
         complaints.add("secret-in-file", at, NO_SECRETS, KEY_ELSEWHERE)
     else:

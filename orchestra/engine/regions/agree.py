@@ -53,7 +53,7 @@ class _Poll(ABC):
     def __init__(self, frame: Frame, operation: Operation[Comparison]) -> None:
         self.names = operation.node.arm_names
         self.path = frame.path + operation.name
-        self.said: dict[str, object] = {}
+        self.values: dict[str, object] = {}
         self.errors: dict[str, Exception] = {}
         self.over: str | None = None
         """The reason why all arms are stopped; None while the outcome is open."""
@@ -139,24 +139,24 @@ class _Counted(_Poll):
         await self.run()
         if self._votes.winner is not None:
             return self._votes.winner[0][1]
-        count, done = self._votes.count, {*self.said, *self.errors}
+        count, done = self._votes.count, {*self.values, *self.errors}
         left = [name for name in self.names if name not in done]
         others = f"; not waited for: {', '.join(left)}" if left else ""
         message = f"no {count} of {len(self.names)} arms of {self.path!r} agree{others}:"
-        raise NoQuorumError(message, self.in_order(self.errors), self.in_order(self.said))
+        raise NoQuorumError(message, self.in_order(self.errors), self.in_order(self.values))
 
     def take_value(self, arm: str, value: object) -> None:
         self._votes.add(arm, value)
-        self.said[arm] = value
+        self.values[arm] = value
         winner = self._votes.winner
         if winner is None:
             self._check()
             return
         first = winner[0][0]
         agreed = {name for name, _ in winner}
-        for other, said in self.said.items():
+        for other, given in self.values.items():
             if other not in agreed:
-                message = f"arm {other} said {said!r:.200}, but {len(agreed)} agree with {first}"
+                message = f"arm {other} gave {given!r:.200}, but {len(agreed)} agree with {first}"
                 self.tell_failure(other, DisagreedError(message))
         self.take([first])
         self._frame.run.journal.append(ArmCommitted, self.path, first)
@@ -183,8 +183,8 @@ class _Surviving(_Poll):
     async def outcome(self) -> list[object]:
         await self.run()
         if self.over is None:
-            self.take(self.said)
-            return [*self.in_order(self.said).values()]
+            self.take(self.values)
+            return [*self.in_order(self.values).values()]
         what = "every arm" if self._least == 1 else f"all but {self._left} of the arms"
         wanted = "" if self._least == 1 else f", and least={self._least}"
         raise ArmsFailedError(
@@ -192,7 +192,7 @@ class _Surviving(_Poll):
         )
 
     def take_value(self, arm: str, value: object) -> None:
-        self.said[arm] = value
+        self.values[arm] = value
 
     def failed(self) -> None:
         if self._left < self._least:

@@ -38,7 +38,7 @@ def refuse_awaitables(*values: object, where: str | None = None) -> None:
         DefinitionError: one contains such an object, or contains itself, or is nested too deep.
     """
     try:
-        found = list(_awaitables_in(values))
+        found = list(_awaitables_in(values, {}))
     except RecursionError as error:
         raise DefinitionError(
             f"{where or called_at()}: a list, tuple or dict here contains itself, or is nested too "
@@ -101,19 +101,27 @@ def _code_of(found: _Awaitable) -> CodeType:
     return found.cr_code if iscoroutine(found) else found.ag_code
 
 
-def _awaitables_in(value: object, depth: int = 0) -> Iterator[_Awaitable | _Once]:
-    """The refused objects in a value, in its containers, and in the arguments of coroutines."""
+def _awaitables_in(
+    value: object, seen: dict[int, tuple[int, object]], depth: int = 0
+) -> Iterator[_Awaitable | _Once]:
+    """The refused objects in a value, in its containers, and in the arguments of coroutines.
+
+    `seen` are the containers that were searched, with their depth: again only if found deeper.
+    """
     if depth > _DEPTH_MAX:
         raise RecursionError(f"containers are nested more than {_DEPTH_MAX} deep")
     if iscoroutine(value) or isasyncgen(value):
         yield value
         frame = value.cr_frame if iscoroutine(value) else value.ag_frame
         if frame is not None:  # None once it has ended
-            yield from _awaitables_in(list(frame.f_locals.values()), depth)
+            for part in frame.f_locals.values():
+                yield from _awaitables_in(part, seen, depth + 1)
     elif isinstance(value, _ONCE):
         yield value
-    elif type(value) in (list, tuple):
-        for part in value:  # type: ignore[attr-defined]
-            yield from _awaitables_in(part, depth + 1)
-    elif type(value) is dict:
-        yield from _awaitables_in(list(value.values()), depth)
+    elif type(value) in _CONTAINERS and seen.get(id(value), (-1,))[0] < depth:
+        seen[id(value)] = depth, value
+        for part in value.values() if type(value) is dict else value:  # type: ignore[attr-defined]
+            yield from _awaitables_in(part, seen, depth + 1)
+
+
+_CONTAINERS = (list, tuple, dict)

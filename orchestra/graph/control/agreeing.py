@@ -107,7 +107,7 @@ def quorum(
 
     An arm that fails is left out. As soon as too many have failed or disagreed for `count` to
     agree, the others are cancelled and the run fails with a `NoQuorumError` that lists what
-    each arm said. Arms give values: `collect(...)` a stream.
+    each arm gave. Arms give values: `collect(...)` a stream.
 
     Raises:
         DefinitionError: called outside a pipeline; `count` is not a number from 1 to the number of

@@ -34,6 +34,7 @@ _Point: TypeAlias = tuple[int, int]
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 _CALLS = ("isinstance", "type", "hasattr", "callable")
 _PATTERNS = (ast.MatchSingleton, ast.MatchClass, ast.MatchSequence, ast.MatchMapping)
 _MADE_IN = (
@@ -94,8 +95,7 @@ def _first_refusal(
     function: FunctionType, wires: Mapping[str, Wire], nodes: Sequence[Node]
 ) -> str | None:
     code = function.__code__
-    tests = not _OPCODES.isdisjoint(code.co_code[::2]) or not set(_CALLS).isdisjoint(code.co_names)
-    if not tests:  # true of nearly all functions: their file need not be parsed
+    if not any(map(_tests, _codes(code))):  # nearly always: the file need not be parsed
         return None
     source = "".join(linecache.getlines(code.co_filename, function.__globals__))
     path = path_to_def(source, code)
@@ -110,6 +110,19 @@ def _first_refusal(
             wire, act, at = tested
             return refusal_at(known.site((*path, *inner[1:], *at), source), wire, act)
     return None
+
+
+def _tests(code: CodeType) -> bool:
+    """Whether code has an instruction or a name of a silent test."""
+    return not _OPCODES.isdisjoint(code.co_code[::2]) or not set(_CALLS).isdisjoint(code.co_names)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """The code of a function, and of its comprehensions that Python compiles apart."""
+    yield code
+    for each in code.co_consts:
+        if isinstance(each, CodeType) and each.co_name in _COMPREHENSIONS:
+            yield from _codes(each)
 
 
 @attrs.frozen(eq=False)

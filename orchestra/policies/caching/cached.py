@@ -23,7 +23,6 @@ from orchestra.errors import MalformedStreamError
 from orchestra.events import StepCached
 from orchestra.policies.account import PRESENT, Account
 from orchestra.policies.answers.replayed import events_of
-from orchestra.policies.caching.asked import Asked
 from orchestra.policies.caching.cache import (
     CacheRule,
     Recording,
@@ -34,6 +33,7 @@ from orchestra.policies.caching.cache import (
     key_of,
     keys_of_texts,
 )
+from orchestra.policies.caching.requested_keys import RequestedKeys
 from orchestra.policies.caching.similar import Meaning, Similar
 from orchestra.policies.caching.store import CacheStore
 from orchestra.policies.requests.extras import CACHE, cache_mode_in, without
@@ -166,7 +166,7 @@ class _Answers:
         self.identity = identity
         self._store = store
         self._similar = similar
-        self._asked = Asked()
+        self._requested = RequestedKeys()
 
     async def look(self, request: ChatRequest) -> tuple[_Question, _Found | None]:
         """The question of a request, and the cached answer, if one exists and may be used."""
@@ -176,7 +176,7 @@ class _Answers:
         key = None if mode == "off" else key_of(tenant, self.identity, request)
         if key is None:
             return _Question(request, None), None
-        first = self._asked.first(account, key)
+        first = self._requested.first(account, key)
         looks = mode == "use" or (mode == "once" and first)
         found = await self._answer(key) if looks else None
         meaning = None
@@ -209,7 +209,7 @@ class _Answers:
     ) -> _Found | None:
         """The answer to a similar question; with `once`, one that its run has not had before."""
         for similarity, known in await similar.near(self._store, meaning):
-            if once is not None and not self._asked.first(once, known.key):
+            if once is not None and not self._requested.first(once, known.key):
                 continue
             found = await self._answer(known.key, similarity)
             if found is not None:

@@ -235,7 +235,7 @@ class _SharedAnswer:
     async def _call(self, flight: Flight[Said]) -> None:
         async with self._model.stream(self._request) as reply:
             while batch := await reply.receive():
-                await flight.say(*flight.bill.of_batch(batch))
+                await flight.publish(*flight.bill.of_batch(batch))
 
 
 def _item_bytes(item: Said) -> int:

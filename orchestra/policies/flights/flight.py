@@ -203,7 +203,7 @@ class Flight(JointAccount, Generic[Item]):
         """Run a task beside the runs of the opener's engine."""
         self._opener.spawn(task, name)
 
-    async def say(self, *items: Item) -> None:
+    async def publish(self, *items: Item) -> None:
         """Give all waiters the next items; wait while too many bytes are unread by one of them."""
         assert self._size_bytes is not None, "items without a size go through `tell_whole`"
         self._kept += items

@@ -17,7 +17,8 @@ from orchestra.codecs.anthropic_serving.answers import (
 from orchestra.codecs.anthropic_serving.request import served_messages
 from orchestra.codecs.serving.requests import ServedChat
 from orchestra.policies.requests.tokens import of_chat
-from orchestra.server.models.asked import (
+from orchestra.server.models.catalog import Catalog
+from orchestra.server.models.responding import (
     AnswerFormat,
     Answers,
     answering,
@@ -25,7 +26,6 @@ from orchestra.server.models.asked import (
     refusing,
     respond,
 )
-from orchestra.server.models.catalog import Catalog
 from orchestra.server.responses.whole_answers import as_json
 from orchestra.server.runs.pipelines import Runs
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from io import BytesIO, StringIO
+from time import time
 from typing import TYPE_CHECKING, Any
 
 import trio
 from hypercorn.protocol import ws_stream
-from hypercorn.protocol.events import Data, Request, StreamClosed
+from hypercorn.protocol.events import Body, Data, EndBody, Request, Response, StreamClosed
 from hypercorn.protocol.h2 import BUFFER_LOW_WATER, StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
@@ -25,8 +26,10 @@ from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 from hypercorn.trio import task_group
 from hypercorn.trio.task_group import TaskGroup
 from wsproto.events import CloseConnection, Message, Ping, TextMessage
+from wsproto.handshake import WEBSOCKET_VERSION
 
 from orchestra.policies.requests.tokens import text_bytes
+from orchestra.server.responses import problems
 
 if TYPE_CHECKING:
     import h11
@@ -54,6 +57,23 @@ READ_AT_ONCE = 4096
 _LISTS = frozenset({b"connection", b"sec-websocket-extensions", b"sec-websocket-protocol"})
 """Headers of a handshake that Hypercorn reads as lists of ASCII words."""
 _STOCK_HANDLE = WSStream.handle
+_INVALID = problems.HttpProblem(
+    400,
+    "bad-handshake",
+    "The handshake of a WebSocket is invalid.",
+    "send the headers of RFC 6455 (4.1), and nothing behind them before the answer",
+    headers=(("connection", "close"),),
+)
+_OTHER_VERSION = problems.by_status(
+    426,
+    "Upgrade Required",
+    "this version of WebSocket is not supported; send `Sec-WebSocket-Version: 13`",
+    (
+        ("connection", "close, upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", WEBSOCKET_VERSION.decode()),
+    ),
+)
 
 
 def mend_hypercorn() -> None:
@@ -70,6 +90,7 @@ def mend_hypercorn() -> None:
     WSStream._send_pings = _send_pings  # type: ignore[method-assign] # noqa: SLF001
     WSStream.handle = _handle  # type: ignore[method-assign]
     WSStream._handle_events = _handle_events  # type: ignore[method-assign] # noqa: SLF001
+    WSStream._send_error_response = _send_error_response  # type: ignore[method-assign] # noqa: SLF001
     ws_stream.server_extensions_handshake = _no_extensions  # type: ignore[assignment,attr-defined]
 
 
@@ -244,6 +265,26 @@ async def _handle(self: WSStream, event: StreamEvent) -> None:
         if self.app_put is not None:
             await self.app_put({"type": "websocket.disconnect", "code": 1006})
         await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+async def _send_error_response(self: WSStream, status_code: int) -> None:
+    """Hypercorn's method, except that the answer to an invalid handshake says what is wrong.
+
+    Hypercorn's is an empty 400, also for another version of the protocol, where RFC 6455 (4.4)
+    wants a response that names the version to use.
+    """
+    problem = _INVALID
+    if self.handshake.version not in (None, WEBSOCKET_VERSION):
+        problem = _OTHER_VERSION
+    body, status_code = problem.encode(), problem.status
+    named = *problem.headers, ("content-type", problem.media_type), ("content-length", len(body))
+    headers = [(name.encode(), str(value).encode()) for name, value in named]
+    response = Response(stream_id=self.stream_id, status_code=status_code, headers=headers)
+    await self.send(response)
+    await self.send(Body(stream_id=self.stream_id, data=body))
+    await self.send(EndBody(stream_id=self.stream_id))
+    record: Any = {"status": status_code, "headers": headers}
+    await self.config.log.access(self.scope, record, time() - self.start_time)
 
 
 async def _handle_events(self: WSStream) -> None:

@@ -19,7 +19,7 @@ from orchestra.answers import Answer, Completion
 from orchestra.codecs.serving.requests import refused
 from orchestra.errors import InvalidRequestError
 from orchestra.policies.answers.replayed import events_of
-from orchestra.steps.relay import Said
+from orchestra.steps.relay import ChoiceEvents
 from orchestra.values import (
     ChatRequest,
     FilePart,
@@ -69,7 +69,7 @@ class Gives(Protocol):
 class GivesRelayed:
     """The output of `relay` or `relay_whole`."""
 
-    def of_chunk(self, chunk: Said) -> tuple[int, Iterable[ModelEvent]]:
+    def of_chunk(self, chunk: ChoiceEvents) -> tuple[int, Iterable[ModelEvent]]:
         """The answer's index and the events, both as they are in the chunk."""
         return chunk.choice, chunk.events
 
@@ -80,7 +80,7 @@ class GivesRelayed:
 
     def whole(self, end: RunFinished) -> list[Completion]:
         """The answers from `relay_whole`, or those that the chunks of `relay` make up."""
-        result: Sequence[Completion | Said] = end.result
+        result: Sequence[Completion | ChoiceEvents] = end.result
         growing: dict[int, Answer] = {}
         whole: list[Completion] = []
         for each in result:

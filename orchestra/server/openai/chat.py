@@ -22,7 +22,8 @@ from orchestra.codecs.openai_serving.request import served_chat
 from orchestra.codecs.serving.requests import ServedChat, refused
 from orchestra.engine.bindings import DeploymentBindings
 from orchestra.server.front.departure import arrived
-from orchestra.server.models.asked import (
+from orchestra.server.models.catalog import Bare, Catalog, Offer
+from orchestra.server.models.responding import (
     AnswerFormat,
     Answers,
     answering,
@@ -33,7 +34,6 @@ from orchestra.server.models.asked import (
     refusing,
     respond,
 )
-from orchestra.server.models.catalog import Bare, Catalog, Offer
 from orchestra.server.openai.stored import StoredCompletions, keep, messages_of
 from orchestra.server.responses.whole_answers import as_json
 from orchestra.server.runs.pipelines import Runs

@@ -29,7 +29,8 @@ from orchestra.computed import LARGE_BYTES, computed
 from orchestra.errors import InvalidRequestError, StateError
 from orchestra.policies.requests.needs import LARGE_PARTS
 from orchestra.server.front.departure import principal
-from orchestra.server.models.asked import (
+from orchestra.server.models.catalog import Catalog
+from orchestra.server.models.responding import (
     AnswerFormat,
     Answers,
     answering,
@@ -38,7 +39,6 @@ from orchestra.server.models.asked import (
     refusing,
     respond,
 )
-from orchestra.server.models.catalog import Catalog
 from orchestra.server.openai.stored import Kept, StoredCompletions, keep
 from orchestra.server.openai.stored_chats import page_of, paged, wanted_of
 from orchestra.server.responses.whole_answers import as_json

@@ -14,7 +14,7 @@ from quart_trio.wrappers import TrioResponse as Response
 from orchestra.codecs.serving.errors import ServedError
 from orchestra.codecs.serving.requests import asked_of, refused
 from orchestra.server.front.departure import principal
-from orchestra.server.models.asked import refuse, refusing
+from orchestra.server.models.responding import refuse, refusing
 from orchestra.server.openai.stored import StoredCompletions, Wanted
 from orchestra.server.responses.whole_answers import as_json
 from orchestra.values import Json

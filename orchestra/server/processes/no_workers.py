@@ -32,6 +32,8 @@ ANSWER = (
     b"Content-Length: %d\r\n"
     b"Retry-After: %d\r\n"
     b"Cache-Control: no-store\r\n"
+    b"Access-Control-Allow-Origin: *\r\n"  # there is nothing in it that a page must not read
+    b"Access-Control-Expose-Headers: Retry-After\r\n"
     b"Connection: close\r\n\r\n%s" % (len(_BODY), RETRY_AFTER_S, _BODY)
 )
 _GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN)

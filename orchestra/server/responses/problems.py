@@ -36,7 +36,7 @@ OF_ANTHROPIC = (
     "/v1/models; a client's base URL ends before /v1"
 )
 """The paths that exist, for clients whose path does not, or has `/v1` twice or not at all."""
-_ARMS = re.compile(r"  (?:\d+:\S+: )?(\w+)(?:: |$)|  \d+:\S+: said ")
+_ARMS = re.compile(r"  (?:\d+:\S+: )?(\w+)(?:: |$)|  \d+:\S+: gave ")
 _LISTED: Mapping[type[OrchestraError], re.Pattern[str]] = {
     ArmsFailedError: _ARMS,
     StepFailedError: _ARMS,

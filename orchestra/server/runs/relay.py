@@ -10,12 +10,12 @@ from orchestra.answers import Completion
 from orchestra.graph.pipelines import pipeline
 from orchestra.protocols import Stream
 from orchestra.steps import relay as steps
-from orchestra.steps.relay import Said
+from orchestra.steps.relay import ChoiceEvents
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest
 
 
 @pipeline
-def relay(request: ChatRequest, model: str, choices: int) -> Stream[Said]:
+def relay(request: ChatRequest, model: str, choices: int) -> Stream[ChoiceEvents]:
     """A model's answer as a stream."""
     return steps.relay(request, model=model, choices=choices)
 

@@ -169,7 +169,8 @@ class PostgresCollection:
         return await self._pool.run(partial(_read, work, absent, self.place))
 
     async def _write(self, work: Callable[[TrioConnection], Awaitable[T]]) -> T:
-        return await self._pool.run(partial(_write, work, self.place, self._limit_ms))
+        writing = partial(_write, work, self.place, self._limit_ms)
+        return await self._pool.run(writing, writes=True)
 
     async def _find(self, connection: TrioConnection) -> tuple[int, int] | None:
         """The key and the number of dimensions; None if the collection does not exist."""

@@ -74,12 +74,16 @@ class Pool:
         self._closed = False
 
     async def run(
-        self, work: Callable[[TrioConnection], Awaitable[T]], timeout_s: float | None = None
+        self,
+        work: Callable[[TrioConnection], Awaitable[T]],
+        timeout_s: float | None = None,
+        *,
+        writes: bool = False,
     ) -> T:
         """Run `work` with a connection, and return its result.
 
-        If it fails, its changes may or may not have been made. `timeout_s` replaces the timeout of
-        the pool.
+        If it `writes` and fails, its changes may or may not have been made. `timeout_s` replaces
+        the timeout of the pool.
 
         Raises:
             StoreError: the database cannot be reached, refuses, or takes too long.
@@ -88,10 +92,11 @@ class Pool:
         with trio.move_on_after(limit_s):
             async with self._slots:
                 return await self._tried(work)
+        in_doubt = "; the change may or may not have been made" if writes else ""
         raise StoreError(
             f"{self.place}: it took longer than timeout_s = {limit_s:g} s, with at most "
-            f"{self._size} calls at once; the change may or may not have been made. Check "
-            "Postgres, or raise timeout_s or connections_max in [stores]"
+            f"{self._size} calls at once{in_doubt}. Check Postgres, or raise "
+            "timeout_s or connections_max in [stores]"
         )
 
     def close(self) -> None:

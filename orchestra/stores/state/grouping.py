@@ -103,6 +103,8 @@ class Group:
         self._time = FairTime(timeout_s)
         self.outage: Outage | None = outage_of_state(place)
         """Logs that the store is unreachable; None if the callers do."""
+        self.writing = False
+        """Set by `perform` when it begins to write; a failure then may have changed something."""
         self._queue: deque[_Waiting] = deque()
         self._led = False
 
@@ -139,7 +141,7 @@ class Group:
             raise
         if not mine.called.is_set():
             self._leave(mine)
-            raise StateError(self.late())
+            raise StateError(self._late())
 
     def _leave(self, mine: _Waiting) -> None:
         """Remove a call from the queue; if it was woken at the same moment, wake the next."""
@@ -170,10 +172,11 @@ class Group:
 
         It is shielded from cancellation, but a store that hangs is given up after `timeout_s`.
         """
-        error = StateError(self.late())
+        self.writing = False
         try:
             with self._time.limited(shield=True):
                 return await self._perform(calls)
+            error = StateError(self._late(self.in_doubt()))
         except StateError as raised:
             error = raised
         except Exception as raised:  # noqa: BLE001 - it is raised in all calls of the batch
@@ -194,18 +197,19 @@ class Group:
 
     def _broken(self, error: Exception) -> StateError:
         """The error for an unexpected exception of the store."""
-        broken = StateError(
-            f"{self._place}: the call failed: {describe(error)}; the change may or may not have "
-            "been made"
-        )
+        broken = StateError(f"{self._place}: the call failed: {describe(error)}{self.in_doubt()}")
         broken.__cause__ = error
         return broken
 
-    def late(self) -> str:
+    def in_doubt(self) -> str:
+        """The clause for an error of a batch that had begun to write; else empty."""
+        return "; the change may or may not have been made" if self.writing else ""
+
+    def _late(self, in_doubt: str = "") -> str:
         """The message for a store that did not answer in time."""
         return (
-            f"{self._place}: no answer within {self._timeout_s:g} s; the change may or may not "
-            "have been made. Check the store, or give it a longer timeout_s"
+            f"{self._place}: no answer within {self._timeout_s:g} s{in_doubt}. Check the store, or "
+            "give it a longer timeout_s"
         )
 
 

@@ -137,8 +137,8 @@ class RedisState(GroupedState):
     def _unusable(self, error: Exception) -> StateError:
         reason = str(error) or type(error).__name__
         return StateError(
-            f"{self._place}: it cannot be used: {reason}; the change may or may not have been "
-            "made. Check Redis, or change the url"
+            f"{self._place}: it cannot be used: {reason}{self._group.in_doubt()}. Check Redis, or "
+            "change the url"
         )
 
     def _refused(self, error: RedisError) -> Failed:
@@ -164,6 +164,7 @@ class RedisState(GroupedState):
         commands: list[Command] = [self._memory(call) for call in others]
         if changes:
             commands += [["TIME"], ["MGET", self._mark, *map(self._key, keys)]]
+        self._group.writing = any(isinstance(call, Remembering) for call in others)
         answers = await self._ask_again(commands)
         remembered = await self._insist(commands[: len(others)], answers[: len(others)])
         values = iter([self._value(answer) for answer in remembered])
@@ -213,6 +214,7 @@ class RedisState(GroupedState):
             if not written:
                 return outcomes
             swap = [self._swap(keys, raw, written, now_s)]
+            self._group.writing = True
             (answer,) = await self._insist(swap, await self._ask(swap))
             if self._redis.is_refusal(answer):
                 return [self._unwritten(call, there, now_s, answer) for call in calls]

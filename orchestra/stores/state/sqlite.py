@@ -230,6 +230,7 @@ class SqliteState(GroupedState):
                 case Remembering():
                     drops_max -= _remember(db, call, now_s, self._limit_bytes, drops_max)
                     outcomes.append(None)
+        self._group.writing = True  # first: who gives up sees it, or keeps it from being written
         self._go_on_unless(given_up)
         db.execute("COMMIT")
         return outcomes

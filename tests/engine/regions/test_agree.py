@@ -98,7 +98,7 @@ def test_a_quorum_says_what_enough_arms_say(world: World, count: int) -> None:
         error = simulation.error
         assert isinstance(error, NoQuorumError)
         assert not of(simulation, ArmCommitted)
-        assert set(error.said.values()) <= set(said)
+        assert set(error.values.values()) <= set(said)
 
 
 @settings(max_examples=200)
@@ -147,7 +147,7 @@ def test_who_said_something_else_is_told_before_the_quorum() -> None:
     done = lawful(polled(2), **said)
     failed, committed = of(done, ArmFailed, ArmCommitted)
     assert (failed.arm, failed.error) == ("2:value_two", "DisagreedError")  # type: ignore[union-attr]
-    assert failed.message == "arm 2:value_two said 'b', but 2 agree with 1:value_one"  # type: ignore[union-attr]
+    assert failed.message == "arm 2:value_two gave 'b', but 2 agree with 1:value_one"  # type: ignore[union-attr]
     assert committed.arm == "1:value_one"  # type: ignore[union-attr]
 
 
@@ -160,7 +160,7 @@ def test_without_a_quorum_every_outcome_is_listed_and_nobody_is_waited_for() -> 
     )
     assert isinstance(done.error, NoQuorumError)
     assert str(done.error) == (
-        "no 2 of 3 arms of 'quorum' agree:\n  1:value_one: said 'a'\n  2:value_two: said 'b'\n"
+        "no 2 of 3 arms of 'quorum' agree:\n  1:value_one: gave 'a'\n  2:value_two: gave 'b'\n"
         "  3:value_three: ValueError: no"
     )
     hanging = lawful(polled(3), value_one=Gives("a"), value_two=Gives("b", 1), value_three=Hangs())

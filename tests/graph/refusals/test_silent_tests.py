@@ -56,6 +56,8 @@ OF_ITEMS = {
     "return each(texts, one, at_once=8)": "b! a! c!",
     "def one(t):\n    loud = shout(t)\n    return 'x' if loud is None else loud\n"
     "return each(texts, one, at_once=8)": "b! a! c!",
+    'return each(texts, lambda t: pair_up(*[shout("a") if t is None else t for _ in (1, 2)]), '
+    "at_once=8)": "bb aa cc",
 }
 
 
@@ -63,6 +65,15 @@ OF_ITEMS = {
 def test_the_body_of_an_each_is_read_as_well(body: str, gives: str) -> None:
     assert refusal(body).right
     assert result(mended(body)) == gives.split()
+
+
+@pytest.mark.parametrize("brackets", ["[]", "()", "{}"])
+@pytest.mark.parametrize("test", ["t is None", "isinstance(t, str)"])
+def test_the_filter_of_a_comprehension_is_read_as_well(brackets: str, test: str) -> None:
+    """Which Python 3.11 compiles apart, and later ones still do so for generators."""
+    made = f"{brackets[0]}x for x in 'ab' if {test}{brackets[1]}"
+    told = refusal(f"return each(texts, lambda t: pair_up(*{made}), at_once=8)")
+    assert told.says.startswith("`t` cannot be tested with ")
 
 
 @pytest.mark.parametrize(

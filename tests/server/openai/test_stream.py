@@ -27,7 +27,7 @@ from orchestra.events import (
 )
 from orchestra.server.inputs.chat_shapes import RELAYED, Gives, GivesText
 from orchestra.server.models.stream import Chunks, Facts
-from orchestra.steps.relay import Said
+from orchestra.steps.relay import ChoiceEvents
 from orchestra.values import ModelEvent, Stopped, StopReason, TextDelta
 from tests.codecs.openai_streams import decode
 
@@ -94,8 +94,8 @@ def test_from_wherever_a_snapshot_stands_the_text_is_the_same(
 
 @given(st.integers(0, 3), st.integers(0, 3))
 def test_chunks_of_a_model_are_caught_up_with_too(told: int, more: int) -> None:
-    pieces = [Said(0, (TextDelta(str(n)),)) for n in range(told + more)]
-    end = Said(0, (END,))
+    pieces = [ChoiceEvents(0, (TextDelta(str(n)),)) for n in range(told + more)]
+    end = ChoiceEvents(0, (END,))
     fold = chunks(RELAYED)
     raw = fold.of(tuple(Delta(n, 0.1, each) for n, each in enumerate(pieces[:told])))
     raw += fold.of((Snapshot(9, 0.1, [*pieces, end]), RunFinished(10, 0.1, [], {})))
@@ -164,6 +164,6 @@ def test_a_failed_run_is_its_own_error() -> None:
 def test_a_run_that_ended_well_with_a_cut_answer_has_failed() -> None:
     fold = chunks(RELAYED)
     cut: tuple[ModelEvent, ...] = (TextDelta("a"),)
-    raw = fold.of(tuple(numbered(partial(Delta, chunk=Said(0, cut)), finished([]))))
+    raw = fold.of(tuple(numbered(partial(Delta, chunk=ChoiceEvents(0, cut)), finished([]))))
     assert b"[DONE]" not in raw
     assert fold.failure is not None

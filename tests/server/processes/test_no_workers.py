@@ -43,6 +43,13 @@ def test_a_client_is_told_also_while_its_body_is_on_its_way() -> None:
     trio.run(main)
 
 
+def test_a_page_of_another_origin_may_read_it() -> None:
+    """Which it may ask without a preflight, or after one of the last minutes."""
+    head = ANSWER.lower().partition(b"\r\n\r\n")[0].split(b"\r\n")
+    assert b"access-control-allow-origin: *" in head
+    assert b"access-control-expose-headers: retry-after" in head
+
+
 def test_who_asks_nothing_hears_nothing_and_the_next_is_told() -> None:
     async def main() -> None:
         async with unavailable() as port:

@@ -26,7 +26,7 @@ from orchestra.event_lines import written
 from orchestra.failed import Failed
 from orchestra.server.responses.fit_values import DEPTH_MAX, fit_value
 from orchestra.steps import relay
-from orchestra.steps.relay import Said
+from orchestra.steps.relay import ChoiceEvents
 from orchestra.values import Stopped, StopReason, TextDelta, TextPart
 
 SECRET = "sk-123 in the cupboard"
@@ -96,7 +96,7 @@ def calls(value: object) -> int:
 
 def test_what_models_say_is_not_looked_through() -> None:
     """A stream of thousands of tokens is kept when it has ended, and nobody waits for that."""
-    said = [Said(0, (TextDelta("a"),))] * 1_000
+    said = [ChoiceEvents(0, (TextDelta("a"),))] * 1_000
     answer = Completion((TextPart("a"),) * 1_000, Stopped(StopReason.END))
     for value in ([*said], said[0], [answer], [0.5] * 1_000, [*"ab", None, b"c"] * 1_000):
         calls(value)  # what is known of a type is looked up once
@@ -108,7 +108,7 @@ def test_no_value_of_ours_holds_what_a_step_gives() -> None:
     modules = (accounts, answers, documents, logprobs, relay, values)
     kinds = chain.from_iterable(vars(module).values() for module in modules)
     ours = [kind for kind in kinds if isinstance(kind, type) and attrs.has(kind)]
-    assert {Completion, Said, TextDelta} <= {*ours}
+    assert {Completion, ChoiceEvents, TextDelta} <= {*ours}
     for kind in ours:
         for member in attrs.fields(kind):
             assert not re.search(r"\b(Any|object|Failed)\b", str(member.type)), (kind, member.name)

@@ -14,6 +14,7 @@ import trio
 
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry, State, WhenStateFails
+from orchestra.records import AS_IT_IS
 from orchestra.secret import Secret
 from orchestra.stores.state import redis as state_redis
 from orchestra.stores.state.redis import RedisState
@@ -121,6 +122,36 @@ def test_a_redis_that_is_paused_fails_open_or_closed_in_time_and_is_found_again(
             await both_ways(state, "no answer within 0.05 s|asked again in")
             server.resume()
             await found_again(state)
+
+    run(main)
+
+
+IN_DOUBT = "; the change may or may not have been made"
+
+
+@pytest.mark.parametrize("how", ["paused", "killed"])
+def test_a_change_is_in_doubt_only_once_it_was_sent(
+    server: Redis, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list of keys changes nothing, and nothing is changed in a Redis that is not reached."""
+    monkeypatch.setattr(state_redis, "REST_S", 0.0)
+    end, begin = (server.pause, server.resume) if how == "paused" else (server.kill, server.start)
+
+    def decide(kept: Sequence[bytes | None], now_s: float) -> Change[None]:
+        end()
+        return Change(None, {"policy:x": Entry(b"1")})
+
+    async def main() -> None:
+        with RedisState(port=server.port) as state:
+            await found_again(state)
+            with pytest.raises(StateError, match=f"{IN_DOUBT}\\. Check "):
+                await state.change(["policy:x"], decide)
+            look = partial(state.look, ["policy:x"], lambda *_: None, AS_IT_IS)
+            for ask in (look, partial(count, state), look, partial(count, state)):
+                with pytest.raises(StateError) as caught:
+                    await ask()
+                assert IN_DOUBT not in str(caught.value)
+            begin()
 
     run(main)
 

@@ -1,4 +1,4 @@
-"""The requests that each run has made: a run that repeats a request wants a second answer.
+"""The cache keys that each run has requested: a run that repeats a request wants a second answer.
 
 A quorum, a judge or a retry repeats a request to get a new answer. A cached answer would only
 agree with itself, or fail in the same way.
@@ -14,7 +14,7 @@ KEYS_MAX = 10_000
 """Keys kept per run; the oldest are dropped. They take about 2 MB."""
 
 
-class Asked:
+class RequestedKeys:
     """The cache keys that each current run has asked for."""
 
     def __init__(self) -> None:

@@ -15,9 +15,9 @@ from orchestra import collect, pipeline, quorum
 from orchestra.engine.engine import open_engine
 from orchestra.errors import NoQuorumError
 from orchestra.policies.account import NOBODY, PRESENT, Account
-from orchestra.policies.caching.asked import KEYS_MAX, Asked
 from orchestra.policies.caching.cache import CacheRule, SemanticRule
 from orchestra.policies.caching.cached import CachedModel
+from orchestra.policies.caching.requested_keys import KEYS_MAX, RequestedKeys
 from orchestra.policies.caching.similar import Similar
 from orchestra.policies.flights.coalesced import CoalescedModel
 from orchestra.protocols import Model, ModelReply
@@ -134,10 +134,10 @@ def test_who_waits_for_a_kept_answer_is_not_given_it_again() -> None:
 
 
 def test_what_runs_have_asked_is_bounded_and_goes_with_them() -> None:
-    asked, account = Asked(), Notes(run_id="r", run_key=Run())
-    assert all(asked.first(account, f"{at}") for at in range(KEYS_MAX + 1))
-    assert not asked.first(account, f"{KEYS_MAX}")
-    assert asked.first(account, "0")  # the oldest was forgotten
+    requested, account = RequestedKeys(), Notes(run_id="r", run_key=Run())
+    assert all(requested.first(account, f"{at}") for at in range(KEYS_MAX + 1))
+    assert not requested.first(account, f"{KEYS_MAX}")
+    assert requested.first(account, "0")  # the oldest was forgotten
 
 
 def test_another_wording_is_not_another_sample() -> None:
