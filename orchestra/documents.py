@@ -81,7 +81,9 @@ class Document:
                 "if it has another charset, name it: `text/plain; charset=windows-1252`"
             ) from error
         if "\0" in text:
-            raise self.error(f"({self.media_type[:_SHOWN_CHARS]}) is not text: it has NUL bytes")
+            raise self.error(
+                f"({self.media_type[:_SHOWN_CHARS]}) is not text: it has NUL characters"
+            )
         return text.removeprefix("\ufeff")
 
     def error(self, message: str) -> DocumentError:

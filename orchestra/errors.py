@@ -18,7 +18,7 @@
     │   │   └── NoQuorumError    ... or too many of a quorum failed or disagreed
     │   ├── DisagreedError       an arm of a quorum disagreed with the others
     │   ├── JudgeError           the judge of a `best_of` did not return the index of an answer
-    │   ├── StepFailedError      a step failed in several ways at once; carries all of them
+    │   ├── StepFailedError      a step raised several errors, or no Exception; carries them
     │   ├── RunLostError         its process died, or its events are no longer kept
     │   └── BatchError           a batch was stopped before its end; it can be resumed
     ├── ModelError               a model call failed; says whether it may be retried
@@ -175,7 +175,7 @@ class JudgeError(RunError):
 
 
 class StepFailedError(RunError):
-    """A step raised several errors at once; `errors` holds them, the earliest first."""
+    """A step raised several errors at once, or no `Exception`; `errors` holds what it raised."""
 
     def __init__(self, message: str, errors: Sequence[BaseException]) -> None:
         self.errors = tuple(errors)

@@ -76,11 +76,11 @@ async def lasting(task: Callable[[], Awaitable[object]], log: Logger, what: str)
 
 @asynccontextmanager
 async def groupless_nursery() -> AsyncIterator[trio.Nursery]:
-    """A nursery for a context manager; it never raises an exception group.
+    """A nursery that never raises an exception group.
 
-    Its body has to cancel it before it ends. It raises the first of these that exists: an exception
-    that stops the process; the exception of the body, unchanged; the errors of the tasks, as one
-    error; a `Cancelled` for a scope outside.
+    Like any nursery, it waits for its tasks at the end of its body. It raises the first of these
+    that exists: an exception that stops the process; the exception of the body, unchanged; the
+    errors of the tasks, as one error; a `Cancelled` for a scope outside.
     """
     raised: BaseException | None = None
     try:

@@ -74,7 +74,7 @@ def test_a_charset_is_obeyed(charset: str, data: bytes, text: str) -> None:
             Document("a", b"", "text/plain; charset=zlib"),
             "has the charset 'zlib'; send UTF-8, or one of",
         ),
-        (Document("a.bin", b"a\0b"), "is not text: it has NUL bytes"),
+        (Document("a.bin", b"a\0b"), "is not text: it has NUL characters"),
         (Document("a.pdf", b""), "is a PDF: read it with `text_of`"),
         (Document("a", b"%PDF-1.7"), "is a PDF"),
     ],

@@ -225,9 +225,9 @@ def _framed(drawn: Picture) -> Iterator[str]:
 
 def _mermaid_node(drawn: Picture, node: Node) -> str:
     opens, closes = _SHAPES.get(kind_of(node), ("[", "]"))
-    told = [f"{each.into}={each.constant}" for each in readings(node) if not each.wires]
-    told += [f"{name}={value!r}" for name, value in options(node).items()]
-    lines = [drawn.title(node), *told, type_text(node.returns)]
+    given = [f"{each.into}={each.constant}" for each in readings(node) if not each.wires]
+    given += [f"{name}={value!r}" for name, value in options(node).items()]
+    lines = [drawn.title(node), *given, type_text(node.returns)]
     return f"    n{drawn.ids[node]}{opens}{_quoted(*lines)}{closes}"
 
 

@@ -18,7 +18,7 @@ from orchestra.engine.frames.cuts import is_cut
 from orchestra.engine.frames.frame import Frame
 from orchestra.engine.frames.outlet import Outlet
 from orchestra.engine.frames.reading import read
-from orchestra.engine.frames.scope import Failure, bare
+from orchestra.engine.frames.scope import Failure, Scope, bare
 from orchestra.engine.journal import Journal, Observer
 from orchestra.engine.lanes.output import Output
 from orchestra.engine.run_id import RUN_ID
@@ -137,7 +137,7 @@ class Run(Generic[T_co]):
         self.inputs = inputs
         self._deadline_s = deadline_s
         self._ended: trio.Event | None = None  # made for the first waiting task
-        self._scope: trio.CancelScope | None = None
+        self._scope: Scope | None = None
         """The scope of the outermost region, which contains all tasks; None before it starts."""
         self._until_s = inf
         """The deadline, as a time of Trio's clock."""
@@ -216,11 +216,11 @@ class Run(Generic[T_co]):
 
     def cancel(self, reason: str) -> None:
         """Cancel the run: every step gets `Cancelled` now. No effect after its end."""
-        if not self.ended and not self._stopped:
+        if not self.ended and not self.stopping:
             self._reason = reason
             self._cancelled = True
             if self._scope is not None:
-                self._scope.cancel()
+                self._scope.close(reason)
 
     # ------------------------------------------------- for the engine's own tasks
 
@@ -234,19 +234,20 @@ class Run(Generic[T_co]):
             frame = Frame(self, self.plan.block, "", self.inputs, None)
             self._value = await frame.enter(0, partial(self._emit, frame))
             self.cut = is_cut(frame, frame.block.regions[0].source.slot)
-            self._finished = not self._stopped
+            self._finished = not self.stopping
         except BaseException as error:  # noqa: ASYNC103, BLE001 - `_keep` re-raises all else
             self._keep(error)
         finally:
             self._end()
 
-    def begin(self, scope: trio.CancelScope) -> None:
+    def begin(self, scope: Scope) -> None:
         """Apply the deadline, and an earlier cancellation, to the outermost region's scope."""
         self._scope = scope
         if self._deadline_s is not None:
-            self._until_s = scope.deadline = self._began_s + self._deadline_s
+            self._until_s = self._began_s + self._deadline_s
+            scope.nursery.cancel_scope.deadline = self._until_s
         if self._cancelled:
-            scope.cancel()
+            scope.close(self._reason)
 
     def _keep(self, error: BaseException) -> None:
         """Keep the run's own error as its outcome; re-raise everything else, ungrouped.
@@ -254,7 +255,7 @@ class Run(Generic[T_co]):
         All runs share one nursery, so a run's errors must not leave its task.
         """
         own, onward = split(error)
-        if own is not None and not self._stopped:
+        if own is not None and not self.stopping:
             self._failure = own if isinstance(own, Failure) else None
             self._error = bare(own)
         try:
@@ -290,7 +291,7 @@ class Run(Generic[T_co]):
             failure = self._failure
             step, where = (failure.step, failure.where) if failure is not None else (None, None)
             journal.append(RunFailed, *name_and_message(error), step, where, self._usage)
-        self._error = error
+        self._error, self._scope = error, None
         self._traceback = error.__traceback__ if error is not None else None
         if self._ended is not None:
             self._ended.set()
@@ -298,7 +299,7 @@ class Run(Generic[T_co]):
             self.on_end(self)
 
     @property
-    def _stopped(self) -> bool:
+    def stopping(self) -> bool:
         """Whether the run was cancelled or is late; how its steps end then does not count."""
         return self._cancelled or self._deadline_passed
 

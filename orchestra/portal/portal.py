@@ -260,9 +260,10 @@ class Portal(Runner):
             )
         if trio.lowlevel.in_trio_run():
             raise RunError(
-                "a portal is for programs that do not use Trio, but Trio is running here; instead "
-                "of running a pipeline in a step, call it in the pipeline; elsewhere, write `async "
-                "with orchestra.open_engine(bindings) as engine: await engine.run(...)`"
+                "a portal is for programs that do not use Trio, but Trio is running here; in a "
+                "step, write `await context.run(pipeline, ...)`, or call the pipeline in the outer "
+                "pipeline; elsewhere, write `async with orchestra.open_engine(bindings) as engine: "
+                "await engine.run(...)`"
             )
         return trio_side
 

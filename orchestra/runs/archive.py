@@ -21,8 +21,8 @@ from functools import partial
 from typing import TypeVar
 
 import msgspec
-import trio
 
+from orchestra.groups import in_order
 from orchestra.protocols import Change, Entry, State
 from orchestra.records import readable
 from orchestra.runs import inbox, index
@@ -34,6 +34,7 @@ from orchestra.runs.retrying import ask_with_retries
 from orchestra.runs.settings import RunsSettings
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 log = logging.getLogger("orchestra.runs")
 
@@ -230,34 +231,23 @@ class Archive:
         newly = [each for run_id, each in found.items() if live_key(run_id) in entries]
         return Change(_Settled(found, newly), entries)
 
-    async def together(self, calls: Sequence[Callable[[], Awaitable[object]]]) -> None:
-        """Make several calls to the state, concurrently if they wait, so that it can batch them.
+    async def together(self, act: Callable[[U], Awaitable[T]], items: Sequence[U]) -> list[T]:
+        """Call `act`, which asks the state, for all items, and return the results in order.
+
+        If the state waits, the calls are made concurrently, so that it can batch them.
 
         Raises:
             StateError: the error of the first call that failed, not in an exception group.
         """
-        if len(calls) < 2 or self.state.at_once:  # noqa: PLR2004 - one call needs no nursery
-            for call in calls:
-                await call()
-            return
-        error: Exception | None = None
-        try:
-            async with trio.open_nursery() as nursery:
-                for call in calls:
-                    nursery.start_soon(call)
-        except* Exception as group:  # noqa: BLE001 - the first one is raised below
-            error = group.exceptions[0]
-        if error is not None:
-            raise error
+        if len(items) < 2 or self.state.at_once:  # noqa: PLR2004 - one call needs no nursery
+            return [await act(each) for each in items]
+        return await in_order(act, items, len(items))
 
     async def _recalled(self, run_ids: Sequence[str]) -> list[bytes | None]:
-        found: list[bytes | None] = [None] * len(run_ids)
+        async def recall(run_id: str) -> bytes | None:
+            return await ask_with_retries(partial(self.state.recall, record_key(run_id)))
 
-        async def recall(place: int, run_id: str) -> None:
-            found[place] = await ask_with_retries(partial(self.state.recall, record_key(run_id)))
-
-        await self.together([partial(recall, *pair) for pair in enumerate(run_ids)])
-        return found
+        return await self.together(recall, run_ids)
 
 
 class _Settled(msgspec.Struct, frozen=True):

@@ -11,7 +11,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
 from itertools import islice
 
 import trio
@@ -184,7 +183,7 @@ class Recorder:
     async def _write(self, finals: Sequence[Final]) -> None:
         await self._undo()
         archive = self._archive
-        await archive.together([partial(archive.keep, made) for made in finals])
+        await archive.together(archive.keep, finals)
         ends = [made.record.id for made in finals]
         of_ends = {each: self._started[each] for each in ends if each in self._started}
         starts = {**dict(islice(self._started.items(), STARTS_AT_ONCE)), **of_ends}

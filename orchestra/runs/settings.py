@@ -7,21 +7,26 @@ from collections.abc import Container
 import attrs
 
 from orchestra.eventclass import frozen
+from orchestra.graph.rules.policy import is_number
 
 
 def check_bounds(settings: attrs.AttrsInstance, *, besides: Container[str] = ()) -> None:
-    """Check that all numbers in `settings` are greater than 0, except the fields in `besides`.
+    """Check that all bounds in `settings` are numbers over 0, except the fields in `besides`.
+
+    A bound is a field whose default is a number, or None, which it may then be.
 
     Raises:
-        ValueError: a number is not.
+        ValueError: a bound is not.
     """
     for field in attrs.fields(type(settings)):
         value = getattr(settings, field.name)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if is_number and field.name not in besides and not value > 0:
+        is_bound = field.default is None or is_number(field.default)
+        if not is_bound or field.name in besides or value is field.default:
+            continue
+        if not is_number(value) or value <= 0:
             raise ValueError(
-                f"{type(settings).__name__}({field.name}={value!r}): a bound must be greater than "
-                f"0; leave it out for the default, {field.default!r}"
+                f"{type(settings).__name__}({field.name}={value!r}): a bound must be a number "
+                f"greater than 0; leave it out for the default, {field.default!r}"
             )
 
 

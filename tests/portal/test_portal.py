@@ -324,6 +324,8 @@ def test_what_would_wait_for_itself_is_refused(portal: Portal) -> None:
         for ask in asked:
             with pytest.raises(RunError, match="do not use Trio, but Trio is running here"):
                 ask()
+        with pytest.raises(RunError, match=r"in a step, write `await context\.run\(pipeline"):
+            portal.run(doubled, 1)
 
     asyncio.run(in_asyncio())
     trio.run(in_trio)

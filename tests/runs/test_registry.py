@@ -97,9 +97,12 @@ def test_a_policy_has_the_name_that_the_configuration_gives_it() -> None:
             LingerRun(wrong)
 
 
-def test_settings_refuse_a_bound_of_nothing() -> None:
-    with pytest.raises(ValueError, match=r"RunsSettings\(kept_s=0\)"):
-        RunsSettings(kept_s=0)
+@pytest.mark.parametrize("wrong", [0, -1, float("nan"), "60", None, True])
+def test_a_bound_of_settings_is_a_number_over_0(wrong: Any) -> None:
+    """Anything else, such as None for no bound, would be an error of the first request."""
+    message = rf"RunsSettings\(kept_s={wrong!r}\): a bound must be a number greater than 0"
+    with pytest.raises(ValueError, match=message):
+        RunsSettings(kept_s=wrong)
 
 
 def test_a_run_is_kept_in_memory_where_no_state_is_shared() -> None:

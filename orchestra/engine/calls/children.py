@@ -50,7 +50,7 @@ class Parent:
         self._refuse_elsewhere()
         child = self._child(pipeline, args, kwargs)
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self.frame.scope_of(self.operation).stopped is not None:
+        if self.frame.scope_of(self.operation).stopped is not None or self.frame.run.stopping:
             raise self._stopped(pipeline, "cannot start")
         deadline_s = pipeline.deadline_s
         with trio.move_on_after(inf if deadline_s is None else deadline_s):
@@ -137,7 +137,7 @@ class Parent:
 
     def _stopped(self, pipeline: Pipeline[..., Any], outcome: str) -> RunError:
         """The error for a step that runs on in a shield; any other code would be cancelled."""
-        reason = self.frame.scope_of(self.operation).stopped
+        reason = self.frame.stopped(self.operation)
         return RunError(
             f"step {self.step!r} is being stopped ({reason}), so pipeline {pipeline.name!r} "
             f"{outcome}; clean up in the step itself, without running a pipeline"

@@ -41,7 +41,7 @@ class StepContext:
         self.step = parent.step
         """The path of the step."""
         self.run_key: Run = parent.frame.run
-        """The run."""
+        """The run: policies compare it, and it is where notes and usage go."""
         self.run_id = self.run_key.id
         """The id of the run."""
         self.caller: Caller = self.run_key.caller

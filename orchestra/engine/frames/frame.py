@@ -106,7 +106,7 @@ class Frame:
         try:
             async with trio.open_nursery() as scope.nursery:
                 if outer is None:
-                    self.run.begin(scope.nursery.cancel_scope)
+                    self.run.begin(scope)
                 await trio.lowlevel.checkpoint_if_cancelled()  # plain steps have no checkpoint
                 if region.alone:
                     self._begin(region)

@@ -13,7 +13,7 @@ from orchestra.engine.lanes.lane import Lane
 
 @attrs.frozen
 class Restart:
-    """A mark in a lane: the chunks before it are void. Only the run's output reads such lanes."""
+    """A mark in a lane: the chunks before it are void. Only the output of a pipeline has one."""
 
     step: str
     arm: str

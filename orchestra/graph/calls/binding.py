@@ -48,8 +48,8 @@ def signature_text(step: Step[..., object]) -> str:
         for name, parameter in step.signature.parameters.items()
         if name != step.injected
     ]
-    told = inspect.Signature(parameters, return_annotation=_Text(spell(step.returns)))
-    return f"{step.name}{told}"
+    written = inspect.Signature(parameters, return_annotation=_Text(spell(step.returns)))
+    return f"{step.name}{written}"
 
 
 class _Text:

@@ -3,7 +3,7 @@
 A failed call gives a result, too: the model reads it, and may do better the next time. The
 exception of a function is also reported to the run and the log, since the model may not mention
 it. Only cancellations are raised, and errors that no model can correct: a tool uses a wire as a
-value, or awaits something that belongs to asyncio.
+value, awaits something that belongs to asyncio, or runs a pipeline that has problems.
 """
 
 from __future__ import annotations

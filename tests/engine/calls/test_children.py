@@ -624,6 +624,38 @@ def test_a_step_that_is_being_stopped_begins_no_pipeline() -> None:
     assert "is being stopped (1:rested was committed to), so pipeline 'loud'" in failed.message
 
 
+@step
+async def cleans_up(text: str, *, context: Context = injected) -> str:
+    try:
+        await trio.sleep(9)
+    finally:
+        with trio.CancelScope(shield=True):
+            await context.run(loud, text)
+    return text
+
+
+@pipeline
+def cleans(text: str) -> str:
+    return cleans_up(text)
+
+
+@pipeline
+def cleans_first(text: str) -> str:
+    return rested(cleans_up(text))
+
+
+@pytest.mark.parametrize("top", [cleans, cleans_first])
+def test_a_run_that_is_being_stopped_begins_no_pipeline(top: Pipeline[..., Any]) -> None:
+    for simulation in (
+        simulate(top, World(cancel_at_s=1), "a"),
+        simulate(top.using(deadline_s=1), World(), "a"),
+    ):
+        check_laws(simulation)
+        assert list(paths(simulation, StepStarted)) == ["cleans_up"]
+        (failed,) = [e for e in simulation.events if isinstance(e, StepFailed)]
+        assert failed.message.startswith("step 'cleans_up' is being stopped (")
+
+
 @pipeline
 def twice(text: str) -> str:
     return rested(rested(text))
@@ -667,6 +699,13 @@ def test_a_shield_does_not_wait_for_what_cannot_start_any_more(child: Pipeline[.
     assert "was stopped; clean up in the step itself" in failed.message
     assert simulation.value == "a"
     assert ended_s == [END_S]
+
+    @pipeline
+    def alone(text: str) -> str:
+        return stubborn(text)
+
+    assert simulate(alone, World(cancel_at_s=0.25), "a").lasted_s == END_S
+    assert ended_s == [END_S, END_S]
 
 
 def test_a_step_in_a_thread_runs_pipelines_in_its_own_task() -> None:

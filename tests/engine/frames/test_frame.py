@@ -6,6 +6,7 @@ import gc
 import weakref
 from contextvars import ContextVar
 
+import attrs
 import trio
 import trio.testing
 from hypothesis import given, settings
@@ -25,6 +26,7 @@ from orchestra import (
     step,
 )
 from orchestra.engine.frames.frame import Frame
+from orchestra.errors import DeadlineError, RunCancelledError
 from orchestra.events import StepSkipped, StepStarted
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
@@ -261,10 +263,16 @@ def test_an_input_that_comes_while_a_region_ends_starts_nothing_in_it(
     ticks: int, schedule: int
 ) -> None:
     """A nursery is gone for others a tick before it is gone for its own task."""
-    world = World(schedule=schedule, cancel_at_s=0.5)
-    simulation = simulate(late_input, world, n=1, ticks=ticks)
-    check_laws(simulation)
-    assert type(simulation.error).__name__ == "RunCancelledError"
+    world = World(schedule=schedule)
+    cancelled = attrs.evolve(world, cancel_at_s=0.5)
+    late = late_input.using(deadline_s=0.5)
+    for top, around, error in (
+        (late_input, cancelled, RunCancelledError),
+        (late, world, DeadlineError),
+    ):
+        simulation = simulate(top, around, n=1, ticks=ticks)
+        check_laws(simulation)
+        assert type(simulation.error) is error
 
 
 @step

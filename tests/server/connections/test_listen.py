@@ -392,5 +392,7 @@ def test_a_request_that_is_too_long_for_its_headers_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["stall_s", "connections_max", "body_limit_bytes"])
 def test_a_bound_that_is_not_positive_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"Settings\({name}=0\): a bound must be greater than 0"):
+    with pytest.raises(
+        ValueError, match=rf"Settings\({name}=0\): a bound must be a number greater than 0"
+    ):
         attrs.evolve(Settings(), **cast("Any", {name: 0}))
