@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from orchestra.compiler.blocks.slots import Operation, Source
-from orchestra.engine.frames.cuts import forget_cuts, is_cut
+from orchestra.engine.frames.cuts import forget_cuts, is_cut, models_answered
 from orchestra.engine.frames.frame import Children, Frame
 from orchestra.engine.frames.nesting import Nesting
 from orchestra.engine.frames.reading import collected
@@ -125,9 +125,9 @@ class Parent:
 
     def _pass_on_cut(self, child: Frame) -> None:
         """Record whether the child's result is cut, as that of the step's last answer."""
-        cut, cuts = is_cut(child, child.block.regions[0].source.slot), child.run.cuts
-        if cut or any(step.startswith(child.path) for step in cuts):  # a model answered in it
-            cuts[self.step] = cut
+        cut = is_cut(child, child.block.regions[0].source.slot)
+        if cut or models_answered(child):
+            child.run.cuts[self.step] = cut
 
     def _refuse_elsewhere(self) -> None:
         """Check that the current task is the step's, or a descendant of it."""

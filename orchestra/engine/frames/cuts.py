@@ -51,11 +51,23 @@ def _is_cut_outside(frame: Frame, slot: int) -> bool:
     return any(is_cut(frame.above, there) for there in found)
 
 
+def models_answered(frame: Frame) -> bool:
+    """Whether a model has answered in the frame, or in one inside it, since the first cut."""
+    return any(step.startswith(frame.path) for step in frame.run.cuts)
+
+
 def forget_cuts(frame: Frame) -> None:
-    """Forget the steps of a frame that has ended, since an `each` may have very many items."""
+    """Forget the steps of a frame that has ended, since an `each` may have very many items.
+
+    For `models_answered`, the items of an `each` in which models answered leave one entry.
+    """
     cuts = frame.run.cuts
-    for step in [step for step in cuts if step.startswith(frame.path)]:
+    steps = [step for step in cuts if step.startswith(frame.path)]
+    for step in steps:
         del cuts[step]
+    if steps and frame.above is not None:
+        items, _, _ = frame.path.rpartition("[")
+        cuts[f"{items}[*]"] = False
 
 
 def _made_from(frame: Frame, operation: Operation[Node]) -> Iterable[int]:

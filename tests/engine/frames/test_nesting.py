@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 import trio
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from orchestra import Context, Pipeline, Stream, collect, each, injected, pipeline, route, step
+from orchestra import (
+    Context,
+    Pipeline,
+    Stream,
+    collect,
+    each,
+    fallback,
+    injected,
+    pipeline,
+    route,
+    step,
+)
 from orchestra.engine.engine import open_engine
 from orchestra.errors import DeadlineError
 from orchestra.events import StepCancelled, StepSkipped
@@ -15,6 +29,7 @@ from orchestra.steps import generate, tool
 from orchestra.steps.conversation import calling
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import simulate
+from orchestra.testing.strategies import worlds
 from orchestra.testing.turns import ScriptedTurns
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import Stopped, StopReason, TextDelta, ToolCall, ToolResult
@@ -118,6 +133,118 @@ def beside(text: str) -> str:
 @pipeline
 def beside_each(text: str) -> list[str]:
     return each(["1"], lambda item: joined(text, asks_another(item)), at_once=1)
+
+
+@step
+def listed(text: str) -> list[str]:
+    return [text, "."]
+
+
+@step
+def joined_all(texts: list[str]) -> str:
+    return "".join(texts)
+
+
+@step
+async def refusing(text: str) -> str:
+    raise ValueError(text)
+
+
+@attrs.frozen
+class Tree:
+    """An expression that makes a text of a text."""
+
+    what: str
+    of: tuple[Tree, ...] = ()
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks a model."""
+        return self.what in ("cut", "whole") or any(each.asks for each in self.of)
+
+    @property
+    def uses(self) -> bool:
+        """Whether it has the text in it anywhere."""
+        parts = self.of[:1] if self.what in ("each", "nested") else self.of
+        return self.what == "text" or any(each.uses for each in parts)
+
+    def built(self, text: str, *, nests: bool) -> str:
+        """The expression, in a pipeline in which the text is a wire."""
+
+        def part(index: int, text: str) -> str:
+            return self.of[index].built(text, nests=nests)
+
+        match self.what:
+            case "text":
+                return text
+            case "joined":
+                return joined(part(0, text), part(1, text))
+            case "cut":
+                return asks(part(0, text))
+            case "whole":
+                return asks_another(part(0, text))
+            case "fallback":
+                made = part(0, text)
+                return fallback(refusing(made), joined(made, made))
+            case "each":
+                items = listed(part(0, text))
+                return joined_all(each(items, lambda item: part(1, item), at_once=1))
+            case "each_beside":
+                items = listed("word")
+                return joined_all(each(items, lambda item: part(0, joined(item, text)), at_once=1))
+            case "nested":
+                given = part(0, text)
+                return runs_tree(given, self.of[1]) if nests else part(1, given)
+        return joined("word", "")
+
+
+@step
+async def runs_tree(text: str, tree: Tree, *, context: Context = injected) -> str:
+    @pipeline(name=f"inner{hash(tree)}")  # by names, the laws know pipelines from one another
+    def inner(text: str) -> str:
+        return tree.built(text, nests=True)
+
+    return await context.run(inner, text)
+
+
+def above(inner: st.SearchStrategy[Tree]) -> st.SearchStrategy[Tree]:
+    using = inner.filter(lambda tree: tree.uses)
+    return st.one_of(
+        st.builds(Tree, st.sampled_from(["cut", "whole", "fallback"]), st.tuples(inner)),
+        st.builds(Tree, st.just("joined"), st.tuples(inner, inner)),
+        st.builds(Tree, st.just("each_beside"), st.tuples(using)),
+        st.builds(Tree, st.sampled_from(["each", "nested"]), st.tuples(inner, using)),
+    )
+
+
+TEXT = Tree("text")
+ASKED_IN_ITEMS = Tree(
+    "nested", (Tree("cut", (TEXT,)), Tree("each_beside", (Tree("whole", (TEXT,)),)))
+)
+TREES = st.recursive(st.sampled_from([TEXT, Tree("word")]), above, max_leaves=8)
+
+
+@given(TREES.filter(lambda tree: tree.uses), worlds())
+@example(ASKED_IN_ITEMS, World())
+def test_cut_is_what_would_be_cut_in_place(tree: Tree, world: World) -> None:
+    """A step that runs a pipeline gives half a text where the pipeline in its place would.
+
+    Where neither a model answered in the pipeline nor its result was made of the input, the step
+    counts by its own inputs, since it may pass those on.
+    """
+    found = []
+    for nests in (False, True):
+
+        @pipeline
+        def top(text: str) -> str:
+            return tree.built(text, nests=nests)
+
+        simulation = simulate(top, attrs.evolve(world, models=BOTH.models), "a")
+        check_laws(simulation)
+        assert simulation.error is None
+        found.append(getattr(simulation.events[-1], "cut", None))
+    in_place, nested = found
+    assert nested == in_place
 
 
 INNER: dict[str, Pipeline[..., Any]] = {
