@@ -863,6 +863,26 @@ def test_in_a_trace_a_child_is_a_group_inside_its_step() -> None:
     assert found[4].name == "agent[*]/spelled/upper"
 
 
+def test_the_laws_tell_children_of_the_same_name_apart() -> None:
+    @pipeline(name="same")
+    def one(text: str) -> str:
+        return upper(upper(text))
+
+    @pipeline(name="same")
+    def other(text: str) -> str:
+        return upper(text)
+
+    @step
+    async def both(text: str, *, context: Context = injected) -> str:
+        return await context.run(one, text) + await context.run(other, text)
+
+    @pipeline
+    def runs_both(text: str) -> str:
+        return both(text)
+
+    check_laws(simulate(runs_both, World(), "a"))
+
+
 def test_steps_of_a_child_that_never_began_are_skipped() -> None:
     simulation = outcome(("spelled", ""))
     assert list(paths(simulation, StepSkipped)) == ["agent[0]/spelled/letters"]
