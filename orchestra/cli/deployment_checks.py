@@ -80,7 +80,7 @@ def missing_for_pipeline(plan: Plan, found: Deployment) -> Iterator[str]:
     """The packages that a pipeline needs and that are not installed, each with its step's line."""
     from orchestra.providers.wordllama import home
 
-    for node in plan.regions.order:
+    for node in plan.nodes:
         named = [(seam, name) for _, seam, name in named_by(node)]
         if found.uses_built_in(named):
             yield from _complaint_of(f"{node.origin.where}: {node.label}", home)
@@ -91,7 +91,7 @@ def perhaps_missing(plan: Plan) -> Iterator[str]:
     from orchestra.steps import read
 
     check = partial(read.check_installed, "it is given documents, which may be PDFs")
-    for node in plan.regions.order:
+    for node in plan.nodes:
         if isinstance(node, Call) and node.step in (read.pages, read.text_of):
             yield from _complaint_of(f"{node.origin.where}: {node.label}", check)
 

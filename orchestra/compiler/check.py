@@ -14,6 +14,7 @@ from orchestra.compiler.checks.loops import late_problems
 from orchestra.compiler.checks.nodes import node_problems
 from orchestra.compiler.checks.starvation import starved
 from orchestra.compiler.checks.texts import written_wires
+from orchestra.compiler.checks.tools import with_tools
 from orchestra.compiler.checks.uncalled import uncalled_parts, uncalled_result
 from orchestra.compiler.regions import Regions, divide
 from orchestra.graph.gather import Gathering
@@ -51,13 +52,19 @@ _UNCLEAR = {
 def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
     """Every problem of the pipeline, in the order of the source; empty if it can run.
 
-    `plan` also checks what depends on a deployment: whether the models, embedders and stores that
-    the pipeline names exist.
+    Those of pipelines that models may call as tools come last. `plan` also checks what depends on
+    a deployment: whether the models, embedders and stores that the pipeline names exist.
 
     Raises:
         DefinitionError: the argument is not a pipeline.
     """
     refuse_others(pipeline)
+    problems = (problem for each in with_tools(pipeline) for problem in _problems_of(each))
+    return tuple(dict.fromkeys(problems))  # a pipeline inlined twice has its problems once
+
+
+def _problems_of(pipeline: Pipeline[..., object]) -> Iterator[Problem]:
+    """The problems of this pipeline alone, in the order of the source."""
     regions = divide(pipeline.output)
     written = list(written_wires(pipeline.nodes))
     of_nodes = chain(
@@ -77,8 +84,7 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
     ]
     if _UNCLEAR.isdisjoint(problem.code for _, problem in found):
         found += [(node.origin.number, problem) for node, problem in starved(regions)]
-    in_order = (problem for _, problem in sorted(found, key=lambda pair: pair[0]))
-    return tuple(dict.fromkeys(in_order))  # a pipeline inlined twice has its problems once
+    yield from (problem for _, problem in sorted(found, key=lambda pair: pair[0]))
 
 
 def _own_problems(node: Node) -> Iterator[Problem]:

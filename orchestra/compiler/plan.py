@@ -10,6 +10,7 @@ from orchestra.annotations.facts import MISSING, chunk_of, spell
 from orchestra.compiler.blocks.layout import lay_out
 from orchestra.compiler.blocks.slots import Block
 from orchestra.compiler.check import check
+from orchestra.compiler.checks.tools import with_tools
 from orchestra.compiler.naming import paths_of
 from orchestra.compiler.regions import Regions, divide
 from orchestra.errors import CheckError
@@ -59,6 +60,8 @@ class Plan:
     pipeline: Pipeline[..., object]
     regions: Regions
     block: Block
+    nodes: tuple[Node, ...]
+    """What a run may execute: the nodes of the pipeline, and of those that are tools in it."""
 
     @property
     def streams(self) -> bool:
@@ -98,13 +101,14 @@ def plan(
         DefinitionError: the argument is not a pipeline.
     """
     problems = check(pipeline)
-    regions = divide(pipeline.output)
+    regions, *of_tools = (divide(each.output) for each in with_tools(pipeline))
+    nodes = tuple(node for each in (regions, *of_tools) for node in each.order)
     if bindings is not None:
-        problems += tuple(unknown_names(regions.order, bindings, unchecked))
+        problems += tuple(unknown_names(nodes, bindings, unchecked))
     if problems:
         raise CheckError(pipeline.name, problems)
     returns = object if pipeline.returns is MISSING else pipeline.returns
-    return Plan(pipeline, regions, lay_out(regions, returns))
+    return Plan(pipeline, regions, lay_out(regions, returns), nodes)
 
 
 def unknown_names(

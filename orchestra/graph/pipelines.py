@@ -125,6 +125,13 @@ class Pipeline(Decorated, Generic[P, T_co]):
         definition.report([Problem("deadline-unfit", called_at(), message, fix)])
 
 
+class MayRunPipeline:
+    """A tool in an argument of a call: `check` finds the pipeline that it runs, if there is one."""
+
+    pipeline: Pipeline[..., Any] | None
+    """The pipeline that a call runs; None for any other function."""
+
+
 class PipelineDecorator(Protocol):
     """The result of `@pipeline(...)` with arguments: a decorator that keeps the function's type."""
 

@@ -151,12 +151,14 @@ class Log:
                     yield from self._activations(Activation(f"{path}[{item}]/", operation.body))
             elif isinstance(operation.node, Call):
                 for number, life in self.items(path).items():
-                    yield from self._children(f"{path}[{number}]/", life[0].step)
+                    yield from self._children(f"{path}[{number}]/", {each.step for each in life})
 
-    def _children(self, prefix: str, first: str) -> Iterator[Activation]:
-        """The child of a step whose first event was of this step, and all inside it."""
-        for plan in self.simulation.children:
-            child = Activation(f"{prefix}{plan.pipeline.name}/", plan.block)
-            if first in child.operations:
-                yield from self._activations(child)
-                return
+    def _children(self, prefix: str, steps: set[str]) -> Iterator[Activation]:
+        """The child of a step to which most of these steps belong, and all inside it."""
+        step, plans = next(iter(steps)), self.simulation.children
+        found = [Activation(f"{prefix}{plan.pipeline.name}/", plan.block) for plan in plans]
+        found = [child for child in found if step.startswith(child.prefix)]
+        if found:  # several, if pipelines have the same name
+            yield from self._activations(
+                min(found, key=lambda child: len(steps ^ child.operations.keys()))
+            )

@@ -15,6 +15,7 @@ import attrs
 import trio
 import trio.testing
 
+from orchestra.compiler.checks.tools import with_tools
 from orchestra.compiler.plan import Plan, plan
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.engine.inputs import by_name
@@ -166,7 +167,9 @@ async def played(
     limits = attrs.evolve(world.limits, journal_events=_EVENTS)
     async with open_engine(world.bound(), limits=limits, jitter=world.draw()) as engine:
         names = [tuple(world.names(seam)) for seam in _SEAMS]
-        listed = dict.fromkeys((*pipelines, *world.children))
+        given = (*pipelines, *world.children)
+        tools = (tool for each in given for tool in with_tools(each))
+        listed = dict.fromkeys((*given, *tools))
         plans = rescript([_planned(each, *names) for each in listed], world.steps)
         scripted = dict(zip(listed, plans, strict=True))
 

@@ -28,6 +28,7 @@ from orchestra.graph.nodes import Call, Collect
 from orchestra.graph.rules.policy import Policy
 from orchestra.graph.steps import Kind
 from orchestra.policies.account import PRESENT
+from orchestra.policies.limits.shares import LENT, in_thread
 
 if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
@@ -56,15 +57,9 @@ async def _call(frame: Frame, operation: Operation[Call]) -> object:
 
 
 async def _in_thread(frame: Frame, function: Callable[[], object]) -> object:
-    """Call a function in a thread, within the caller's share of them.
-
-    Inside a pipeline that a step runs from its thread, it is the place of that step: were all
-    threads held by such steps, none of their pipelines would get another.
-    """
-    if frame.lent is not None:
-        return await trio.to_thread.run_sync(function, limiter=frame.lent)
-    async with frame.run.shared.threads.share(frame.run.caller.fairness_key) as threads:
-        return await trio.to_thread.run_sync(function, limiter=threads)
+    """Call a function in a thread, within the caller's share of them."""
+    LENT.set(frame.nesting.lent)
+    return await in_thread(frame.run.shared.threads, frame.run.caller.fairness_key, function)
 
 
 def plain(frame: Frame, operation: Operation[Call]) -> object:
@@ -224,6 +219,7 @@ def _bound(frame: Frame, operation: Operation[Call]) -> Any:
     named = arguments(frame, operation)
     if step.injected is not None:
         context = StepContext(Parent(frame, operation, ref(trio.lowlevel.current_task())))
+        LENT.set(frame.nesting.lent)
         PRESENT.set(context)  # in this task, or in a plain step's copy of the context variables
         named[step.injected] = context
     positional = step.positional(named)

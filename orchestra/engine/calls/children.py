@@ -18,15 +18,16 @@ import attrs
 import trio
 
 from orchestra.compiler.blocks.slots import Operation, Source
-from orchestra.engine.frames.cuts import forget_cuts, is_cut
+from orchestra.engine.frames.cuts import forget_cuts, is_cut, models_answered
 from orchestra.engine.frames.frame import Children, Frame
+from orchestra.engine.frames.nesting import Nesting
 from orchestra.engine.frames.reading import collected
 from orchestra.engine.frames.scope import Failure
 from orchestra.engine.inputs import by_name, complete
 from orchestra.errors import DeadlineError, EdgeTypeError, InputError, LimitExceededError, RunError
 from orchestra.graph.nodes import Call
 from orchestra.graph.pipelines import Pipeline
-from orchestra.graph.steps import Kind
+from orchestra.policies.limits.shares import LENT
 
 
 @attrs.define(eq=False, weakref_slot=False)  # one for each call of a step that takes a context
@@ -52,14 +53,13 @@ class Parent:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.frame.scope_of(self.operation).stopped is not None or self.frame.run.stopping:
             raise self._stopped(pipeline, "cannot start")
-        deadline_s = pipeline.deadline_s
-        with trio.move_on_after(inf if deadline_s is None else deadline_s):
+        with trio.move_on_at(child.nesting.until_s):
             if found := await self._entered(child):
                 return found[0]
             raise self._stopped(pipeline, "was stopped")
         raise DeadlineError(
             f"pipeline {pipeline.name!r}, which step {self.step!r} ran, was not done within "
-            f"deadline_s={deadline_s:g} s",
+            f"deadline_s={pipeline.deadline_s:g} s",
             limit="deadline_s",
         )
 
@@ -76,18 +76,24 @@ class Parent:
             raise EdgeTypeError(f"step {self.step!r} runs a pipeline wrongly: {error}") from error
         path = f"{self.step}[{self._number(pipeline)}]/{pipeline.name}/"
         child = Frame(run, plan.block, path, inputs, frame.scope_of(self.operation))
-        child.depth = frame.depth + 1
-        in_thread = self.operation.node.step.kind is Kind.THREAD
-        child.lent = trio.CapacityLimiter(1) if in_thread else frame.lent
+        deadline_s = pipeline.deadline_s
+        child.nesting = Nesting(
+            frame.nesting,
+            frame.nesting.depth + 1,
+            LENT.get(),
+            is_cut(frame, self.operation.slot),
+            inf if deadline_s is None else trio.current_time() + deadline_s,
+            f"deadline_s={deadline_s} s of pipeline {pipeline.name!r} passed",
+        )
         return child
 
     def _number(self, pipeline: Pipeline[..., Any]) -> int:
         """The number of the step's next child, from 0."""
         frame, limits = self.frame, self.frame.run.shared.limits
-        if frame.depth >= limits.pipelines_deep:
+        if frame.nesting.depth >= limits.pipelines_deep:
             raise LimitExceededError(
                 f"step {self.step!r} runs pipeline {pipeline.name!r}, but is already nested in "
-                f"{frame.depth} pipelines that steps run; end the recursion, or raise "
+                f"{frame.nesting.depth} pipelines that steps run; end the recursion, or raise "
                 "Limits(pipelines_deep=...) if that is intended",
                 limit="pipelines_deep",
             )
@@ -119,9 +125,9 @@ class Parent:
 
     def _pass_on_cut(self, child: Frame) -> None:
         """Record whether the child's result is cut, as that of the step's last answer."""
-        cut, cuts = is_cut(child, child.block.regions[0].source.slot), child.run.cuts
-        if cut or any(step.startswith(child.path) for step in cuts):  # a model answered in it
-            cuts[self.step] = cut
+        cut = is_cut(child, child.block.regions[0].source.slot)
+        if cut or models_answered(child):
+            child.run.cuts[self.step] = cut
 
     def _refuse_elsewhere(self) -> None:
         """Check that the current task is the step's, or a descendant of it."""

@@ -17,6 +17,7 @@ import trio
 from orchestra.compiler.blocks.mutable_values import copied_if_mutable
 from orchestra.compiler.blocks.slots import Block, Operation, RegionPlan, Source
 from orchestra.engine.frames.elastic import ElasticLane
+from orchestra.engine.frames.nesting import NOT_NESTED, Nesting
 from orchestra.engine.frames.outlet import Outlet
 from orchestra.engine.frames.scope import Failure, Scope
 from orchestra.engine.lanes.lane import Lane
@@ -51,9 +52,8 @@ class Frame:
         "above",
         "block",
         "children",
-        "depth",
         "lanes",
-        "lent",
+        "nesting",
         "outer",
         "path",
         "run",
@@ -71,10 +71,7 @@ class Frame:
         self.outer = outer
         self.above: Frame | None = None
         """The frame of the `each`, if this is the frame of an item's body."""
-        self.depth = 0
-        """How many pipelines run by steps this frame is nested in."""
-        self.lent: trio.CapacityLimiter | None = None
-        """The thread slot of the waiting step that runs this pipeline, for thread steps in it."""
+        self.nesting: Nesting = NOT_NESTED
         self.children: dict[int, Children] = {}
         """By the slot of a running step, the pipelines that it has run."""
         self.values: list[object] = [None] * block.size
@@ -115,7 +112,7 @@ class Frame:
             if region.alone and scope.ready.is_set():  # its task did not have to wake this one
                 result = await take(region.source)
         finally:
-            self.settle(index, scope.stopped or self.run.stopped)
+            self.settle(index, self._reason(scope))
         if scope.error is not None:
             raise scope.error
         return result
@@ -145,7 +142,7 @@ class Frame:
             scope.fail(own)
         try:
             if onward is not None:
-                scope.close(scope.stopped or self.run.stopped)  # nothing may start any more
+                scope.close(self._reason(scope))  # nothing may start any more
                 raise onward from onward.__cause__
         finally:
             del error, own, onward  # as in `tasks`
@@ -249,7 +246,11 @@ class Frame:
 
     def stopped(self, operation: Operation[Node]) -> str:
         """The reason why an operation is being stopped."""
-        return self.scope_of(operation).stopped or self.run.stopped
+        return self._reason(self.scope_of(operation))
+
+    def _reason(self, scope: Scope) -> str:
+        """The reason why the steps in a scope are being stopped."""
+        return scope.stopped or self.nesting.stopped or self.run.stopped
 
     def _leave(self, source: Source, reader: str) -> None:
         lane = self.lane_of(source)

@@ -158,7 +158,7 @@ class _Bodies:
         block = cast("Block", operation.body)
         path = f"{outer.path}{operation.name}[{index}]/"
         frame = Frame(outer.run, block, path, {}, outer.scope_of(operation))
-        frame.above, frame.depth, frame.lent = outer, outer.depth, outer.lent
+        frame.above, frame.nesting = outer, outer.nesting
         for there, here in block.imports:
             frame.values[here] = outer.values[there]
         frame.values[cast("int", block.item)] = item

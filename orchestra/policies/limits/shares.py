@@ -11,9 +11,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import TypeVar
 
 import attrs
 import trio
+
+T = TypeVar("T")
+
+LENT: ContextVar[trio.CapacityLimiter | None] = ContextVar("orchestra_lent_thread", default=None)
+"""The thread of a function that waits for the current task, in place of a share of threads.
+
+A pipeline that a function runs from its thread may have functions in threads, too. Were all threads
+held by functions that wait for pipelines, none of those would get another.
+"""
 
 
 @attrs.define(eq=False)
@@ -75,3 +87,22 @@ class OwnShares:
             made = self._make()
             self._made.set(made)
             return made
+
+
+async def in_thread(shares: Shares, tenant: str, function: Callable[[], T]) -> T:
+    """Call a function in a thread: in a place of the tenant's share or, if there is one, in `LENT`.
+
+    Raises:
+        Exception: whatever the function raises.
+    """
+    lent = LENT.get()
+    if lent is not None:
+        return await trio.to_thread.run_sync(partial(_lending, function), limiter=lent)
+    async with shares.share(tenant) as places:
+        return await trio.to_thread.run_sync(partial(_lending, function), limiter=places)
+
+
+def _lending(function: Callable[[], T]) -> T:
+    """Call a function that lends its thread; in that thread's copy of the context variables."""
+    LENT.set(trio.CapacityLimiter(1))
+    return function()

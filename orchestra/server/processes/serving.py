@@ -362,5 +362,5 @@ def _plan_all(
 
 def _named(plans: Iterable[Plan]) -> set[tuple[str, str]]:
     """The names in all plans, as pairs of seam and name, such as `("model", "fast")`."""
-    nodes = (node for plan in plans for node in plan.regions.order)
+    nodes = (node for plan in plans for node in plan.nodes)
     return {(seam, name) for node in nodes for _, seam, name in named_by(node)}

@@ -26,7 +26,7 @@ from orchestra.graph.calls.raised import is_of_asyncio, message_of, name_and_mes
 from orchestra.groups import in_order, leaves
 from orchestra.nearest import did_you_mean
 from orchestra.policies.account import PRESENT
-from orchestra.policies.limits.shares import OwnShares, Shares
+from orchestra.policies.limits.shares import OwnShares, Shares, in_thread
 from orchestra.protocols import Context
 from orchestra.steps.conversation.tools import FunctionTool
 from orchestra.values import ToolCall, ToolResult
@@ -132,8 +132,8 @@ def _report(call: ToolCall, error: str, message: str, raised: Exception | None =
 
 async def _called(tool: FunctionTool[..., object], arguments: dict[str, object]) -> object:
     if tool.thread:
-        async with _THREADS.get().share(PRESENT.get().caller.fairness_key) as threads:
-            return await trio.to_thread.run_sync(partial(tool.call, **arguments), limiter=threads)
+        tenant = PRESENT.get().caller.fairness_key
+        return await in_thread(_THREADS.get(), tenant, partial(tool.call, **arguments))
     given = tool.call(**arguments)
     return await given if inspect.isawaitable(given) else given
 

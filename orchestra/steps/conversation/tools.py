@@ -19,6 +19,7 @@ from orchestra.annotations.docstrings import described
 from orchestra.annotations.facts import hints, spell
 from orchestra.annotations.schemas import object_schema, parameters_schema
 from orchestra.errors import DefinitionError
+from orchestra.graph.pipelines import MayRunPipeline, Pipeline
 from orchestra.graph.source.frames import called_at, place
 from orchestra.graph.source.functions import defined_at, underlying
 from orchestra.graph.steps import Kind, Step
@@ -42,7 +43,7 @@ _NO_LAMBDA = (
 
 
 @attrs.frozen(eq=False, slots=False, repr=False)
-class FunctionTool(Generic[P, T_co]):
+class FunctionTool(MayRunPipeline, Generic[P, T_co]):
     """A function as a tool. Calling the tool calls the function.
 
     `declaration` is what the model is told about it: name, description and schema.
@@ -57,6 +58,7 @@ class FunctionTool(Generic[P, T_co]):
     """The name of the parameter for the step's context, if there is one."""
     thread: bool = False
     timeout_s: float | None = None
+    pipeline: Pipeline[..., Any] | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
         """Call the function."""
@@ -67,10 +69,15 @@ class FunctionTool(Generic[P, T_co]):
 
 
 @attrs.frozen(eq=False, slots=False, repr=False)
-class Unfilled:
+class Unfilled(MayRunPipeline):
     """A tool that lacks some arguments until a run: calling it with them makes the tool."""
 
     tool: FunctionTool[..., object]
+    pipeline: Pipeline[..., Any] | None = attrs.field(init=False)
+
+    @pipeline.default
+    def _pipeline_of_tool(self) -> Pipeline[..., Any] | None:
+        return self.tool.pipeline
 
     def __call__(self, *args: object, **kwargs: object) -> FunctionTool[..., object]:
         """The tool with these arguments filled in."""
@@ -219,7 +226,8 @@ def _made(
         parameters_schema(kinds, defaults, doc.members),
     )
     required = frozenset(kinds.keys() - defaults.keys())
-    made = FunctionTool(function, declaration, kinds, required, injected, thread, timeout_s)
+    runs = pipeline_of(inner)
+    made = FunctionTool(function, declaration, kinds, required, injected, thread, timeout_s, runs)
     names: tuple[str, ...] = WRAPPER_ASSIGNMENTS
     found = {each: getattr(inner, each) for each in names if hasattr(inner, each)}
     found |= handed_on(inner)  # the annotations: from Python 3.14 on, not among these names

@@ -93,7 +93,9 @@ def hangs(made: Pipeline[..., object]) -> bool:
     async def main() -> bool:
         async with open_engine(limits=Limits(lane_chunks=1)) as engine:
             regions = divide(made.output)
-            run = engine.start(Plan(made, regions, lay_out(regions, object)), {"n": 1})
+            run = engine.start(
+                Plan(made, regions, lay_out(regions, object), regions.order), {"n": 1}
+            )
             with trio.move_on_after(1e6) as scope:
                 await run.result()
             return scope.cancelled_caught

@@ -20,11 +20,13 @@ from orchestra import (
     Policy,
     Retry,
     Stream,
+    best_of,
     collect,
     each,
     fallback,
     injected,
     pipeline,
+    quorum,
     race,
     step,
 )
@@ -69,14 +71,20 @@ class RefusalError(Exception):
 
 @attrs.frozen
 class Do:
-    """What a step does: it waits, runs children, in turn or together, and fails, or not."""
+    """What a step does: it waits, runs children, in turn or together, and fails, or not.
 
+    `inside` names the pipeline that it is a step of.
+    """
+
+    inside: str = "part"
     wait_s: float = 0.0
     children: tuple[Do, ...] = ()
     together: bool = False
     forgives: bool = False
     fails: bool = False
     patience_s: float | None = None
+    deadline_s: float | None = None
+    """That of the pipeline, where a step runs it."""
 
     @property
     def value(self) -> int:
@@ -97,9 +105,14 @@ async def act(do: Do, *, context: Context = injected) -> int:
     values: list[int] = []
 
     async def one(child: Do) -> None:
+        began_s = trio.current_time()
         with trio.move_on_after(inf if do.patience_s is None else do.patience_s):
             try:
-                values.append(await context.run(part, child))
+                chosen = INSIDE[child.inside].using(deadline_s=child.deadline_s)
+                values.append(await context.run(chosen, child))
+            except DeadlineError:
+                assert child.deadline_s is not None
+                assert trio.current_time() == pytest.approx(began_s + child.deadline_s)
             except RefusalError:
                 if not do.forgives:
                     raise
@@ -127,48 +140,141 @@ def part(do: Do) -> int:
     return rest(act(do))
 
 
+@step
+async def act_in_turn(do: Do, *, context: Context = injected) -> AsyncIterator[int]:
+    """As `act`, between chunks."""
+    yield 0
+    yield await act.call(do, context=context)
+    yield 0
+
+
+@step
+async def slow(do: Do) -> int:
+    await trio.sleep(1000)
+    return do.value
+
+
+@step
+async def broken_off(do: Do) -> int:
+    raise ValueError(do)
+
+
+@step
+def least_of_all(do: Do) -> int:
+    return -do.value
+
+
+def highest(values: list[int]) -> int:
+    return values.index(max(values))
+
+
+@step
+def total(values: list[int]) -> int:
+    return sum(values)
+
+
+@pipeline
+def in_each(do: Do) -> int:
+    return rest(total(each([do], act, at_once=1)))
+
+
+@pipeline
+def in_race(do: Do) -> int:
+    return race(slow(do), rest(act(do)))
+
+
+@pipeline
+def in_quorum(do: Do) -> int:
+    return rest(quorum(1, slow(do), act(do)))
+
+
+@pipeline
+def in_best(do: Do) -> int:
+    return rest(best_of(least_of_all(do), act(do), judge=highest, least=2))
+
+
+@pipeline
+def in_fallback(do: Do) -> int:
+    return rest(fallback(broken_off(do), act(do)))
+
+
+@pipeline
+def in_stream(do: Do) -> int:
+    return rest(total(collect(act_in_turn(do))))
+
+
+INSIDE: dict[str, Pipeline[[Do], int]] = {
+    each.name: each for each in (part, in_each, in_race, in_quorum, in_best, in_fallback, in_stream)
+}
+
+
 @pipeline
 def raced(do: Do) -> int:
     return race(rest(act(do)), rest(rest(rest(do.value))))
 
 
+ACTS = ("act", "act_in_turn")
 WAITS = st.sampled_from([0.0, 0.25, 1.0])
 
 
-def deeds(*, calm: bool) -> st.SearchStrategy[Do]:
+NEVER = st.none()
+
+
+def deeds(
+    *,
+    calm: bool = False,
+    patience: st.SearchStrategy[float | None] = NEVER,
+    deadlines: st.SearchStrategy[float | None] = NEVER,
+) -> st.SearchStrategy[Do]:
     """Trees of children; calm ones do not fail."""
     flags = st.just(False) if calm else st.booleans()
-    patience = st.none() if calm else st.none() | WAITS
 
     def above(children: st.SearchStrategy[Do]) -> st.SearchStrategy[Do]:
         several = st.lists(children, max_size=3).map(tuple)
-        return st.builds(Do, WAITS, several, st.booleans(), flags, flags, patience)
+        together = st.booleans()
+        return st.builds(Do, inside, WAITS, several, together, flags, flags, patience, deadlines)
 
-    return st.recursive(st.builds(Do, WAITS, fails=flags), above, max_leaves=6)
+    inside = st.sampled_from([*INSIDE])
+    leaves = st.builds(Do, inside, WAITS, fails=flags, deadline_s=deadlines)
+    return st.recursive(leaves, above, max_leaves=6)
 
 
 # ------------------------------------------------------------------------------------- laws
 
 
-@given(deeds(calm=False), worlds(cancels=True) | worlds(), st.sampled_from([part, raced]))
+SOON = st.none() | st.sampled_from([0.25, 0.75, 1.25])
+ALL = deeds(patience=st.none() | WAITS, deadlines=SOON)
+TOPS = st.sampled_from([raced, *INSIDE.values()])
+
+
+@given(ALL, worlds(cancels=True) | worlds(), TOPS)
 def test_whatever_ends_a_step_ends_what_it_runs_and_all_is_counted_once(
     do: Do, world: World, top: object
 ) -> None:
     simulation: Simulation[int] = simulate(top, world, do)  # type: ignore[call-overload]
     check_laws(simulation)
-    begun = [e for e in simulation.events if isinstance(e, StepStarted) and "act" in e.step[-3:]]
+    begun = [e for e in simulation.events if isinstance(e, StepStarted) and e.step.endswith(ACTS)]
     told = getattr(simulation.events[-1], "usage", None) or Usage()
     assert told.input_tokens == len(begun)
 
 
 @given(deeds(calm=True), worlds())
 def test_a_tree_of_pipelines_gives_what_a_tree_of_calls_would(do: Do, world: World) -> None:
-    simulation = simulate(part, world, do)
+    simulation = simulate(INSIDE[do.inside], world, do)
     check_laws(simulation)
     assert (simulation.value, simulation.lasted_s) == (do.value, do.lasts_s)
 
 
-@given(deeds(calm=False), st.lists(moments(4), min_size=2, max_size=3), worlds())
+@given(deeds(calm=True, deadlines=SOON), worlds(cancels=True) | worlds(), TOPS)
+def test_a_step_that_a_deadline_a_race_or_a_cancellation_stops_says_so(
+    do: Do, world: World, top: object
+) -> None:
+    simulation: Simulation[int] = simulate(top, world, do)  # type: ignore[call-overload]
+    stopped = [e for e in simulation.events if isinstance(e, StepCancelled | StepSkipped)]
+    assert "the task that ran it was cancelled" not in {e.reason for e in stopped}
+
+
+@given(ALL, st.lists(moments(4), min_size=2, max_size=3), worlds())
 def test_runs_that_meet_keep_their_children_apart(
     do: Do, starts: list[float], world: World
 ) -> None:
@@ -794,6 +900,26 @@ def test_in_a_trace_a_child_is_a_group_inside_its_step() -> None:
         "agent[0]/spelled/letters": "agent[0]/spelled",
     }
     assert found[4].name == "agent[*]/spelled/upper"
+
+
+def test_the_laws_tell_children_of_the_same_name_apart() -> None:
+    @pipeline(name="same")
+    def one(text: str) -> str:
+        return upper(upper(text))
+
+    @pipeline(name="same")
+    def other(text: str) -> str:
+        return upper(text)
+
+    @step
+    async def both(text: str, *, context: Context = injected) -> str:
+        return await context.run(one, text) + await context.run(other, text)
+
+    @pipeline
+    def runs_both(text: str) -> str:
+        return both(text)
+
+    check_laws(simulate(runs_both, World(), "a"))
 
 
 def test_steps_of_a_child_that_never_began_are_skipped() -> None:

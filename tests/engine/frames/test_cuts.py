@@ -362,7 +362,7 @@ def test_a_tool_that_asks_a_model_cuts_no_answer() -> None:
 
 
 def test_of_many_items_little_is_kept() -> None:
-    """An `each` keeps whether it was cut, and forgets which items were."""
+    """An `each` keeps whether it was cut and that models answered, and forgets in which items."""
     from orchestra.engine.engine import open_engine
     from orchestra.testing.virtual import virtual
 
@@ -371,6 +371,6 @@ def test_of_many_items_little_is_kept() -> None:
             run = engine.start(outlined, {"topics": ["b"] * 50})
             await run.wait_ended()
             assert run.cut
-            assert run.cuts == {"each": True}
+            assert run.cuts == {"each": True, "each[*]": False}
 
     virtual(main)

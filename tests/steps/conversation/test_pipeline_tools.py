@@ -9,15 +9,19 @@ from typing import Annotated
 import pytest
 import trio
 
-from orchestra import Policy, Stream, pipeline, step
+from orchestra import Context, Policy, Stream, injected, pipeline, step
+from orchestra.compiler.check import check
+from orchestra.compiler.plan import named_by, plan
 from orchestra.errors import CheckError, DefinitionError
 from orchestra.events import StepStarted, ToolFailed
+from orchestra.graph.wires import node_of
 from orchestra.steps import generate, tool
 from orchestra.steps.conversation.tools import as_tools
 from orchestra.testing.laws import check_laws
+from orchestra.testing.scripts import Gives
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.turns import ScriptedTurns
-from orchestra.testing.world import World
+from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import ToolCall
 
 
@@ -52,16 +56,10 @@ def named_alike(context: str) -> str:
 
 
 @pipeline
-def unknown(text: str) -> Stream[str]:
-    """It asks a model that is not there."""
-    return generate(text, model="elsewhere")
-
-
-@pipeline
 def answer(question: str, user: str) -> Stream[str]:
     return generate(
         question,
-        tools=[search, partial(search_for, user=user), named_alike, unknown],
+        tools=[search, partial(search_for, user=user), named_alike],
         policy=Policy(timeout_s=60),
     )
 
@@ -115,9 +113,95 @@ def test_a_pipeline_that_fails_is_told_to_the_model() -> None:
     assert (failed.tool, failed.error) == ("search", "ValueError")
 
 
-def test_a_pipeline_with_problems_fails_the_run() -> None:
+@pipeline
+def unknown(text: str) -> Stream[str]:
+    """It asks a model that is not there."""
+    return generate(text, model="elsewhere")
+
+
+@pipeline
+def clashing(word: str, user: str) -> int:
+    """It returns something else than it says."""
+    return found(word, 1, user)  # type: ignore[return-value]
+
+
+@pipeline
+def between(text: str, user: str) -> Stream[str]:
+    """Its problems are those of its tools."""
+    return generate(text, tools=[unknown, tool(partial(clashing, user=user))])
+
+
+@pipeline
+def above(question: str, user: str) -> Stream[str]:
+    return generate(question, tools=[search, partial(between, user=user), unknown])
+
+
+def test_problems_of_pipelines_that_are_tools_are_found_before_the_run_each_once() -> None:
+    world = World(models={"default": ScriptedModel.saying("Done.")})
+    with pytest.raises(CheckError) as raised:
+        simulate(above, world, question="?", user="ada")
+    clash, name = raised.value.problems
+    assert (clash.code, clash.where) == ("type-clash", clashing.where)
+    assert (name.code, name.where) == ("unknown-name", node_of(unknown.output).origin.where)
+    assert clash in check(above)
+
+
+def test_arguments_that_are_no_tools_are_left_alone() -> None:
+    class Odd:
+        def __getattr__(self, name: str) -> object:
+            raise RuntimeError(name)
+
+    odd = Odd()
+
+    @step
+    async def takes(text: str, what: tuple[object, ...]) -> str:
+        return text + str(what)
+
+    @pipeline
+    def given(text: str) -> str:
+        return takes(text, (odd, text))
+
+    assert check(given) == ()
+
+
+def test_the_nodes_of_pipelines_that_are_tools_are_among_those_of_the_plan() -> None:
+    """By these, a server knows the models that have to be ready, and packages that are missing."""
+    names = [name for node in plan(above_all).nodes for _, _, name in named_by(node)]
+    assert names == ["default", "default", "elsewhere"]
+
+
+@pipeline
+def between_all(text: str) -> Stream[str]:
+    return generate(text, tools=[unknown])
+
+
+@pipeline
+def above_all(question: str) -> Stream[str]:
+    return generate(question, tools=[between_all, unknown])
+
+
+def test_a_world_scripts_the_steps_of_pipelines_that_are_tools() -> None:
+    model = ScriptedTurns.saying(ToolCall("1", "search", '{"word": "tea"}'), "Done.")
+    world = World(models={"default": model}, steps={"found": Gives("scripted")})
+    simulation = simulate(answer, world, question="?", user="ada")
+    check_laws(simulation)
+    assert result(model) == "scripted"
+
+
+def test_a_pipeline_with_problems_that_a_tool_runs_fails_the_run() -> None:
     """No model can mend them."""
-    simulation, _ = run(ToolCall("1", "unknown", '{"text": "tea"}'))
+
+    async def ask(text: str, *, context: Context = injected) -> str:
+        """A function may run any pipeline, so its problems are not known before."""
+        return await context.run(unknown, text)
+
+    @pipeline
+    def asks(question: str) -> Stream[str]:
+        return generate(question, tools=[ask])
+
+    model = ScriptedTurns.saying(ToolCall("1", "ask", '{"text": "tea"}'), "Done.")
+    simulation = simulate(asks, World(models={"default": model}), question="?")
+    check_laws(simulation)
     assert isinstance(simulation.error, CheckError)
 
 
