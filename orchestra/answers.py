@@ -15,7 +15,7 @@ import attrs
 from orchestra.accounts import Usage
 from orchestra.citations import Citation, Cited, cited_chars
 from orchestra.errors import MalformedStreamError, TruncatedStreamError
-from orchestra.eventclass import frozen
+from orchestra.eventclass import event
 from orchestra.logprobs import Logprobs
 from orchestra.values import (
     NO_DETAILS,
@@ -41,7 +41,7 @@ _TOKEN_CHARS = 256  # what a token with its log probabilities is counted as
 AnswerPart: TypeAlias = TextPart | ReasoningPart | ToolCall
 
 
-@frozen
+@event
 class Completion:
     """A whole answer. `usage` is None if the provider reported no token counts."""
 
@@ -67,8 +67,8 @@ class Completion:
             MalformedStreamError: the answer is over `ANSWER_CHARS_MAX`.
         """
         answer = Answer()
-        for event in events:
-            answer.add(event)
+        for each in events:
+            answer.add(each)
         return answer.completion()
 
     def with_usage(self, usage: Usage | None) -> Completion:
@@ -137,7 +137,8 @@ class Answer:
     """An answer that grows event by event; the cost of adding one does not depend on its length."""
 
     def __init__(self) -> None:
-        self._left = ANSWER_CHARS_MAX
+        self.chars = 0
+        """The characters so far, hidden parts included."""
         self.usage: Usage | None = None
         self.stopped: Stopped | None = None
         self._pieces: list[_Piece] = []
@@ -145,7 +146,7 @@ class Answer:
         self._refusals: list[str] = []
         self._id = self._model = ""
         self._details = NO_DETAILS
-        self._logprobs: list[Logprobs] = []
+        self.logprobs: list[Logprobs] = []
         self._citations: list[Citation] = []
 
     def add(self, event: ModelEvent) -> None:
@@ -155,13 +156,13 @@ class Answer:
             MalformedStreamError: the answer is over `ANSWER_CHARS_MAX`; its parts are dropped.
         """
         if type(event) is TextDelta:  # the fast path: nearly all events are text
-            self._left -= len(event.text)
+            self.chars += len(event.text)
             if event.text:
                 self._growing(TextPart).texts.append(event.text)
         else:
-            self._left -= _size(event)
+            self.chars += _size(event)
             self._take(event)
-        if self._left < 0:
+        if self.chars > ANSWER_CHARS_MAX:
             self._refuse()
 
     def _take(self, event: ModelEvent) -> None:
@@ -184,14 +185,14 @@ class Answer:
             case RefusalDelta(text=text):
                 self._refusals.append(text)
             case Logprobs():
-                self._logprobs.append(event)
+                self.logprobs.append(event)
             case Cited(citations=citations):
                 self._citations += citations
 
     def _refuse(self) -> NoReturn:
         # the error may keep this object alive for as long as its run is kept
         self._pieces, self._calls, self._refusals = [], {}, []
-        self._logprobs, self._citations = [], []
+        self.logprobs, self._citations = [], []
         raise MalformedStreamError(
             f"the answer is over {ANSWER_CHARS_MAX} characters, including reasoning and "
             "tool arguments; ask for less in one call"
@@ -219,7 +220,7 @@ class Answer:
 
     def _all_logprobs(self) -> Logprobs | None:
         """All log probabilities of its tokens, as one value."""
-        pieces = self._logprobs
+        pieces = self.logprobs
         if not pieces:
             return None
         content = tuple(each for piece in pieces for each in piece.content)

@@ -1,7 +1,8 @@
 """Decorators for value classes: `frozen`, and `event` for classes with many instances per run.
 
 attrs sets each field of a frozen class with a separate call, which was 5 % of the cost of a step.
-So events are frozen only for type checkers: mypy refuses an assignment to a field. All classes
+So events, and what each model call makes several of, are frozen only for type checkers: mypy
+refuses an assignment to a field, and so nothing checks one when it happens. All classes
 share one `__repr__`, since compiling one for each took a thirtieth of the start-up time.
 """
 
@@ -25,7 +26,7 @@ else:
             cls.__repr__ = _shown
         return made(cls, **options)
 
-    event = partial(frozen, made=attrs.define, unsafe_hash=True)
+    event = partial(frozen, made=attrs.define, unsafe_hash=True, on_setattr=attrs.setters.NO_OP)
 
 __all__ = ["event", "frozen"]
 
