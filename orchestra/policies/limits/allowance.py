@@ -356,10 +356,12 @@ def settle(
 
     For a call that never began, or has ended already, only tokens over its estimate are counted.
     """
-    states = [(owner, each or OwnerState()) for owner, each in zip(owners, kept, strict=True)]
-    for owner, state in states:
+    records: dict[str, tuple[OwnerState, float] | None] = {}
+    for at, owner in enumerate(owners):
+        state = kept[at] or OwnerState()
         state.settle(owner, ask, tokens, now_s, sent=sent)
-    return Revision(None, _written(states, now_s))
+        records[owner.key] = state.kept(owner, now_s)
+    return Revision(None, records)
 
 
 def remaining(owners: Sequence[Owner], kept: Kept, now_s: float) -> tuple[Remaining, ...]:
@@ -389,8 +391,8 @@ def _states(
 ) -> tuple[list[tuple[Owner, OwnerState]], bool]:
     """The current state of each owner, and whether the clock went back since the last change."""
     states, back = [], False
-    for owner, each in zip(owners, kept, strict=True):
-        state = OwnerState() if each is None else each
+    for at, owner in enumerate(owners):
+        state = kept[at] or OwnerState()
         back = state.advance(owner, now_s) or back
         states.append((owner, state))
     return states, back

@@ -252,11 +252,12 @@ def ledgers(
     They are moved to the current periods, without expired holds. Unreadable ones are left out.
     """
     day, found = int(now_s // DAY_S), []
-    for payer, ledger in zip(payers, kept, strict=False):  # a hold may follow
+    for at, payer in enumerate(payers):  # a hold may follow in `kept`
+        ledger = kept[at]
         if isinstance(ledger, Hold):
             continue
         if ledger is None:
-            ledger = Ledger.empty(day)  # noqa: PLW2901 - that of a new payer
+            ledger = Ledger.empty(day)
         elif ledger.first_s <= now_s or ledger.day != day:
             ledger.advance(day, now_s)
         found.append((payer, ledger))
