@@ -102,7 +102,9 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
     def kept(self, payer: Payer, now_s: float) -> tuple[Ledger, float]:
         """The ledger to keep, and for how many seconds: at least until all holds expire."""
         held_s = self.last_s - now_s
-        return self, max(payer.kept_s, held_s)
+        if held_s > payer.kept_s:
+            return self, held_s
+        return self, payer.kept_s
 
 
 class Hold(msgspec.Struct, array_like=True, frozen=True, tag=True):
