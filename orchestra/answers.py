@@ -123,7 +123,7 @@ def _size(event: ModelEvent) -> int:
         case ReasoningDelta(text=text, signature=signature):
             return len(text) + len(signature)
         case ToolCallDelta():
-            return len(event.arguments) + len(event.signature)
+            return sum(map(len, (event.id, event.name, event.arguments, event.signature)))
         case RefusalDelta(text=text):
             return len(text)
         case Logprobs(content=content, refusal=refusal):
