@@ -356,12 +356,10 @@ def settle(
 
     For a call that never began, or has ended already, only tokens over its estimate are counted.
     """
-    records: dict[str, tuple[OwnerState, float] | None] = {}
-    for at, owner in enumerate(owners):
-        state = kept[at] or OwnerState()
+    states = [(owner, kept[at] or OwnerState()) for at, owner in enumerate(owners)]
+    for owner, state in states:
         state.settle(owner, ask, tokens, now_s, sent=sent)
-        records[owner.key] = state.kept(owner, now_s)
-    return Revision(None, records)
+    return Revision(None, _written(states, now_s))
 
 
 def remaining(owners: Sequence[Owner], kept: Kept, now_s: float) -> tuple[Remaining, ...]:
