@@ -225,7 +225,8 @@ class ChunkEvents(Events):
 
     async def open(self) -> BaseException | None:
         """Wait up to `heartbeat_s` for the first content; returns an error that came before it."""
-        chunks, pieces = self._chunks, list[bytes]()
+        chunks = self._chunks
+        pieces: list[bytes] = []
         with trio.move_on_after(self._heartbeat_s):
             while not chunks.begun and not chunks.ended:
                 batch = await self._reader.after(self._seq)
