@@ -5,9 +5,11 @@ descendants of the step's task, and whatever ends the step ends them: a deadline
 client that has left. Its steps write into the run's journal, under paths of their own, and each has
 its own usage. So all usage is counted once, where it arose.
 
-A child that is streamed is entered in a task beside the step's, in a nursery of the block
-`async with context.stream(...)`. Its chunks pass through a second bounded lane, which has the end
-only when the child has ended, and its error if it failed.
+A child that is streamed is entered in a task beside the step's, in the nursery of its region, and
+the block `async with context.stream(...)` ends it and waits for its end. A nursery of the block's
+own would be open at every `yield` of the step, where `calls` may have to leave an expired scope.
+The chunks pass through a second bounded lane, which has the end only when the child has ended, and
+its error if it failed.
 """
 
 from __future__ import annotations
@@ -35,7 +37,6 @@ from orchestra.engine.lanes.outflow import Restart
 from orchestra.errors import DeadlineError, EdgeTypeError, InputError, LimitExceededError, RunError
 from orchestra.graph.nodes import Call
 from orchestra.graph.pipelines import Pipeline
-from orchestra.groups import groupless_nursery
 from orchestra.policies.limits.shares import LENT
 
 T = TypeVar("T")
@@ -74,25 +75,38 @@ class Parent:
                 f"step {self.step!r} streams pipeline {pipeline.name!r}, whose result is a value, "
                 f"not a stream; write `await context.run({pipeline.name}, ...)`"
             )
-        lane = ChildLane(self.frame.run.shared.limits.lane_chunks)
-        async with groupless_nursery() as nursery:
-            nursery.start_soon(self._fill, lane, child, pipeline, name=child.path)
-            try:
-                yield lane
-            finally:
-                lane.end()
-                if not self._is_stopping(child):
-                    child.close(0, UNREAD)
-                nursery.cancel_scope.cancel()
+        lane, reading = ChildLane(self.frame.run.shared.limits.lane_chunks), trio.CancelScope()
+        fill = partial(self._fill, lane, reading, child, pipeline)
+        self.frame.scope_of(self.operation).nursery.start_soon(fill, name=child.path)
+        try:
+            yield lane
+        finally:
+            lane.end()
+            if not self._is_stopping(child):
+                child.close(0, UNREAD)
+            reading.cancel()
+            with trio.CancelScope(shield=True):  # as long as a nursery would wait for its tasks
+                await lane.filled.wait()  # noqa: ASYNC102 - only for what its steps have shielded
 
-    async def _fill(self, lane: ChildLane, child: Frame, pipeline: Pipeline[..., Any]) -> None:
+    async def _fill(
+        self,
+        lane: ChildLane,
+        reading: trio.CancelScope,
+        child: Frame,
+        pipeline: Pipeline[..., Any],
+    ) -> None:
         """Run a child, and put its chunks into the lane; then its end, or its error."""
         try:
-            await self._taken(child, pipeline, partial(self._pass_on, child, lane))
+            with reading:
+                await self._taken(child, pipeline, partial(self._pass_on, child, lane))
+                lane.close()
         except Exception as error:  # noqa: BLE001 - the reader raises it
             lane.fail(error)
-        else:
-            lane.close()
+        except BaseException:
+            lane.fail(self._stopped(pipeline, "was stopped"))  # for a reader in a shield
+            raise
+        finally:
+            lane.filled.set()
 
     async def _pass_on(self, child: Frame, lane: ChildLane, source: Source) -> tuple[()]:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from orchestra.engine.lanes.lane import Lane
 from orchestra.errors import RunError
 
@@ -12,16 +14,19 @@ UNREAD = "nobody reads its stream any more"
 class ChildLane(Lane[object]):
     """A lane whose reader gets the error of the pipeline, if that failed or was stopped."""
 
-    __slots__ = ("_error",)
+    __slots__ = ("_error", "filled")
 
     def __init__(self, bound: int) -> None:
         super().__init__(bound, lambda: None)
         self._error: Exception | None = None
+        self.filled = trio.Event()
+        """Set when the pipeline has ended, and nothing of it is left."""
 
     def fail(self, error: Exception) -> None:
         """Drop the chunks that were not read, and raise the error in every read from now on."""
-        self._error = error
-        self.leave()
+        if not self.left:
+            self._error = error
+            self.leave()
 
     def end(self) -> None:
         """Refuse every read from now on: the step has left the block."""

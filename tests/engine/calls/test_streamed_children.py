@@ -18,6 +18,7 @@ from orchestra import (
     Context,
     Limits,
     Pipeline,
+    Policy,
     Stream,
     collect,
     fallback,
@@ -522,6 +523,46 @@ def test_bounds_are_those_of_run() -> None:
     assert simulation.error.limit == "pipelines_deep"
 
 
+def test_a_chunk_counts_although_the_step_was_busy_when_its_time_was_over() -> None:
+    @step(policy=Policy(first_chunk_s=1.5, idle_s=1.5))
+    async def busy(text: str, *, context: Context = injected) -> AsyncIterator[str]:
+        async with context.stream(spelled, text) as chunks:
+            async for chunk in chunks:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(0.75)
+                yield chunk
+
+    @pipeline
+    def hesitant(text: str) -> Stream[str]:
+        return busy(text)
+
+    simulation = simulate(hesitant, World(), "abc")
+    check_laws(simulation)
+    assert (simulation.value, simulation.lasted_s) == ("ABC", 3.75)
+
+
+@pytest.mark.parametrize("patience_s", [0.5, 1.5])
+def test_a_scope_of_the_step_stops_the_pipeline_with_the_block(patience_s: float) -> None:
+    @step
+    async def patient(text: str, *, context: Context = injected) -> AsyncIterator[str]:
+        said = []
+        with trio.move_on_after(patience_s):
+            async with context.stream(spelled, text) as chunks:
+                said += [chunk async for chunk in chunks]
+        await trio.sleep(1)
+        yield "".join(said) + "."
+
+    @pipeline
+    def gives_up(text: str) -> Stream[str]:
+        return patient(text)
+
+    simulation = simulate(gives_up, World(), "abc")
+    check_laws(simulation)
+    assert (simulation.value, simulation.lasted_s) == (".", patience_s + 1)
+    (stopped,) = of(simulation, StepCancelled)
+    assert (stopped.at_s, stopped.reason) == (patience_s, "nobody reads its stream any more")
+
+
 def test_several_are_read_at_the_same_time() -> None:
     @step
     async def both(text: str, *, context: Context = injected) -> str:
@@ -621,6 +662,6 @@ def test_a_shield_does_not_wait_for_what_cannot_start_any_more() -> None:
 
     simulate(stopped, World(cancel_at_s=0.25), "abc")
     ((at_s, message),) = found
-    assert at_s == 0.5
+    assert at_s == 0.25
     assert "is being stopped" in message
     assert "so pipeline 'late' was stopped; clean up in the step itself" in message
