@@ -203,7 +203,8 @@ class Parent:
             self._pass_on_cut(child)
             return found  # noqa: TRY300 - only a failure continues below
         except Failure as error:
-            self.frame.children[self.operation.slot].failure = failure = error
+            failure = error
+            self.frame.children[self.operation.slot].failures.append(failure)
         finally:
             forget_cuts(child)
         try:

@@ -600,6 +600,22 @@ def test_a_run_that_is_done_is_freed_with_its_last_reference(most: int) -> None:
         gc.enable()
 
 
+def test_of_two_that_fail_the_one_whose_error_is_raised_is_blamed() -> None:
+    @step
+    async def both(text: str, *, context: Context = injected) -> str:
+        async with context.stream(spelled, text) as one, context.stream(spelled, "a!"):
+            await trio.sleep(9)
+            return "".join([chunk async for chunk in one])
+
+    @pipeline
+    def doubled(text: str) -> str:
+        return both(text)
+
+    simulation = simulate(doubled, World(), "!")
+    check_laws(simulation)
+    assert getattr(simulation.events[-1], "step", "") == "both[0]/spelled/letters"
+
+
 def test_a_world_scripts_the_steps_of_a_streamed_pipeline() -> None:
     world = World(children=[spelled], steps={"upper": Gives("xy")})
     assert outcome("spelled", "abc", world=world).value == "xy"
