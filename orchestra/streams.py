@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 C_co = TypeVar("C_co", covariant=True)
@@ -73,4 +74,23 @@ class RunsPipelines(Protocol):
             DeadlineError: its `deadline_s` has passed.
             RunError: the step is being stopped, or a task that would outlive the step calls this.
             Exception: the error of the step that failed, the step's own, with a note of its path.
+        """
+
+    def stream(
+        self, pipeline: Runnable[P, Stream[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> AbstractAsyncContextManager[Stream[T]]:
+        """Run a pipeline as `run` does, and read its chunks as they come, in an `async with` block.
+
+        `async for chunk in chunks` ends when the whole pipeline has ended. The pipeline waits when
+        it is more than twice `Limits.lane_chunks` chunks ahead. Leaving the block, however that
+        happens, cancels what still runs of it, and waits for its end. If the pipeline fails, the
+        next read raises its error, and the chunks not read by then are dropped; an error that no
+        read has raised is not raised at the end of the block.
+
+        Raises, at the start of the block: what `run` raises before the pipeline starts, and
+            EdgeTypeError: the result of the pipeline is a value, not a stream.
+
+        Raises, when chunks are read: what `run` raises after the pipeline has started, and
+            RunError: the pipeline restarts its output (`fallback(..., restart=True)`), so the
+                chunks before are void; or the block was left.
         """

@@ -154,8 +154,9 @@ def _cancelled(frame: Frame, operation: Operation[Node], reason: str) -> None:
 def _failed(frame: Frame, operation: Operation[Node], error: Exception) -> None:
     run, path = frame.run, frame.path + operation.name
     children = frame.children.get(operation.slot)
-    if children is not None and children.failure is not None and children.failure.error is error:
-        error = children.failure  # the step let it through; the innermost step is blamed
+    passed = [] if children is None else [each for each in children.failures if each.error is error]
+    if passed:
+        error = passed[-1]  # the step let it through; the innermost step is blamed
     failure = run.blame(error, path, operation.where)
     name, message = name_and_message(failure.error)
     usage = run.settle_usage(path)

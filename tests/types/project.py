@@ -109,6 +109,9 @@ async def look_up(word: str, *, context: Context = injected) -> dict[str, int]:
     context.used(completion.usage)
     assert_type(await context.run(answer, word), str)
     assert_type(await context.run(found, document=Document("a", b""), question=word), list[Passage])
+    async with context.stream(answer, word) as chunks:
+        async for chunk in chunks:
+            assert_type(chunk, str)
     client = await context.kept(opened)
     assert_type(client, list[int])
     return {completion.text: len(client)}

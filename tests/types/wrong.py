@@ -52,6 +52,8 @@ async def parts(x: int, *, context: Context = injected) -> int:
     """Pipelines that a step runs."""
     await context.run(value, x)  # type: ignore[call-overload]
     given: int = await context.run(inner, x)  # type: ignore[call-overload]
+    context.stream(inner, x)  # type: ignore[arg-type]
+    context.stream(streamed, "x")  # type: ignore[arg-type]
     return given
 
 

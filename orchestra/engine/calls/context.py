@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -85,6 +85,12 @@ class StepContext:
     async def run(self, pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run a pipeline as a part of this step; raises what `protocols.Context` says."""
         return await self._parent.run(pipeline, args, kwargs)
+
+    def stream(
+        self, pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any
+    ) -> AbstractAsyncContextManager[Any]:
+        """The chunks of a pipeline, as they come; raises what `protocols.Context` says."""
+        return self._parent.stream(pipeline, args, kwargs)
 
     async def kept(self, opened: Opened[T]) -> T:
         """The object that `opened()` opens, once per engine; raises as `protocols.Context` says."""

@@ -30,16 +30,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_FAILURES_MAX = 16  # each holds a traceback, and a step rarely runs more pipelines at once
+
 
 class Children:
     """The pipelines that a step has run so far."""
 
-    __slots__ = ("count", "failure")
+    __slots__ = ("count", "failures")
 
     def __init__(self) -> None:
         self.count = 0
-        self.failure: Failure | None = None
-        """The failure of the last one that failed; the step may let its error through."""
+        self.failures: deque[Failure] = deque(maxlen=_FAILURES_MAX)
+        """The failures of the last ones that failed; the step may let one's error through."""
 
 
 class Frame:

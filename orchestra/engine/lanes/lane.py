@@ -136,7 +136,7 @@ class Lane(Generic[C]):
     def _take(self) -> C:
         return self._chunks.pop(0)  # type: ignore[call-arg] # a list, except in `elastic`
 
-    def _gone(self) -> trio.ClosedResourceError:
+    def _gone(self) -> Exception:
         return trio.ClosedResourceError(
             f"this stream was passed to {self._left!r}, which has ended, and all chunks not read "
             "by then are gone; read it there, or pass it in the pipeline to the step that reads it"

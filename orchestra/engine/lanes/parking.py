@@ -35,3 +35,5 @@ def parking(awaited: Awaitable[T], before: Callable[[], None]) -> Generator[Any,
     except StopIteration as done:
         found: T = done.value
         return found
+    finally:
+        answer = None  # an outcome may hold a Cancelled, whose traceback holds this frame

@@ -339,12 +339,17 @@ def ordinary(n: int) -> Stream[str]:
     return race(numbers(n), fallback(numbers(n, every_s=9), numbers(n, every_s=8)))
 
 
+@pipeline
+def raced(n: int) -> Stream[str]:
+    return race(numbers(n, every_s=1), numbers(n, every_s=1))
+
+
 def test_a_run_that_is_done_is_freed_with_its_last_reference() -> None:
     """Its output may be large: it does not wait for the garbage collector."""
 
     async def main() -> None:
         async with open_engine() as engine:
-            for plan in map(engine.plan, (many, nested_arms, variables, ordinary)):
+            for plan in map(engine.plan, (many, nested_arms, variables, ordinary, raced)):
                 run = engine.start(plan, {"n": 3})
                 await run.result()
                 await engine.wait_idle()
