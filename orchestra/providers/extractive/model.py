@@ -43,8 +43,8 @@ class ExtractiveModel(Model):
     """
 
     about: ClassVar[str] = (
-        "The built-in model is extractive: it quotes the best sentences of the sources and "
-        "writes nothing of its own. Bind another model to have answers written."
+        "The built-in model is extractive: it only quotes sentences of the sources. For written "
+        "answers, set a provider's key, such as OPENAI_API_KEY, or name a model in orchestra.toml."
     )
 
     def __init__(self, embedder: Embedder) -> None:
