@@ -42,7 +42,7 @@ COMMANDS: Commands = {
     ),
     "demo:demo": (
         "demo [QUESTION] [OPTIONS]",
-        "Ask a folder of documents a question, over HTTP, and watch the answer come.",
+        "Index a folder of documents, serve it, and ask a question over HTTP.",
     ),
 }
 """Each command: `module:function`, imported when it is called; how it is called; and its summary,

@@ -36,7 +36,7 @@ def demo(
     docs: Path = Path("docs"),
     config: Config = None,
 ) -> int:
-    """Ask a folder of documents a question, over HTTP, and watch the answer come.
+    """Index a folder of documents, serve it, and ask a question over HTTP.
 
     Parameters
     ----------
