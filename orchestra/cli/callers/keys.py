@@ -221,7 +221,7 @@ def rotate(
     async def change(bindings: LocalBindings) -> None:
         made = await bindings.keyring.rotate(id, grace_s=grace_s, lasts_s=lasts_s)
         _show(made, json=json)
-        old = f"is good for {duration_text(grace_s)} more" if grace_s else "is refused from now on"
+        old = f"works for {duration_text(grace_s)} more" if grace_s else "is refused from now on"
         terminal.note(f"{_made_note(made.record, bindings)}\nthe old one {old}")
 
     return _with_bindings(change, data, config)
