@@ -1,4 +1,4 @@
-"""Answer a question from documents, from whichever model speaks first."""
+"""Answer a question from documents, from the model that answers first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _named(passage: Passage) -> str:
 
 @pipeline
 def answer(question: str) -> Stream[str]:
-    """Answer a question from the documents, from whichever model speaks first."""
+    """Answer a question from the documents, from the model that answers first."""
     sources = cite(retrieve(embed(question), store="docs", top=8), most=5)
     intent = classify(question, labels=INTENTS)  # runs beside the retrieval
     asked = prompt(

@@ -42,7 +42,7 @@ COMMANDS: Commands = {
     ),
     "demo:demo": (
         "demo [QUESTION] [OPTIONS]",
-        "Ask a folder of documents a question, over HTTP, and watch the answer come.",
+        "Index a folder of documents, serve it, and ask a question over HTTP.",
     ),
 }
 """Each command: `module:function`, imported when it is called; how it is called; and its summary,
@@ -72,7 +72,7 @@ KEYS: Commands = {
 BUDGETS: Commands = {
     "callers.budgets:list_budgets": (
         "list [OPTIONS]",
-        "List what everybody who ever had a key has spent, and what is left.",
+        "List what each key, its user and its organisation have spent, and what is left.",
     ),
     "callers.budgets:reset": (
         "reset --organisation NAME|--user NAME|--key ID [OPTIONS]",
@@ -80,7 +80,7 @@ BUDGETS: Commands = {
     ),
 }
 GROUPS: Mapping[str, tuple[Commands, str]] = {
-    "keys": (KEYS, "API keys: who may call the server, what they may ask for, and how much of it."),
+    "keys": (KEYS, "API keys: who may call the server, what they may call, and how much."),
     "budgets": (BUDGETS, "Budgets of a day and a month: who has spent what, and what is left."),
 }
 """Commands with subcommands, and the summaries of these groups."""

@@ -11,12 +11,13 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from cyclopts import Parameter
 
 from orchestra.cli import terminal
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.loading import AnyPipeline, extra, load
-from orchestra.cli.parameters import Config
 from orchestra.cli.run_views import duration
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ PIPELINE = "pipelines/answer.py"
 STORE = "docs"
 CHUNK_CHARS = 60
 """The most characters of the answer in one line of the demo."""
+QUOTED = (
+    "The built-in model is extractive: it only quotes sentences of the sources. For written "
+    "answers, name a model in orchestra.toml, and add --config orchestra.toml."
+)
+OwnConfig: TypeAlias = Annotated[Path | None, Parameter(show_default=False)]
+"""`Config`, without its default: the demo looks for no file."""
 
 
 def demo(
@@ -34,9 +41,9 @@ def demo(
     /,
     *,
     docs: Path = Path("docs"),
-    config: Config = None,
+    config: OwnConfig = None,
 ) -> int:
-    """Ask a folder of documents a question, over HTTP, and watch the answer come.
+    """Index a folder of documents, serve it, and ask a question over HTTP.
 
     Parameters
     ----------
@@ -45,8 +52,8 @@ def demo(
     docs
         The folder to answer from.
     config
-        The configuration whose models answer; by default the embedded one does, so that a
-        demo costs nothing also where a provider's key is in the environment.
+        The configuration; by default none, so that built-in models answer, at no cost, also if
+        there is a provider's key in the environment.
     """
     import trio
 
@@ -77,7 +84,6 @@ async def _demo(question: str, docs: Path, pipeline: AnyPipeline, bindings: Loca
 
     from orchestra.cli.ingest import ingest_shown, summary
     from orchestra.cli.stopping import until_signal
-    from orchestra.providers.extractive.model import ExtractiveModel
 
     with extra("server"):
         from orchestra.server.processes.serve import serve
@@ -93,7 +99,7 @@ async def _demo(question: str, docs: Path, pipeline: AnyPipeline, bindings: Loca
             await until_signal(partial(_ask, url, pipeline.name, question))
             fast = bindings.deployment.models.get("fast")  # it may be a route
             if fast is not None and fast.provider == "extractive":
-                terminal.say("\n" + terminal.paint(ExtractiveModel.about, "dim", sys.stdout))
+                terminal.say("\n" + terminal.paint(QUOTED, "dim", sys.stdout))
             nursery.cancel_scope.cancel()
 
     await until_signal(show)

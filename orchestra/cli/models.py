@@ -35,7 +35,7 @@ def models(*, config: Config = None, json: Flag = False) -> int:
 
 
 def ping(*names: str, config: Config = None, timeout_s: Seconds = 30, at_once: Count = 8) -> int:
-    """Ask each model and embedder for a word, and exit with 1 if one does not answer.
+    """Send each model and embedder a short request; exit with 1 if one does not answer.
 
     Parameters
     ----------

@@ -53,6 +53,13 @@ def test_the_help_of_a_command_is_more_than_its_first_line(project: Project) -> 
     assert "--grace" in out
 
 
+def test_the_demo_says_that_it_looks_for_no_configuration(project: Project) -> None:
+    """Other commands do, and share the text of their option."""
+    _, out, _ = project.orchestra("demo", "--help")
+    told = " ".join(out.replace("│", "").split())
+    assert "--config PATH The configuration; by default none, so that built-in models" in told
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command_shows_how_it_is_called(project: Project, command: str) -> None:
     code, out, err = project.orchestra(command, "--help")

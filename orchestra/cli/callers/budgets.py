@@ -32,7 +32,7 @@ def list_budgets(
     config: Config = None,
     json: Flag = False,
 ) -> int:
-    """List what everybody who ever had a key has spent, and what is left.
+    """List what each key, its user and its organisation have spent, and what is left.
 
     Parameters
     ----------

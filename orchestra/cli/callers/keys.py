@@ -75,7 +75,7 @@ def create(
     routes
         The same as --models: a route is called like a model.
     metrics
-        It may read /metrics, which covers everybody: for Prometheus.
+        It may read /metrics, which covers all callers: for Prometheus.
     end_users
         Its requests may name the end user that they are for, of the organisation: for a backend.
     expires
@@ -172,7 +172,7 @@ def change(
     end_users
         Its requests may name the end user that they are for, or no longer.
     expires
-        When it ends, from now: 90d, 12h, or never.
+        When it expires, from now: 90d, 12h, or never.
     json
         Print its settings as one JSON object.
     """
@@ -209,7 +209,7 @@ def rotate(
     id
         The key, as `orchestra keys list` shows it.
     grace
-        How long the old secret stays good: 1h, 7d; by default not at all.
+        How long the old secret still works: 1h, 7d; by default not at all.
     expires
         When the key expires, from now: 90d; by default when it would have expired.
     json
@@ -221,7 +221,7 @@ def rotate(
     async def change(bindings: LocalBindings) -> None:
         made = await bindings.keyring.rotate(id, grace_s=grace_s, lasts_s=lasts_s)
         _show(made, json=json)
-        old = f"is good for {duration_text(grace_s)} more" if grace_s else "is refused from now on"
+        old = f"works for {duration_text(grace_s)} more" if grace_s else "is refused from now on"
         terminal.note(f"{_made_note(made.record, bindings)}\nthe old one {old}")
 
     return _with_bindings(change, data, config)

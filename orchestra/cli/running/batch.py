@@ -76,7 +76,7 @@ def batch(
     failures_max
         Rows that may fail; one more stops the batch.
     attempts_max
-        How often a row is tried at most, where a provider is overloaded or at fault.
+        How often a row is tried at most, if a provider is overloaded or fails.
     drain_s
         Seconds that running rows may go on after Ctrl-C.
     """

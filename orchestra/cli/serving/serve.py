@@ -71,7 +71,7 @@ def serve(
     drain_s
         Seconds that runs may go on after a stop signal; by default what `[server]` says, else 20.
     shutdown_delay_s
-        Seconds before that in which `/readyz` says 503, but clients are still let in; by default
+        Seconds before that in which `/readyz` says 503, but clients are still accepted; by default
         what `[server]` says, else 0.
     reload
         For development: reload whenever a module of the pipelines or the configuration changes.
@@ -194,7 +194,7 @@ def _print_served(loader: Loader, place: WorkerPlace | None, log: Log, url: str)
         log.note(f"  {name}: {there if name in loader.by_json else _as_a_model(name, url)}")
     if not loader.pipelines:
         log.note("  no pipelines: models only, through OpenAI's API")
-    log.note(f"  all that is served, on a page: {url}/docs")
+    log.note(f"  API documentation: {url}/docs")
     if loader.metrics:
         try:
             check_installed()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Self
 
 import trio
 
@@ -41,11 +41,6 @@ class ExtractiveModel(Model):
     `output_tokens_max` and the usage count four bytes as one token; the usage is reported as an
     estimate. `stop` is obeyed.
     """
-
-    about: ClassVar[str] = (
-        "The built-in model is extractive: it quotes the best sentences of the sources and "
-        "writes nothing of its own. Bind another model to have answers written."
-    )
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder

@@ -330,7 +330,7 @@ _ROWS = (
     ),
     _openai_like(
         "openai-compatible",
-        "any other server that speaks OpenAI's dialect",
+        "any other OpenAI-compatible server",
         None,
         quirks="generic",
         embeds=True,

@@ -111,7 +111,7 @@ def test_a_rotated_key_is_the_same_with_another_secret(project: Project) -> None
     code, second, err = project.orchestra("keys", "rotate", first[4:15], "--grace", "1h")
     second = second.strip()
     assert code == 0
-    assert "the old one is good for 1 hour more" in err
+    assert "the old one works for 1 hour more" in err
     assert asked(first) == asked(second)
     assert isinstance(asked(first), Principal)
     code, out, err = project.orchestra("keys", "rotate", first, "--expires", "1d", "--json")

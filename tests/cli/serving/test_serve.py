@@ -325,6 +325,7 @@ def test_the_demo_asks_over_http_and_shows_what_comes(checkout: Project) -> None
     assert "its run is cancelled within milliseconds. [1]" in answer
     assert "[1] docs/leaving.md — Leaving" in answer
     assert "The built-in model is extractive" in answer
+    assert "--config orchestra.toml" in answer
     assert not (checkout.folder / ".orchestra").exists()
 
 

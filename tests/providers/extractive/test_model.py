@@ -195,8 +195,7 @@ def test_a_prompt_that_is_too_long_is_refused_before_it_is_read() -> None:
     assert not caught.value.retryable
 
 
-def test_it_says_of_itself_that_it_is_extractive() -> None:
-    assert "extractive" in ExtractiveModel.about
+def test_it_says_of_its_answers_that_they_are_extractive() -> None:
     assert "extractive" in NOTE
 
 
