@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from orchestra.accounts import Usage
 from orchestra.answers import Answer, Completion
 from orchestra.codecs.bedrock.converse import BedrockDialect
+from orchestra.codecs.dialect import Dialect
 from orchestra.errors import (
     AuthenticationError,
     ContextLengthError,
@@ -34,6 +35,7 @@ from orchestra.errors import (
     RateLimitError,
     TruncatedStreamError,
 )
+from orchestra.testing.replay import dialect_of
 from orchestra.values import (
     ChatRequest,
     Json,
@@ -47,7 +49,7 @@ from tests.codecs.amazon import CUTS, event, frame, header, pieces, string
 from tests.recordings import Recording, needed, recordings
 
 DIALECT = BedrockDialect()
-RECORDED = BedrockDialect(provider_calls=True)
+RECORDED = dialect_of("bedrock", "converse")
 """The recordings have the calls that the provider itself answers, too."""
 CLAUDE = "anthropic.claude-sonnet-4-6"
 SERVICE = botocore.session.get_session().get_service_model("bedrock-runtime")
@@ -56,7 +58,7 @@ CONVERSE_STREAM = SERVICE.operation_model("ConverseStream")
 SURFACES = ("converse", "converse-stream")
 
 
-def decode(parts: Iterable[bytes], dialect: BedrockDialect = DIALECT) -> list[ModelEvent]:
+def decode(parts: Iterable[bytes], dialect: Dialect = DIALECT) -> list[ModelEvent]:
     decoder = dialect.decoder()
     events = [each for part in parts for each in decoder.feed(part)]
     return events + decoder.close()
