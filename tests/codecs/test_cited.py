@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.citations import Citation, Cited
 from orchestra.codecs.bedrock.converse import BedrockDialect
@@ -156,6 +157,14 @@ def test_the_pages_that_perplexity_has_searched_are_told_once(
         answer = Completion.of(events)
         assert (answer.text, answer.citations) == (TEXT, pages)
         assert sum(isinstance(each, Cited) for each in events) == bool(pages)
+
+
+def test_a_chunk_of_usage_without_pages_does_not_hide_those_before_it() -> None:
+    streamed, _ = perplexity(RESULTS, None)
+    usage = {"prompt_tokens": 1, "completion_tokens": 1}
+    last = {"id": "a", "choices": [], "usage": usage, "search_results": None, "citations": None}
+    answer = Completion.of(heard(PERPLEXITY, streamed + frames(last)))
+    assert (answer.citations, answer.usage) == (PAGES, Usage(1, 1))
 
 
 def test_pages_that_a_gateway_tells_in_both_formats_are_told_once() -> None:
