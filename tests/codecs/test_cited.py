@@ -162,7 +162,13 @@ def test_the_pages_that_perplexity_has_searched_are_told_once(
 def test_a_chunk_of_usage_without_pages_does_not_hide_those_before_it() -> None:
     streamed, _ = perplexity(RESULTS, None)
     usage = {"prompt_tokens": 1, "completion_tokens": 1}
-    last = {"id": "a", "choices": [], "usage": usage, "search_results": None, "citations": None}
+    last: Json = {
+        "id": "a",
+        "choices": [],
+        "usage": usage,
+        "search_results": None,
+        "citations": None,
+    }
     answer = Completion.of(heard(PERPLEXITY, streamed + frames(last)))
     assert (answer.citations, answer.usage) == (PAGES, Usage(1, 1))
 
