@@ -132,6 +132,10 @@ class FrameDecoder(ABC):
         """The error in place of an answer, in another format than the stream; None if none."""
         return error_in(payload)
 
+    def _reported(self, payload: bytes) -> ModelError:
+        """The error in an event named `error`; some gateways write it as plain text."""
+        return as_error(read_error(payload))
+
     def _emit(self, *events: ModelEvent) -> None:
         """Pass events on; of several stop reasons, the first counts."""
         for event in events:
@@ -143,11 +147,11 @@ class FrameDecoder(ABC):
 
     def _take_all(self, frames: Iterable[tuple[str, bytes]]) -> None:
         for name, payload in frames:
+            if name == "error":
+                raise self._reported(payload[:LARGE_BYTES])
             try:
                 self._take(name, payload)
-            except MalformedStreamError as error:
-                if name == "error":  # some gateways write it as plain text
-                    raise as_error(read_error(payload)) from error
+            except MalformedStreamError:
                 # Some servers send data of their own after an answer, or pings in it.
                 may_ignore = self._stopped or name in _KEEP_ALIVES
                 if payload.lstrip().startswith(b"{") or not may_ignore:
