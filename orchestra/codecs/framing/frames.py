@@ -132,7 +132,7 @@ class FrameDecoder(ABC):
         """The error in place of an answer, in another format than the stream; None if none."""
         return error_in(payload)
 
-    def _reported(self, payload: bytes) -> ModelError:
+    def _error_of(self, payload: bytes) -> ModelError:
         """The error in an event named `error`; some gateways write it as plain text."""
         return as_error(read_error(payload))
 
@@ -148,7 +148,7 @@ class FrameDecoder(ABC):
     def _take_all(self, frames: Iterable[tuple[str, bytes]]) -> None:
         for name, payload in frames:
             if name == "error":
-                raise self._reported(payload[:LARGE_BYTES])
+                raise self._error_of(payload[:LARGE_BYTES])
             try:
                 self._take(name, payload)
             except MalformedStreamError:

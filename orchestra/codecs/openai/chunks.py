@@ -151,7 +151,7 @@ class OpenAiDecoder(FrameDecoder):
         self._end()
         return self._events
 
-    def _reported(self, payload: bytes) -> ModelError:
+    def _error_of(self, payload: bytes) -> ModelError:
         return self._quirks.error_of(payload)
 
     def _error_in(self, payload: bytes) -> ModelError | None:
