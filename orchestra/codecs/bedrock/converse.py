@@ -24,7 +24,7 @@ from orchestra.codecs.bedrock.request import converse_body
 from orchestra.codecs.dialect import Call, Dialect
 from orchestra.codecs.faults import as_error, error_in, http_error, read_error
 from orchestra.codecs.framing.eventstream import ERROR, EXCEPTION, EventStreamFraming
-from orchestra.codecs.framing.frames import FrameDecoder, decoded, json_text
+from orchestra.codecs.framing.frames import LARGE_BYTES, FrameDecoder, decoded, json_text
 from orchestra.codecs.framing.mending import JsonReader, read_whole
 from orchestra.codecs.raw_json import NOTHING
 from orchestra.codecs.retry_after import their_now_s
@@ -329,7 +329,7 @@ def stream_error(name: str, payload: bytes) -> ModelError | None:
     """The error in a frame of the stream; None if the frame is not an error."""
     for prefix in (EXCEPTION, ERROR):
         if name.startswith(prefix):
-            reported = read_error(payload)
+            reported = read_error(payload[:LARGE_BYTES])
             code = name.removeprefix(prefix)
             message = reported.message or f"{code or 'an error without a name'} in the stream"
             codes = (code, *reported.codes)

@@ -21,6 +21,7 @@ from orchestra.accounts import Usage
 from orchestra.answers import Answer, Completion
 from orchestra.codecs.bedrock.converse import BedrockDialect
 from orchestra.codecs.dialect import Dialect
+from orchestra.codecs.framing.frames import LARGE_BYTES
 from orchestra.errors import (
     AuthenticationError,
     ContextLengthError,
@@ -336,6 +337,14 @@ def test_an_exception_in_the_stream_waits_behind_what_came_before(
         decoder.close()
     assert type(caught.value) is kind
     assert (caught.value.message, caught.value.code) == (message, name)
+
+
+def test_an_exception_that_is_mostly_brackets_is_not_decoded() -> None:
+    """Decoded, it would take a hundred times its size."""
+    told = header(":message-type", string("exception")) + header(":exception-type", string("x"))
+    payload = b'[{"message": "no"}' + b",{}" * LARGE_BYTES + b"]"
+    with pytest.raises(ModelError, match=r'^\[\{"message": "no"\},\{\},'):
+        decode([frame(told, payload)])
 
 
 def test_an_error_that_has_no_exception_is_told_too() -> None:
