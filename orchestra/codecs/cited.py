@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+CITATIONS_MAX = 1_000
+"""The most citations of a search in an answer: its length is the provider's choice."""
 _NUMBER_MAX = 2**53
 """The largest whole number that every reader of JSON can hold."""
 

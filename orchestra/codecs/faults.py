@@ -260,8 +260,8 @@ def _error_of(found: Mapping[str, object]) -> object:
 def error_in(payload: bytes, kind: type[ModelError] | None = None) -> ModelError | None:
     """The error in a JSON body in place of an answer, in any format; None if it has none.
 
-    A `message` that is an object belongs to an answer. `kind` is the class of the error, if that
-    is known already.
+    An error has a message, or is marked as one by `error` or Amazon's `__type`. A `message` that is
+    an object belongs to an answer. `kind` is the class of the error, if that is known already.
     """
     try:
         found = msgspec.json.decode(payload.removeprefix(BOM_UTF8))
@@ -273,7 +273,8 @@ def error_in(payload: bytes, kind: type[ModelError] | None = None) -> ModelError
     if isinstance(first.get("message"), dict) and not first.get("error"):
         return None
     reported = read_error(first)
-    return as_error(reported, kind) if reported.message else None
+    marked = first.get("error") or first.get("__type")
+    return as_error(reported, kind) if reported.message or marked else None
 
 
 def _kind(reported: ReportedError, message: str, wait_s: float | None) -> type[ModelError]:

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import attrs
@@ -32,7 +31,7 @@ import trio
 
 from orchestra.answers import Completion
 from orchestra.codecs.anthropic.dialect import AnthropicDialect
-from orchestra.codecs.bedrock.converse import BedrockDialect
+from orchestra.codecs.bedrock.converse import BedrockDialect, ConverseDecoder
 from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 from orchestra.codecs.cohere.dialect import CohereDialect
 from orchestra.codecs.dialect import Dialect
@@ -103,12 +102,28 @@ def _as_recorded(quirks: Quirks) -> Quirks:
     return attrs.evolve(quirks, embeddings_format="base64") if numbers else quirks
 
 
+class _RecordedConverse(BedrockDialect):
+    """Converse with the calls that the provider answers itself, which the recordings list."""
+
+    def decoder(self) -> ConverseDecoder:
+        return _RecordedDecoder()
+
+    def decode(self, body: bytes) -> list[ModelEvent]:
+        return super().decode(body.replace(*_AS_TOOLS_CALL))
+
+
+class _RecordedDecoder(ConverseDecoder):
+    def _take(self, name: str, payload: bytes) -> None:
+        super()._take(name, payload.replace(*_AS_TOOLS_CALL))
+
+
+_AS_TOOLS_CALL = b'"server_tool_use"', b'"tool_use"'
 _DIALECTS: Mapping[str, Callable[[], Dialect]] = {
     "messages": AnthropicDialect,
     "generateContent": GeminiDialect,
     "streamGenerateContent": GeminiDialect,
-    "converse": partial(BedrockDialect, provider_calls=True),
-    "converse-stream": partial(BedrockDialect, provider_calls=True),
+    "converse": _RecordedConverse,
+    "converse-stream": _RecordedConverse,
     "invoke": BedrockInvokeDialect,
     "invoke-stream": BedrockInvokeDialect,
     "v2chat": CohereDialect,

@@ -23,7 +23,7 @@ from orchestra.values import (
     ToolCallDelta,
 )
 
-Said: TypeAlias = str | ToolCall | ModelEvent
+TurnPart: TypeAlias = str | ToolCall | ModelEvent
 """A part of a turn: text, a tool call, or any event."""
 
 
@@ -44,7 +44,7 @@ class ScriptedTurns(Model):
     @classmethod
     def saying(
         cls,
-        *turns: Said | Sequence[Said],
+        *turns: TurnPart | Sequence[TurnPart],
         every_s: float = 0.0,
         capabilities: Capabilities = Capabilities(),
     ) -> ScriptedTurns:
@@ -82,7 +82,7 @@ class ScriptedAnswers(Model):
     may also be slow, or fail. It has no state, so one object serves many runs.
     """
 
-    by: Callable[[ChatRequest], Said | Sequence[Said] | ScriptedModel]
+    by: Callable[[ChatRequest], TurnPart | Sequence[TurnPart] | ScriptedModel]
     every_s: float = attrs.field(default=0.0, validator=valid.wait)
     capabilities: Capabilities = Capabilities()
 
@@ -95,12 +95,14 @@ class ScriptedAnswers(Model):
             yield reply
 
 
-def scripted(turn: Said | Sequence[Said], every_s: float) -> ScriptedModel:
+def scripted(turn: TurnPart | Sequence[TurnPart], every_s: float) -> ScriptedModel:
     """A model that gives one turn with its stop reason, and waits `every_s` before each part."""
     return ScriptedModel(_timed(turn, every_s))
 
 
-def _timed(turn: Said | Sequence[Said], every_s: float) -> tuple[tuple[float, ModelEvent], ...]:
+def _timed(
+    turn: TurnPart | Sequence[TurnPart], every_s: float
+) -> tuple[tuple[float, ModelEvent], ...]:
     parts = [turn] if isinstance(turn, str) or not isinstance(turn, Sequence) else turn
     events: list[ModelEvent] = []
     calls = 0

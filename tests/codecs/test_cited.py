@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.citations import Citation, Cited
 from orchestra.codecs.bedrock.converse import BedrockDialect
+from orchestra.codecs.cited import CITATIONS_MAX
 from orchestra.codecs.cohere.dialect import CohereDialect
 from orchestra.codecs.dialect import Dialect
 from orchestra.codecs.framing.frames import FRAME_BYTES_MAX
 from orchestra.codecs.gemini.dialect import GeminiDialect
-from orchestra.codecs.gemini.grounding import CITATIONS_MAX, grounded
+from orchestra.codecs.gemini.grounding import grounded
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.codecs.openai.quirks import OPENAI, PRESETS
 from orchestra.values import Json, ModelEvent, ReasoningDelta, Stopped, TextDelta
@@ -158,6 +160,32 @@ def test_the_pages_that_perplexity_has_searched_are_told_once(
         assert sum(isinstance(each, Cited) for each in events) == bool(pages)
 
 
+@pytest.mark.parametrize("name", ["search_results", "citations"])
+def test_searched_pages_are_read_up_to_a_limit(name: str) -> None:
+    pages: Json = {
+        "search_results": [{"url": f"https://{at}"} for at in range(CITATIONS_MAX + 1)],
+        "citations": [f"https://{at}" for at in range(CITATIONS_MAX + 1)],
+    }
+    found: Json = {"search_results": None, "citations": None, name: pages[name]}
+    streamed, _ = perplexity(found["search_results"], found["citations"])
+    citations = Completion.of(heard(PERPLEXITY, streamed)).citations
+    assert [each.source for each in citations] == [f"https://{at}" for at in range(CITATIONS_MAX)]
+
+
+def test_a_chunk_of_usage_without_pages_does_not_hide_those_before_it() -> None:
+    streamed, _ = perplexity(RESULTS, None)
+    usage = {"prompt_tokens": 1, "completion_tokens": 1}
+    last: Json = {
+        "id": "a",
+        "choices": [],
+        "usage": usage,
+        "search_results": None,
+        "citations": None,
+    }
+    answer = Completion.of(heard(PERPLEXITY, streamed + frames(last)))
+    assert (answer.citations, answer.usage) == (PAGES, Usage(1, 1))
+
+
 def test_pages_that_a_gateway_tells_in_both_formats_are_told_once() -> None:
     page = {"url": "https://a.test/", "title": "A", "start_index": 0, "end_index": 0}
     delta = {"annotations": [{"type": "url_citation", "url_citation": page}]}
@@ -184,6 +212,18 @@ def test_the_works_that_gemini_repeats_are_told_with_their_passages(name: str) -
             Citation(*PLACE, source="https://a.test/"),
             Citation(0, 3, title="B"),
         )
+
+
+def test_works_that_each_response_repeats_do_not_use_up_the_limit() -> None:
+    works = [{"endIndex": 1, "uri": f"https://{at}"} for at in range(60)]
+    decoder = GeminiDialect().decoder()
+    for count in range(1, 61):
+        decoder.feed(
+            frames({"candidates": [{"citationMetadata": {"citationSources": works[:count]}}]})
+        )
+    decoder.feed(frames({"candidates": [{"finishReason": "STOP"}]}))
+    (cited,) = (each for each in decoder.close() if isinstance(each, Cited))
+    assert len(cited.citations) == 60
 
 
 def test_the_works_that_gemini_repeats_are_kept_up_to_the_limit_of_a_response() -> None:

@@ -496,8 +496,35 @@ def test_a_status_in_the_body_counts_only_where_there_is_no_other() -> None:
 
 
 @pytest.mark.parametrize(
+    ("payload", "kind"),
+    [
+        (b'{"__type": "ThrottlingException"}', RateLimitError),
+        (b'[{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}]', RateLimitError),
+        (b'{"type": "error", "error": {"type": "overloaded_error"}}', OverloadedError),
+        (b'{"error": {"strange": 1}}', ProviderServerError),
+    ],
+)
+def test_an_error_in_place_of_an_answer_needs_no_message(
+    payload: bytes, kind: type[ModelError]
+) -> None:
+    assert type(error_in(payload)) is kind
+
+
+@pytest.mark.parametrize(
     "payload",
-    [b"[]", b"3", b"null", b'"no"', b"[[1]]", b"{}", b'{"message": {"text": "hi"}}', b"<"],
+    [
+        b'{"error": null}',
+        b'{"error": ""}',
+        b'{"error": {}}',
+        b"[]",
+        b"3",
+        b"null",
+        b'"no"',
+        b"[[1]]",
+        b"{}",
+        b'{"message": {"text": "hi"}}',
+        b"<",
+    ],
 )
 def test_what_tells_no_error_in_place_of_an_answer_is_none(payload: bytes) -> None:
     assert error_in(payload) is None

@@ -307,6 +307,23 @@ def test_who_speaks_another_version_is_told_ours(version: str, status: int, prob
     on_stage(test)
 
 
+@pytest.mark.parametrize("refuses", [False, True])
+def test_an_application_that_does_not_accept_is_no_fault_of_the_handshake(refuses: bool) -> None:
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await receive()
+        if refuses:
+            await send({"type": "websocket.close", "code": 1000, "reason": None})
+
+    async def answered() -> Reply:
+        async with open_house(app, Settings()) as house:
+            client = await house.connect()
+            return await client.ask(UPGRADE_WEBSOCKET)
+
+    mend_hypercorn()
+    reply = trio.run(answered)
+    assert (reply.status, reply.body) == (403 if refuses else 500, b"")
+
+
 async def answered_to_version(version: int) -> Reply:
     async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         raise NotImplementedError

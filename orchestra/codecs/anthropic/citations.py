@@ -37,7 +37,7 @@ class CitedText:
         self._read = read
         self._begun = 0  # the start of the current passage
         self._fresh = False  # whether a block has begun, and none of its text has come
-        self._last = 0, 0  # the last passage with citations
+        self._last = 0, 0  # the last passage
         self._found: list[Citation] = []
         self._found_chars = 0
 
@@ -84,10 +84,10 @@ class CitedText:
 
         The citations of a block without text belong to the text before it.
         """
-        if not self._found:
-            return []
         if self._begun < self.chars:
             self._last = self._begun, self.chars
+        if not self._found:
+            return []
         (start, end), found = self._last, self._found
         self._found, self._found_chars, self._begun = [], 0, self.chars
         return [Cited(tuple(attrs.evolve(each, start=start, end=end) for each in found))]

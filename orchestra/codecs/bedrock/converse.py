@@ -24,7 +24,7 @@ from orchestra.codecs.bedrock.request import converse_body
 from orchestra.codecs.dialect import Call, Dialect
 from orchestra.codecs.faults import as_error, error_in, http_error, read_error
 from orchestra.codecs.framing.eventstream import ERROR, EXCEPTION, EventStreamFraming
-from orchestra.codecs.framing.frames import FrameDecoder, decoded, json_text
+from orchestra.codecs.framing.frames import LARGE_BYTES, FrameDecoder, decoded, json_text
 from orchestra.codecs.framing.mending import JsonReader, read_whole
 from orchestra.codecs.raw_json import NOTHING
 from orchestra.codecs.retry_after import their_now_s
@@ -55,6 +55,7 @@ STOPS: Mapping[str, StopReason] = {
     "content_filtered": StopReason.CONTENT_FILTER,
 }
 """Converse's stop reasons; any other is `StopReason.OTHER`."""
+_PROVIDERS_CALL = "server_tool_use"
 _BAD_KEY = b"make sure your API Key is valid"
 _SIGNATURE_ERRORS = re.compile("Signature|RequestTimeTooSkewed|RequestExpired")
 """Amazon's errors for a refused signature, most often because of its time."""
@@ -139,13 +140,9 @@ _answers = msgspec.json.Decoder(_Answer)
 
 
 class ConverseEvents:
-    """Decodes the stream events of one answer, of Converse or of Nova's own format.
+    """Decodes the stream events of one answer, of Converse or of Nova's own format."""
 
-    With `provider_calls`, calls that the provider itself answers are not left out.
-    """
-
-    def __init__(self, *, provider_calls: bool = False) -> None:
-        self._provider_calls = provider_calls
+    def __init__(self) -> None:
         self._left_out = -1  # the index of the last block with a call that is left out
         self._reader = JsonReader()
         self._cited = CitedText(read_citation)
@@ -174,7 +171,7 @@ class ConverseEvents:
 
     def _piece(self, piece: _Piece) -> Iterable[ModelEvent]:
         if piece.start is not None and (call := piece.start.tool_use) is not None:
-            if not self.is_told(call):
+            if call.type == _PROVIDERS_CALL:
                 self._left_out = piece.content_block_index
                 return self.skip()
             self._left_out = -1
@@ -209,10 +206,6 @@ class ConverseEvents:
         self._cited.cites(citations)
         return events
 
-    def is_told(self, call: _ToolUse) -> bool:
-        """Whether a call is not left out."""
-        return self._provider_calls or call.type != "server_tool_use"
-
     def skip(self) -> list[ModelEvent]:
         """End the text before a block of another type, or at the end of the answer."""
         return self._cited.skip()
@@ -229,11 +222,11 @@ class ConverseEvents:
 
 
 class ConverseDecoder(FrameDecoder):
-    """Decodes answers of `converse-stream`; `provider_calls` is as in `ConverseEvents`."""
+    """Decodes answers of `converse-stream`."""
 
-    def __init__(self, *, provider_calls: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__(EventStreamFraming())
-        self._converse = ConverseEvents(provider_calls=provider_calls)
+        self._converse = ConverseEvents()
 
     def _take(self, name: str, payload: bytes) -> None:
         if (error := stream_error(name, payload)) is not None:
@@ -271,12 +264,7 @@ class Bedrock(Dialect):
 
 @attrs.frozen
 class BedrockDialect(Bedrock):
-    """Chat by Converse, and embeddings by InvokeModel, as Converse has none.
-
-    `provider_calls` is as in `ConverseEvents`.
-    """
-
-    provider_calls: bool = False
+    """Chat by Converse, and embeddings by InvokeModel, as Converse has none."""
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         """The call that asks a model, by its id, profile or ARN."""
@@ -284,10 +272,10 @@ class BedrockDialect(Bedrock):
         return Call(model_path(model, "converse-stream" if stream else "converse"), body)
 
     def decoder(self) -> ConverseDecoder:
-        return ConverseDecoder(provider_calls=self.provider_calls)
+        return ConverseDecoder()
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        return converse_events(body, provider_calls=self.provider_calls)
+        return converse_events(body)
 
 
 def model_path(model: str, verb: str) -> str:
@@ -295,10 +283,8 @@ def model_path(model: str, verb: str) -> str:
     return f"/model/{quote(model, safe='-._~')}/{verb}"
 
 
-def converse_events(body: bytes, *, provider_calls: bool = False) -> list[ModelEvent]:
+def converse_events(body: bytes) -> list[ModelEvent]:
     """The events of a complete answer of Converse, or of Nova by InvokeModel.
-
-    `provider_calls` is as in `ConverseEvents`.
 
     Raises:
         ModelError: the body is an error.
@@ -310,13 +296,15 @@ def converse_events(body: bytes, *, provider_calls: bool = False) -> list[ModelE
             f"an answer of Converse without a message: {body[:200]!r}"
         )
     events: list[ModelEvent] = []
-    blocks = ConverseEvents(provider_calls=provider_calls)
+    blocks = ConverseEvents()
     calls = 0
     for index, block in enumerate(answer.output.message.content or ()):
-        if (call := block.tool_use) is not None and blocks.is_told(call):
-            fields = (call.tool_use_id or "", call.name or "", json_text(call.input))
-            events += [*blocks.skip(), ToolCallDelta(next_call(calls), *fields)]
-            calls += 1
+        if (call := block.tool_use) is not None:
+            events += blocks.skip()
+            if call.type != _PROVIDERS_CALL:
+                fields = (call.tool_use_id or "", call.name or "", json_text(call.input))
+                events.append(ToolCallDelta(next_call(calls), *fields))
+                calls += 1
         events += blocks.content(index, block)
     return [*events, *blocks.skip(), *usage_report(answer.usage), stopped(answer.stop_reason)]
 
@@ -341,7 +329,7 @@ def stream_error(name: str, payload: bytes) -> ModelError | None:
     """The error in a frame of the stream; None if the frame is not an error."""
     for prefix in (EXCEPTION, ERROR):
         if name.startswith(prefix):
-            reported = read_error(payload)
+            reported = read_error(payload[:LARGE_BYTES])
             code = name.removeprefix(prefix)
             message = reported.message or f"{code or 'an error without a name'} in the stream"
             codes = (code, *reported.codes)

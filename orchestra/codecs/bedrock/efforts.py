@@ -1,7 +1,8 @@
 """The reasoning effort in Converse's requests: every model family has its own field, or none. Pure.
 
-Sources: for Nova 2 and gpt-oss, Amazon's user guides; for OpenAI's other models and DeepSeek V3,
-what langchain-aws and rust-genai have observed (September 2026), as Amazon documents no field.
+Sources: for Nova 2 and gpt-oss, Amazon's user guides (for Nova's maxTokens beside `high`, also
+inspect_ai's issue 3767); for OpenAI's other models and DeepSeek V3, what langchain-aws and
+rust-genai have observed (September 2026), as Amazon documents no field.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class _Field:
     beside: Mapping[str, object] = attrs.field(factory=dict)
     """What is sent as well."""
     without_limits: Mapping[str, str] = attrs.field(factory=dict)
-    """Values that are refused beside a limit, a temperature or a `top_p`, each with its substitute.
+    """Values that are refused beside a limit, a temperature, `top_p` or `top_k`, each with its
+    substitute.
     """
 
 
@@ -95,7 +97,8 @@ def effort_fields(model: str, request: ChatRequest, *, hidden: bool) -> Json:
     value = field.values.get(effort)
     if value is None:
         return {}
-    if (request.output_tokens_max, request.temperature, request.top_p) != (None, None, None):
+    limits = (request.output_tokens_max, request.temperature, request.top_p, request.top_k)
+    if any(each is not None for each in limits):
         value = field.without_limits.get(value, value)
     found: Json = {field.path[-1]: value}
     for name in reversed(field.path[:-1]):

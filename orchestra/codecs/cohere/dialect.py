@@ -53,7 +53,7 @@ _FAILURES: Mapping[str, str] = {"ERROR": "server_error", "TIMEOUT": "timeout"}
 """Finish reasons that are errors, each with a code that `faults` knows."""
 _SPEAKING = frozenset(("content-delta", "content-start", "tool-plan-delta"))
 _CALLING = frozenset(("tool-call-start", "tool-call-delta"))
-_EVENTS = _SPEAKING | _CALLING | {"message-start", "message-end", "citation-start", "error"}
+_EVENTS = _SPEAKING | _CALLING | {"message-start", "message-end", "citation-start"}
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -184,7 +184,7 @@ class CohereDecoder(FrameDecoder):
             return
         event = self._reader.read(_EVENT, payload, "an event of Cohere")
         kind = event.type or name
-        if event.error or "error" in (kind, name) or (not kind and isinstance(event.message, str)):
+        if event.error or kind == "error" or (not kind and isinstance(event.message, str)):
             raise as_error(read_error(payload))
         delta = event.delta or _Delta()
         message = delta.message or _Message()

@@ -74,6 +74,11 @@ def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
         "documents": list(_documents(request)) or None,
         **_tools(request),
     }
+    for name, what in (("documents", "cite files"), ("tools", "be given tools")):
+        if request.output and body.get(name):  # as Cohere's reference of response_format says
+            raise CapabilityError(
+                f"Cohere cannot answer in JSON and {what} in one request: leave out one of the two"
+            )
     return merged(without_nulls(body), request.extras.get("cohere", {}))
 
 

@@ -132,6 +132,10 @@ class FrameDecoder(ABC):
         """The error in place of an answer, in another format than the stream; None if none."""
         return error_in(payload)
 
+    def _error_of(self, payload: bytes) -> ModelError:
+        """The error in an event named `error`; some gateways write it as plain text."""
+        return as_error(read_error(payload))
+
     def _emit(self, *events: ModelEvent) -> None:
         """Pass events on; of several stop reasons, the first counts."""
         for event in events:
@@ -143,11 +147,11 @@ class FrameDecoder(ABC):
 
     def _take_all(self, frames: Iterable[tuple[str, bytes]]) -> None:
         for name, payload in frames:
+            if name == "error":
+                raise self._error_of(payload[:LARGE_BYTES])
             try:
                 self._take(name, payload)
-            except MalformedStreamError as error:
-                if name == "error":  # some gateways write it as plain text
-                    raise as_error(read_error(payload)) from error
+            except MalformedStreamError:
                 # Some servers send data of their own after an answer, or pings in it.
                 may_ignore = self._stopped or name in _KEEP_ALIVES
                 if payload.lstrip().startswith(b"{") or not may_ignore:
@@ -227,6 +231,8 @@ def refuse_hollow(payload: bytes, what: str) -> None:
 
 def _truncated(beginning: bytes) -> TruncatedStreamError:
     message = "the answer ended without a stop reason: it was cut"
+    if beginning.lstrip(BEFORE_JSON).startswith((b"{", b"[")):
+        message += ", or the server ignored `stream`: the body is JSON"
     if shown := beginning[:_SHOWN_BYTES].decode("utf-8", "replace").strip():
         message += f"{BEGAN_WITH}{shown!r}"
     return TruncatedStreamError(message)

@@ -11,10 +11,8 @@ from collections.abc import Iterable
 from itertools import islice
 
 from orchestra.citations import Citation, Cited
-from orchestra.codecs.cited import cited_number, cited_text, listed_records
+from orchestra.codecs.cited import CITATIONS_MAX, cited_number, cited_text, listed_records
 
-CITATIONS_MAX = 1_000
-"""The most citations of an answer: the longer the text, the longer it takes to locate each."""
 _SOURCES = ("web", "retrievedContext", "maps")
 
 
@@ -37,19 +35,24 @@ def recited(metadata: Iterable[object], text: str) -> list[Cited]:
     """The works that an answer repeats, by the citation metadata of all its responses."""
     data = text.encode("utf-8", "surrogatepass")
     found = (
-        Citation(
-            *_offsets(source, data), "", cited_text(source, "title"), cited_text(source, "uri")
+        (
+            cited_number(source, "startIndex") or 0,
+            cited_number(source, "endIndex") or 0,
+            cited_text(source, "title"),
+            cited_text(source, "uri"),
         )
         for record in metadata
         for several in listed_records(record)
         for source in listed_records(several.get("citationSources") or several.get("citations"))
     )
-    cited = tuple(dict.fromkeys(islice(found, CITATIONS_MAX)))  # responses may repeat earlier ones
+    works = islice(dict.fromkeys(found), CITATIONS_MAX)  # responses may repeat earlier ones
+    cited = tuple(
+        Citation(*_offsets(data, start, end), "", title, uri) for start, end, title, uri in works
+    )
     return [Cited(cited)] if cited else []
 
 
-def _offsets(source: dict[str, object], data: bytes) -> tuple[int, int]:
-    places = (cited_number(source, name) or 0 for name in ("startIndex", "endIndex"))
+def _offsets(data: bytes, *places: int) -> tuple[int, int]:
     start, end = (len(data[:place].decode("utf-8", "ignore")) for place in places)
     return (start, end) if start < end else (0, 0)
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 import msgspec
 
 from orchestra.citations import Citation, Cited
-from orchestra.codecs.cited import cited_number, cited_text, listed_records
+from orchestra.codecs.cited import CITATIONS_MAX, cited_number, cited_text, listed_records
 from orchestra.codecs.raw_json import NOT_JSON, given
 from orchestra.values import Json
 
@@ -31,7 +31,7 @@ def searched(results: msgspec.Raw, addresses: msgspec.Raw) -> Cited | None:
     They are of the whole answer, and in its order: its text refers to the first of them with `[1]`.
     The `search_results` are read or, without any, the addresses in `citations`.
     """
-    pages = listed_records(_decoded(results))
+    pages = listed_records(_decoded(results))[:CITATIONS_MAX]
     found = [
         Citation(0, 0, cited_text(page, "snippet"), cited_text(page, "title"), url)
         for page in pages
@@ -39,7 +39,9 @@ def searched(results: msgspec.Raw, addresses: msgspec.Raw) -> Cited | None:
     ]
     listed = _decoded(addresses) if not found else ()
     if isinstance(listed, list):
-        found += [Citation(0, 0, source=each) for each in listed if isinstance(each, str)]
+        found += [
+            Citation(0, 0, source=each) for each in listed[:CITATIONS_MAX] if isinstance(each, str)
+        ]
     return Cited(tuple(found)) if found else None
 
 

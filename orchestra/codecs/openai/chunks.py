@@ -118,13 +118,12 @@ class OpenAiDecoder(FrameDecoder):
         self._annotated = False  # whether the text itself cites pages
 
     def _take(self, name: str, payload: bytes) -> None:
+        del name
         if payload.startswith(_DONE):
             self.done = True
             if not self._stopped and self._quirks.done_is_finish:
                 self._finished(None)
             return
-        if name == "error":
-            raise self._quirks.error_of(payload)
         chunk = self._reader.read(CHUNKS if self._began else OPENINGS, payload, _A_CHUNK)
         if chunk.failed:
             raise self._quirks.error_of(payload)
@@ -151,6 +150,9 @@ class OpenAiDecoder(FrameDecoder):
             self._unfinished(chunk)
         self._end()
         return self._events
+
+    def _error_of(self, payload: bytes) -> ModelError:
+        return self._quirks.error_of(payload)
 
     def _error_in(self, payload: bytes) -> ModelError | None:
         return error_in(payload, self._quirks.marked_kind(payload))

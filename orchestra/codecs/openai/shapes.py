@@ -14,7 +14,7 @@ from math import inf
 import msgspec
 
 from orchestra.codecs.framing.mending import JsonPath, JsonReader
-from orchestra.codecs.raw_json import NOTHING
+from orchestra.codecs.raw_json import NOTHING, given
 from orchestra.values import Details
 
 
@@ -119,7 +119,7 @@ class Chunk(msgspec.Struct, gc=False):
     @property
     def has_searched(self) -> bool:
         """Whether the chunk has the pages that were searched, as Perplexity's have."""
-        return self.citations is not NOTHING or self.search_results is not NOTHING
+        return given(self.citations) or given(self.search_results)
 
     @property
     def failed(self) -> bool:

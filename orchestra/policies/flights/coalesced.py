@@ -35,7 +35,7 @@ from orchestra.values import (
 )
 
 Item = TypeVar("Item")
-Said: TypeAlias = ModelEvent | Completion
+FlightItem: TypeAlias = ModelEvent | Completion
 """An item of a flight: an event of an answer, or the complete answer."""
 
 EVENT_BYTES = 100
@@ -63,7 +63,7 @@ class CoalescedModel(Model):
         self.model = model
         self.name = name
         self.rule = rule or CoalesceRule()
-        self._chats = FlightBoard[Said](
+        self._chats = FlightBoard[FlightItem](
             name, self.rule, size_bytes=_item_bytes, embedder=embedder, whole=_Whole
         )
         self._embeds = FlightBoard[Embeddings](name, self.rule)
@@ -104,7 +104,7 @@ class CoalescedModel(Model):
             ModelError: as for `stream`.
         """
 
-        async def call(flight: Flight[Said]) -> None:
+        async def call(flight: Flight[FlightItem]) -> None:
             flight.tell_whole(flight.bill.of_result(await self.model.complete(request)))
 
         items = await _shared(self._chats, request, call)
@@ -168,10 +168,10 @@ async def _all_items(waiter: Waiter[Item]) -> list[Item] | None:
     return items
 
 
-class _Whole(Flight[Said]):
+class _Whole(Flight[FlightItem]):
     """A flight with a complete answer as its only item; streams receive it as events."""
 
-    def unread(self, waiter: Waiter[Said]) -> tuple[Said, ...] | None:
+    def unread(self, waiter: Waiter[FlightItem]) -> tuple[FlightItem, ...] | None:
         found = super().unread(waiter)
         if not found or waiter.in_one_piece:
             return found
@@ -185,13 +185,13 @@ class _SharedAnswer:
     __slots__ = ("_board", "_model", "_own", "_request", "_sharing", "_tries", "_waiter")
 
     def __init__(
-        self, board: FlightBoard[Said], model: Model, request: ChatRequest, sharing: Sharing
+        self, board: FlightBoard[FlightItem], model: Model, request: ChatRequest, sharing: Sharing
     ) -> None:
         self._board = board
         self._model = model
         self._request = request
         self._sharing = sharing
-        self._waiter: Waiter[Said] | None = None
+        self._waiter: Waiter[FlightItem] | None = None
         self._own: AbstractAsyncContextManager[ModelReply] | None = None
         self._tries = TRIES
 
@@ -206,7 +206,7 @@ class _SharedAnswer:
         waiter.asks_anew = self._ask_anew
         return cast("Waiter[ModelEvent]", waiter)
 
-    async def _ask_anew(self, waiter: Waiter[Said]) -> None:
+    async def _ask_anew(self, waiter: Waiter[FlightItem]) -> None:
         """Move the waiter to another flight, or to a new one that nobody else can join.
 
         The model's context is not entered here: this runs inside cancel scopes of the reader,
@@ -232,13 +232,13 @@ class _SharedAnswer:
             return await self._own.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - the model's
         return None
 
-    async def _call(self, flight: Flight[Said]) -> None:
+    async def _call(self, flight: Flight[FlightItem]) -> None:
         async with self._model.stream(self._request) as reply:
             while batch := await reply.receive():
                 await flight.publish(*flight.bill.of_batch(batch))
 
 
-def _item_bytes(item: Said) -> int:
+def _item_bytes(item: FlightItem) -> int:
     if type(item) is TextDelta and item.text.isascii():  # nearly all of them are
         return EVENT_BYTES + len(item.text)
     assert not isinstance(item, Completion), "complete answers go through `tell_whole`"

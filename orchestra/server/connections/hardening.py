@@ -57,6 +57,7 @@ READ_AT_ONCE = 4096
 _LISTS = frozenset({b"connection", b"sec-websocket-extensions", b"sec-websocket-protocol"})
 """Headers of a handshake that Hypercorn reads as lists of ASCII words."""
 _STOCK_HANDLE = WSStream.handle
+_STOCK_ERROR_RESPONSE = WSStream._send_error_response  # noqa: SLF001
 _INVALID = problems.HttpProblem(
     400,
     "bad-handshake",
@@ -271,8 +272,12 @@ async def _send_error_response(self: WSStream, status_code: int) -> None:
     """Hypercorn's method, except that the answer to an invalid handshake says what is wrong.
 
     Hypercorn's is an empty 400, also for another version of the protocol, where RFC 6455 (4.4)
-    wants a response that names the version to use.
+    wants a response that names the version to use. Other statuses are not about the handshake: an
+    application that fails before its answer is a 500, and one that refuses is a 403.
     """
+    if status_code != _INVALID.status:
+        await _STOCK_ERROR_RESPONSE(self, status_code)
+        return
     problem = _INVALID
     if self.handshake.version not in (None, WEBSOCKET_VERSION):
         problem = _OTHER_VERSION

@@ -92,6 +92,14 @@ def test_citations_without_a_text_belong_to_the_text_before_them() -> None:
         assert cited(events) == [("It rains.", "https://a.test/x")] * 2
 
 
+def test_citations_without_a_text_belong_to_the_text_before_a_call_too() -> None:
+    use = {"toolUseId": "t", "name": "f", "input": {}}
+    content = [{"text": "It rains."}, {"toolUse": use}, {"citationsContent": {"citations": [WEB]}}]
+    body = {"output": {"message": {"content": content}}, "stopReason": "tool_use"}
+    events = DIALECT.decode(json.dumps(body).encode())
+    assert cited(events) == [("It rains.", "https://a.test/x")]
+
+
 def test_where_a_passage_begins_is_told() -> None:
     kinds = [type(each) for each in streamed([("ab", []), ("cd", [WEB]), ("ef", [])])]
     assert kinds == [TextDelta, Cited, TextDelta, Cited, TextDelta, Stopped]
@@ -126,8 +134,9 @@ def test_each_kind_of_location_is_read(told: Json, meant: Citation) -> None:
     assert read_citation(told) == meant
 
 
-def test_a_call_between_texts_begins_no_passage() -> None:
-    use = {"toolUseId": "t", "name": "f", "input": {}}
+@pytest.mark.parametrize("kind", [{}, {"type": "server_tool_use"}])
+def test_a_call_between_texts_begins_no_passage(kind: Json) -> None:
+    use = {"toolUseId": "t", "name": "f", "input": {}, **kind}
     content = [{"text": "a"}, {"toolUse": use}, {"text": "b"}]
     body = {"output": {"message": {"content": content}}, "stopReason": "tool_use"}
     assert Cited() not in DIALECT.decode(json.dumps(body).encode())

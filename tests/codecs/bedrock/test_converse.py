@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from orchestra.accounts import Usage
 from orchestra.answers import Answer, Completion
 from orchestra.codecs.bedrock.converse import BedrockDialect
+from orchestra.codecs.dialect import Dialect
+from orchestra.codecs.framing.frames import LARGE_BYTES
 from orchestra.errors import (
     AuthenticationError,
     ContextLengthError,
@@ -34,6 +36,7 @@ from orchestra.errors import (
     RateLimitError,
     TruncatedStreamError,
 )
+from orchestra.testing.replay import dialect_of
 from orchestra.values import (
     ChatRequest,
     Json,
@@ -47,7 +50,7 @@ from tests.codecs.amazon import CUTS, event, frame, header, pieces, string
 from tests.recordings import Recording, needed, recordings
 
 DIALECT = BedrockDialect()
-RECORDED = BedrockDialect(provider_calls=True)
+RECORDED = dialect_of("bedrock", "converse")
 """The recordings have the calls that the provider itself answers, too."""
 CLAUDE = "anthropic.claude-sonnet-4-6"
 SERVICE = botocore.session.get_session().get_service_model("bedrock-runtime")
@@ -56,7 +59,7 @@ CONVERSE_STREAM = SERVICE.operation_model("ConverseStream")
 SURFACES = ("converse", "converse-stream")
 
 
-def decode(parts: Iterable[bytes], dialect: BedrockDialect = DIALECT) -> list[ModelEvent]:
+def decode(parts: Iterable[bytes], dialect: Dialect = DIALECT) -> list[ModelEvent]:
     decoder = dialect.decoder()
     events = [each for part in parts for each in decoder.feed(part)]
     return events + decoder.close()
@@ -334,6 +337,14 @@ def test_an_exception_in_the_stream_waits_behind_what_came_before(
         decoder.close()
     assert type(caught.value) is kind
     assert (caught.value.message, caught.value.code) == (message, name)
+
+
+def test_an_exception_that_is_mostly_brackets_is_not_decoded() -> None:
+    """Decoded, it would take a hundred times its size."""
+    told = header(":message-type", string("exception")) + header(":exception-type", string("x"))
+    payload = b'[{"message": "no"}' + b",{}" * LARGE_BYTES + b"]"
+    with pytest.raises(ModelError, match=r'^\[\{"message": "no"\},\{\},'):
+        decode([frame(told, payload)])
 
 
 def test_an_error_that_has_no_exception_is_told_too() -> None:

@@ -261,12 +261,14 @@ def test_each_family_has_its_own_field_for_the_effort(
     assert "outputConfig" not in body
 
 
-@pytest.mark.parametrize("limit", [{"output_tokens_max": 9}, {"temperature": 0.5}, {"top_p": 0.5}])
+@pytest.mark.parametrize(
+    "limit", [{"output_tokens_max": 9}, {"temperature": 0.5}, {"top_p": 0.5}, {"top_k": 5}]
+)
 def test_nova_thinks_with_medium_effort_at_most_beside_a_limit(limit: Any) -> None:
     """Nova 2 refuses `high` together with these fields."""
     body = body_of(ChatRequest((USER,), reasoning_effort="high", **limit), NOVA)
     assert body["additionalModelRequestFields"]["reasoningConfig"]["maxReasoningEffort"] == "medium"
-    gpt = body_of(ChatRequest((USER,), reasoning_effort="high", **limit), GPT)
+    gpt = body_of(ChatRequest((USER,), reasoning_effort="high", output_tokens_max=9), GPT)
     assert gpt["additionalModelRequestFields"] == {"reasoning": {"effort": "high"}}
 
 

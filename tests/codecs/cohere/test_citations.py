@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import attrs
 import pytest
 from cohere.types import Document
 
@@ -12,7 +13,7 @@ from orchestra.citations import Citation, Span
 from orchestra.codecs.cohere.citations import cited
 from orchestra.codecs.cohere.dialect import CohereDialect
 from orchestra.errors import CapabilityError
-from orchestra.values import ChatRequest, FilePart, Json, Message, TextPart
+from orchestra.values import ChatRequest, FilePart, Json, JsonOutput, Message, TextPart
 
 DIALECT = CohereDialect()
 PIECES = FilePart(
@@ -69,6 +70,14 @@ def test_a_citation_tells_which_file_and_passage_it_is_of() -> None:
 def test_an_id_that_is_not_ours_is_the_source(id_: str) -> None:
     (found,) = cited({"start": 0, "end": 2, "sources": {"id": id_, "document": {"text": "x"}}})
     assert found.citations == (Citation(0, 2, "x", source=id_),)
+
+
+def test_an_answer_in_json_that_cites_files_is_refused() -> None:
+    request = ChatRequest((Message("user", FILES),), output=JsonOutput({"type": "object"}))
+    with pytest.raises(CapabilityError, match="in JSON and cite files"):
+        DIALECT.ask("command", request, stream=False)
+    plain = attrs.evolve(request, messages=(Message("user", FILES[:1]),))
+    assert b"response_format" in DIALECT.ask("command", plain, stream=False).body
 
 
 def test_a_file_that_is_not_text_is_refused() -> None:

@@ -16,7 +16,7 @@ from orchestra.codecs.bedrock.converse import BedrockDialect
 from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 from orchestra.codecs.cohere.dialect import CohereDialect
 from orchestra.codecs.dialect import Dialect
-from orchestra.codecs.framing.frames import FrameDecoder, Framing, decoded
+from orchestra.codecs.framing.frames import LARGE_BYTES, FrameDecoder, Framing, decoded
 from orchestra.codecs.framing.jsonlines import JsonLinesFraming
 from orchestra.codecs.framing.sse import SseFraming
 from orchestra.codecs.gemini.dialect import GeminiDialect
@@ -188,7 +188,13 @@ def test_a_keep_alive_that_is_no_object_is_passed_over_anywhere(name: str) -> No
 
 
 @pytest.mark.parametrize("dialect", [OpenAiDialect, AnthropicDialect, CohereDialect, GeminiDialect])
-@pytest.mark.parametrize("text", [b"upstream is gone", b"{not JSON", b'"upstream is gone"'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"upstream is gone", b"{not JSON", b'"upstream is gone"'),
+        *(b'{"message": "upstream is gone"}', b'{"detail": "upstream is gone"}'),
+    ],
+)
 def test_an_event_named_error_is_an_error_whatever_its_data(
     dialect: type[Dialect], text: bytes
 ) -> None:
@@ -196,6 +202,15 @@ def test_an_event_named_error_is_an_error_whatever_its_data(
     decoder = dialect().decoder()
     decoder.feed(b"event: error\ndata: " + text + b"\n\n")
     with pytest.raises(ProviderServerError, match=r"upstream is gone|not JSON"):
+        decoder.close()
+
+
+@pytest.mark.parametrize("dialect", [OpenAiDialect, AnthropicDialect, CohereDialect, GeminiDialect])
+def test_an_error_that_is_mostly_brackets_is_not_decoded(dialect: type[Dialect]) -> None:
+    """Decoded, it would take a hundred times its size."""
+    decoder = dialect().decoder()
+    decoder.feed(b'event: error\ndata: [{"message": "no"}' + b",{}" * LARGE_BYTES + b"]\n\n")
+    with pytest.raises(ProviderServerError, match=r'^\[\{"message": "no"\},\{\},'):
         decoder.close()
 
 
@@ -292,10 +307,11 @@ def test_what_is_neither_an_answer_nor_an_error_is_shown(raw: bytes) -> None:
     decoder = OpenAiDialect().decoder()
     assert decoder.feed(raw + b"x" * 9_000) == []
     with pytest.raises(
-        TruncatedStreamError, match=r"it was cut; it began with '.*Welcome"
+        TruncatedStreamError, match=r"it was cut.*; it began with '.*Welcome"
     ) as caught:
         decoder.close()
     assert len(str(caught.value)) < 400
+    assert ("the server ignored `stream`" in str(caught.value)) == raw.startswith((b"{", b"["))
 
 
 UNFRAMED: list[tuple[bytes, type[ModelError], str]] = [
