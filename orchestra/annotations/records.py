@@ -53,7 +53,12 @@ def is_made(kind: object) -> bool:
         return any(map(_is_read_only, fields(kind).values()))
     if not dataclasses.is_dataclass(cls):
         return False
-    return _is_written(cls.__init__) or not all(f.init for f in dataclasses.fields(cls))
+    members = dataclasses.fields(cls)
+    if _is_written(cls.__init__) or not all(member.init for member in members):
+        return True
+    # Of defaults, msgspec sets only what a factory makes. Any other is then found in the class, but
+    # is missing when msgspec writes the instance as JSON, unless the class has slots.
+    return bool(cls.__dictoffset__) and any(map(_has_default, members))
 
 
 def members_of(kind: object) -> Mapping[str, Member]:
@@ -107,6 +112,10 @@ def _is_own(member: attrs.Attribute[Any]) -> bool:
     computed = bool(getattr(member.default, "takes_self", False))
     renamed = member.alias != member.name
     return member.converter is not None or not member.init or renamed or computed
+
+
+def _has_default(member: dataclasses.Field[Any]) -> bool:
+    return member.default is not dataclasses.MISSING
 
 
 def _of_attribute(member: attrs.Attribute[Any], hints: Mapping[str, object]) -> Member:

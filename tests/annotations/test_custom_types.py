@@ -171,6 +171,39 @@ def test_what_is_read_is_what_the_class_makes(email: str, share: int | None) -> 
     assert read(User, value) == (User(email=email, share=share), ())
 
 
+@dataclasses.dataclass
+class Line:
+    name: str
+    count: int = 1
+    notes: list[str] = dataclasses.field(default_factory=list)
+    parent: Line | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    name: str
+    count: int = 1
+
+
+lines = st.fixed_dictionaries(
+    {"name": st.text()}, optional={"count": st.integers(0, 9), "notes": st.lists(st.text())}
+)
+
+
+@given(lines, lines)
+def test_what_json_leaves_out_of_a_dataclass_is_written_as_its_default(
+    value: dict[str, object], outer: dict[str, object]
+) -> None:
+    made = read(Line, outer | {"parent": value})[0]
+    defaults = {"count": 1, "notes": [], "parent": None}
+    assert msgspec.to_builtins(made) == defaults | outer | {"parent": defaults | value}
+    assert msgspec.to_builtins(read(Slotted, {"name": ""})[0]) == {"name": "", "count": 1}
+
+
+def test_a_generated_docstring_is_no_description() -> None:
+    assert "description" not in parameters_schema({"line": Line}, {}, {})["$defs"]["Line"]
+
+
 def parse(value: Iterator[str]) -> int:
     """Takes what JSON has no form for, by its own account."""
     return int(cast("int", value))
@@ -193,7 +226,7 @@ def test_a_converter_that_says_nothing_of_json_takes_what_the_member_is() -> Non
 @pytest.mark.parametrize(
     "kind",
     [
-        *(int, Any, list[Plain], Plain | None, Card | None, Bill | str, Box[int]),
+        *(int, Any, list[Plain], Plain | None, Card | None, Bill | str, Box[int], Slotted),
         *(dict[str, tuple[Card, ...]], Card | Plain, Annotated[str, {"a": 1}]),
     ],
 )
