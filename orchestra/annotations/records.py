@@ -56,6 +56,8 @@ def is_made(kind: object) -> bool:
     members = dataclasses.fields(cls)
     if _is_written(cls.__init__) or not all(member.init for member in members):
         return True
+    if len(signature(cls).parameters) != len(members):
+        return False  # it takes an `InitVar`, too; msgspec refuses such a class
     # Of defaults, msgspec sets only what a factory makes. Any other is then found in the class, but
     # is missing when msgspec writes the instance as JSON, unless the class has slots.
     return bool(cls.__dictoffset__) and any(map(_has_default, members))
@@ -131,6 +133,8 @@ def _of_field(member: dataclasses.Field[Any], hints: Mapping[str, object]) -> Me
     missing = dataclasses.MISSING
     required = member.default is missing and member.default_factory is missing
     given = MISSING if member.default is missing else member.default
+    if member.default_factory is list or member.default_factory is dict:
+        given = member.default_factory()
     return Member(member.name, hints.get(member.name, object), required, given)
 
 

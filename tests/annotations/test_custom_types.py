@@ -200,8 +200,22 @@ def test_what_json_leaves_out_of_a_dataclass_is_written_as_its_default(
     assert msgspec.to_builtins(read(Slotted, {"name": ""})[0]) == {"name": "", "count": 1}
 
 
-def test_a_generated_docstring_is_no_description() -> None:
-    assert "description" not in parameters_schema({"line": Line}, {}, {})["$defs"]["Line"]
+def test_the_schema_of_a_dataclass_has_its_defaults_and_no_generated_docstring() -> None:
+    schema = parameters_schema({"line": Line}, {}, {})["$defs"]["Line"]
+    defaults = {name: each.get("default") for name, each in schema["properties"].items()}
+    assert defaults == {"name": None, "count": 1, "notes": [], "parent": None}
+    assert "description" not in schema
+
+
+@dataclasses.dataclass
+class Scaled:
+    number: int = 1
+    scale: dataclasses.InitVar[int] = 2
+
+
+def test_what_would_not_be_passed_to_init_is_refused() -> None:
+    (misfit,) = read(Scaled, {"scale": 5})[1]
+    assert "`InitVar`" in misfit.what
 
 
 def parse(value: Iterator[str]) -> int:
