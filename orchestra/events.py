@@ -9,7 +9,7 @@ step `agent` runs, `agent[0]/inner/cite`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from orchestra.accounts import Usage
 from orchestra.eventclass import event
@@ -19,7 +19,7 @@ from orchestra.eventclass import event
 class RunStarted:
     """The first event: the pipeline, the run's id, and the id of the request that started it."""
 
-    type: ClassVar[str] = "run.started"
+    type: ClassVar[Literal["run.started"]] = "run.started"
     seq: int
     at_s: float
     run_id: str
@@ -31,7 +31,7 @@ class RunStarted:
 class StepStarted:
     """The step has all its inputs, and its function has been called."""
 
-    type: ClassVar[str] = "step.started"
+    type: ClassVar[Literal["step.started"]] = "step.started"
     seq: int
     at_s: float
     step: str
@@ -41,7 +41,7 @@ class StepStarted:
 class Delta:
     """The next chunk of the run's output."""
 
-    type: ClassVar[str] = "delta"
+    type: ClassVar[Literal["delta"]] = "delta"
     seq: int
     at_s: float
     chunk: Any
@@ -54,7 +54,7 @@ class StepFinished:
     `chunks` is the number of chunks, None for a value. Both times are in seconds since its start.
     """
 
-    type: ClassVar[str] = "step.finished"
+    type: ClassVar[Literal["step.finished"]] = "step.finished"
     seq: int
     at_s: float
     step: str
@@ -68,7 +68,7 @@ class StepFinished:
 class StepSkipped:
     """The step never ran: its arm was not taken, or the run ended before its turn."""
 
-    type: ClassVar[str] = "step.skipped"
+    type: ClassVar[Literal["step.skipped"]] = "step.skipped"
     seq: int
     at_s: float
     step: str
@@ -79,7 +79,7 @@ class StepSkipped:
 class StepFailed:
     """The step raised; `where` is its source line."""
 
-    type: ClassVar[str] = "step.failed"
+    type: ClassVar[Literal["step.failed"]] = "step.failed"
     seq: int
     at_s: float
     step: str
@@ -96,7 +96,7 @@ class StepRetried:
     `attempt` is the number of the failed attempt, from 1. The next has no `StepStarted`.
     """
 
-    type: ClassVar[str] = "step.retried"
+    type: ClassVar[Literal["step.retried"]] = "step.retried"
     seq: int
     at_s: float
     step: str
@@ -113,7 +113,7 @@ class StepCached:
     `similarity` is that of the two requests: 1.0 if they are equal, else less.
     """
 
-    type: ClassVar[str] = "step.cached"
+    type: ClassVar[Literal["step.cached"]] = "step.cached"
     seq: int
     at_s: float
     step: str
@@ -125,7 +125,7 @@ class StepCached:
 class StepCoalesced:
     """The step shares a model call that was already under way; `similarity` as in `StepCached`."""
 
-    type: ClassVar[str] = "step.coalesced"
+    type: ClassVar[Literal["step.coalesced"]] = "step.coalesced"
     seq: int
     at_s: float
     step: str
@@ -137,7 +137,7 @@ class StepCoalesced:
 class StepRouted:
     """A model of the route that the step called has begun to answer."""
 
-    type: ClassVar[str] = "step.routed"
+    type: ClassVar[Literal["step.routed"]] = "step.routed"
     seq: int
     at_s: float
     step: str
@@ -149,7 +149,7 @@ class StepRouted:
 class StepCut:
     """A model's answer to the step was cut at the `output_tokens_max` that was asked for."""
 
-    type: ClassVar[str] = "step.cut"
+    type: ClassVar[Literal["step.cut"]] = "step.cut"
     seq: int
     at_s: float
     step: str
@@ -161,7 +161,7 @@ class StepCut:
 class ToolStarted:
     """A tool is called, as a model asked; `call` is the id that the model gave the call."""
 
-    type: ClassVar[str] = "tool.started"
+    type: ClassVar[Literal["tool.started"]] = "tool.started"
     seq: int
     at_s: float
     step: str
@@ -173,7 +173,7 @@ class ToolStarted:
 class ToolFinished:
     """A tool has returned its result; a cancelled tool has no such event."""
 
-    type: ClassVar[str] = "tool.finished"
+    type: ClassVar[Literal["tool.finished"]] = "tool.finished"
     seq: int
     at_s: float
     step: str
@@ -189,7 +189,7 @@ class ToolFailed:
     The error is sent to the model, and the step goes on with the model's next answer.
     """
 
-    type: ClassVar[str] = "tool.failed"
+    type: ClassVar[Literal["tool.failed"]] = "tool.failed"
     seq: int
     at_s: float
     step: str
@@ -206,7 +206,7 @@ class BudgetReached:
     `budget` names its owner and period: "organisation acme, a month".
     """
 
-    type: ClassVar[str] = "budget.reached"
+    type: ClassVar[Literal["budget.reached"]] = "budget.reached"
     seq: int
     at_s: float
     step: str
@@ -220,7 +220,7 @@ class BudgetReached:
 class StepCancelled:
     """The step was running and was stopped: it lost a race, or the run ended."""
 
-    type: ClassVar[str] = "step.cancelled"
+    type: ClassVar[Literal["step.cancelled"]] = "step.cancelled"
     seq: int
     at_s: float
     step: str
@@ -235,7 +235,7 @@ class ArmCommitted:
     The only exception is a fallback that may restart, if the arm fails: see `ArmRestarted`.
     """
 
-    type: ClassVar[str] = "arm.committed"
+    type: ClassVar[Literal["arm.committed"]] = "arm.committed"
     seq: int
     at_s: float
     step: str
@@ -249,7 +249,7 @@ class ArmFailed:
     In a `fallback(..., restart=True)`, the chosen arm may fail as well.
     """
 
-    type: ClassVar[str] = "arm.failed"
+    type: ClassVar[Literal["arm.failed"]] = "arm.failed"
     seq: int
     at_s: float
     step: str
@@ -262,7 +262,7 @@ class ArmFailed:
 class ItemFailed:
     """An item of an `each(..., failures_max=...)` failed; the others go on, up to that limit."""
 
-    type: ClassVar[str] = "item.failed"
+    type: ClassVar[Literal["item.failed"]] = "item.failed"
     seq: int
     at_s: float
     step: str
@@ -279,7 +279,7 @@ class ArmRestarted:
     another. The result of the run contains nothing of the discarded output.
     """
 
-    type: ClassVar[str] = "arm.restarted"
+    type: ClassVar[Literal["arm.restarted"]] = "arm.restarted"
     seq: int
     at_s: float
     step: str
@@ -294,7 +294,7 @@ class Snapshot:
     contains no output that an `ArmRestarted` discarded.
     """
 
-    type: ClassVar[str] = "snapshot"
+    type: ClassVar[Literal["snapshot"]] = "snapshot"
     seq: int
     at_s: float
     output: Any
@@ -311,7 +311,7 @@ class RunFinished:
     had a `StepCut`, so the result may be incomplete.
     """
 
-    type: ClassVar[str] = "run.finished"
+    type: ClassVar[Literal["run.finished"]] = "run.finished"
     seq: int
     at_s: float
     result: Any
@@ -324,7 +324,7 @@ class RunFinished:
 class RunFailed:
     """The last event of a run that failed: the error of the step, its path and source line."""
 
-    type: ClassVar[str] = "run.failed"
+    type: ClassVar[Literal["run.failed"]] = "run.failed"
     seq: int
     at_s: float
     error: str
@@ -338,7 +338,7 @@ class RunFailed:
 class RunCancelled:
     """The last event of a run that was stopped."""
 
-    type: ClassVar[str] = "run.cancelled"
+    type: ClassVar[Literal["run.cancelled"]] = "run.cancelled"
     seq: int
     at_s: float
     reason: str
@@ -353,7 +353,7 @@ class StepTold:
     are those of the tool's `tool.started`; they are None if the step itself sent the message.
     """
 
-    type: ClassVar[str] = "step.told"
+    type: ClassVar[Literal["step.told"]] = "step.told"
     seq: int
     at_s: float
     step: str

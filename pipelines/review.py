@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestra import Stream, pipeline, prompt, step
 from orchestra.documents import Document
+from orchestra.errors import InputError
 from orchestra.steps import cut, generate, nearest, pages
 from orchestra.values import Passage
 
@@ -11,6 +12,8 @@ from orchestra.values import Passage
 @step
 def quote(passages: list[Passage]) -> str:
     """The passages as numbered sources: `[1] report.pdf — page 3: text`."""
+    if not passages:
+        raise InputError("it has no text; is it a scan?", field="document")
     return "\n".join(
         f"[{i}] {p.source} — page {p.metadata['page']}: {p.text}" for i, p in enumerate(passages, 1)
     )

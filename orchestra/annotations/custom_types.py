@@ -2,9 +2,11 @@
 
 msgspec sets the members of an attrs class directly. So it skips converters and everything else
 that `__init__` does, uses wrong names for members with an alias, and has no value for a default
-that reads other members. It also cannot read a union of two classes. `for_msgspec` replaces each
-of these, and every class that contains one, with a `CustomType`. msgspec then reads the members as
-those of a TypedDict, and the class is called with them. Any other annotation stays as it is.
+that reads other members. Defaults of a dataclass it leaves in the class, and when it writes the
+instance as JSON, they are missing. It also cannot read a union of two classes. `for_msgspec`
+replaces each of these, and every class that contains one, with a `CustomType`. msgspec then reads
+the members as those of a TypedDict, and the class is called with them. Any other annotation stays
+as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import operator
 from collections import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from functools import cached_property, lru_cache, reduce
 from types import NoneType
 from typing import (
@@ -99,8 +102,10 @@ class Record:
             name: (Required if each.required else NotRequired)[for_msgspec(each.kind)]
             for name, each in self.members.items()
         }
-        made = TypedDict(self._class.__name__, kinds)  # type: ignore[misc]
-        made.__doc__ = self._class.__doc__
+        name, doc = self._class.__name__, self._class.__doc__ or ""
+        made = TypedDict(name, kinds)  # type: ignore[misc]
+        generated = is_dataclass(self._class) and doc.startswith(f"{name}(")
+        made.__doc__ = None if generated else doc
         return made
 
     @property

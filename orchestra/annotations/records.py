@@ -53,7 +53,14 @@ def is_made(kind: object) -> bool:
         return any(map(_is_read_only, fields(kind).values()))
     if not dataclasses.is_dataclass(cls):
         return False
-    return _is_written(cls.__init__) or not all(f.init for f in dataclasses.fields(cls))
+    members = dataclasses.fields(cls)
+    if _is_written(cls.__init__) or not all(member.init for member in members):
+        return True
+    if len(signature(cls).parameters) != len(members):
+        return False  # it takes an `InitVar`, too; msgspec refuses such a class
+    # Of defaults, msgspec sets only what a factory makes. Any other is then found in the class, but
+    # is missing when msgspec writes the instance as JSON, unless the class has slots.
+    return bool(cls.__dictoffset__) and any(map(_has_default, members))
 
 
 def members_of(kind: object) -> Mapping[str, Member]:
@@ -109,6 +116,10 @@ def _is_own(member: attrs.Attribute[Any]) -> bool:
     return member.converter is not None or not member.init or renamed or computed
 
 
+def _has_default(member: dataclasses.Field[Any]) -> bool:
+    return member.default is not dataclasses.MISSING
+
+
 def _of_attribute(member: attrs.Attribute[Any], hints: Mapping[str, object]) -> Member:
     kind = hints.get(member.name, object)
     if member.converter is not None:
@@ -122,6 +133,8 @@ def _of_field(member: dataclasses.Field[Any], hints: Mapping[str, object]) -> Me
     missing = dataclasses.MISSING
     required = member.default is missing and member.default_factory is missing
     given = MISSING if member.default is missing else member.default
+    if member.default_factory is list or member.default_factory is dict:
+        given = member.default_factory()
     return Member(member.name, hints.get(member.name, object), required, given)
 
 

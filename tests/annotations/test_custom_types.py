@@ -171,6 +171,53 @@ def test_what_is_read_is_what_the_class_makes(email: str, share: int | None) -> 
     assert read(User, value) == (User(email=email, share=share), ())
 
 
+@dataclasses.dataclass
+class Line:
+    name: str
+    count: int = 1
+    notes: list[str] = dataclasses.field(default_factory=list)
+    parent: Line | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    name: str
+    count: int = 1
+
+
+lines = st.fixed_dictionaries(
+    {"name": st.text()}, optional={"count": st.integers(0, 9), "notes": st.lists(st.text())}
+)
+
+
+@given(lines, lines)
+def test_what_json_leaves_out_of_a_dataclass_is_written_as_its_default(
+    value: dict[str, object], outer: dict[str, object]
+) -> None:
+    made = read(Line, outer | {"parent": value})[0]
+    defaults = {"count": 1, "notes": [], "parent": None}
+    assert msgspec.to_builtins(made) == defaults | outer | {"parent": defaults | value}
+    assert msgspec.to_builtins(read(Slotted, {"name": ""})[0]) == {"name": "", "count": 1}
+
+
+def test_the_schema_of_a_dataclass_has_its_defaults_and_no_generated_docstring() -> None:
+    schema = parameters_schema({"line": Line}, {}, {})["$defs"]["Line"]
+    defaults = {name: each.get("default") for name, each in schema["properties"].items()}
+    assert defaults == {"name": None, "count": 1, "notes": [], "parent": None}
+    assert "description" not in schema
+
+
+@dataclasses.dataclass
+class Scaled:
+    number: int = 1
+    scale: dataclasses.InitVar[int] = 2
+
+
+def test_what_would_not_be_passed_to_init_is_refused() -> None:
+    (misfit,) = read(Scaled, {"scale": 5})[1]
+    assert "`InitVar`" in misfit.what
+
+
 def parse(value: Iterator[str]) -> int:
     """Takes what JSON has no form for, by its own account."""
     return int(cast("int", value))
@@ -193,7 +240,7 @@ def test_a_converter_that_says_nothing_of_json_takes_what_the_member_is() -> Non
 @pytest.mark.parametrize(
     "kind",
     [
-        *(int, Any, list[Plain], Plain | None, Card | None, Bill | str, Box[int]),
+        *(int, Any, list[Plain], Plain | None, Card | None, Bill | str, Box[int], Slotted),
         *(dict[str, tuple[Card, ...]], Card | Plain, Annotated[str, {"a": 1}]),
     ],
 )

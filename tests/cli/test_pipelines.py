@@ -12,6 +12,7 @@ from orchestra.compiler.check import check
 from orchestra.config import default_bindings
 from orchestra.documents import Document
 from orchestra.engine.engine import open_engine
+from orchestra.errors import InputError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.steps.ingest import ingest
 from orchestra.values import Passage
@@ -111,6 +112,12 @@ def test_a_document_is_answered_from(data: Path, document: Document, place: str)
     said = run(data, review.review, document=document, question="What do bees make?")
     assert said.startswith(TEXT)
     assert place in said
+
+
+@pytest.mark.parametrize("document", [Document("empty.md", b""), Document("scan.pdf", pdf(""))])
+def test_a_document_without_text_is_refused(data: Path, document: Document) -> None:
+    with pytest.raises(InputError, match="is it a scan"):
+        run(data, review.review, document=document, question="What do bees make?")
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from orchestra import (
 )
 from orchestra.engine.run import Run
 from orchestra.errors import ModelError
-from orchestra.events import Event
+from orchestra.events import Event, ToolFailed
 from orchestra.steps import classify, embed, generate, judge, retrieve, tool
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.world import World
@@ -260,6 +260,14 @@ def simulations(world: World) -> None:
     assert_type(simulate(inner, world, 1).result(), str)
     assert_type(simulate(streamed, world, x=1, loud=True).result(), str)
     assert_type(simulate(counted, x=1).result(), list[int])
+
+
+def events_by_type(simulation: Simulation[str]) -> None:
+    """The `type` of an event tells its class, and so its fields."""
+    assert_type([e.what for e in simulation.events if e.type == "step.told"], list[str])
+    for event in simulation.events:
+        if event.type == "tool.failed":
+            assert_type(event, ToolFailed)
 
 
 async def any_of_them(run: Run, simulation: Simulation) -> None:

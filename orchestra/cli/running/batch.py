@@ -144,10 +144,9 @@ async def _batch(
             f"stopped by {NAMES[stopped[0]]}; the same command resumes from there",
             code=CODES[stopped[0]],
         )
-    if batch.progress.failed:
-        terminal.complain(
-            f"{batch.progress.failed} rows failed; the last was {batch.progress.last_failure}"
-        )
+    if failed := batch.progress.failed:
+        rows = "row" if failed == 1 else "rows"
+        terminal.complain(f"{failed} {rows} failed; the last was {batch.progress.last_failure}")
         return FAILED
     return 0
 

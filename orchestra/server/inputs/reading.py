@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, get_args
@@ -39,6 +39,14 @@ FAULTS_MAX = 20
 """The most faults that are reported for one request: its body may have 100,000 wrong names."""
 NAME_MAX = 100
 """The most characters of a wrong name that are quoted."""
+
+_ALONE = {"string", "integer", "number", "boolean", "null"}
+_IN_QUERY = {*_ALONE, "array"}
+_AS_JSON = {
+    "?": '; it does not fit into a query: send a POST with {"inputs": {...}} as JSON',
+    "part:": "; to send JSON, give this part `Content-Type: application/json`",
+}
+"""What to do about an input of objects that came as text, by the prefix of the pointer."""
 
 _PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
@@ -104,6 +112,24 @@ def _schema(inputs: Mapping[str, Input], hook: Callable[[type], Json]) -> dict[s
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
     } | object_schema(types, defaults, hook)
+
+
+def fits_query(
+    schema: Json, resolve: Callable[[str], Json], kinds: Container[str] = _IN_QUERY
+) -> bool:
+    """Whether text in a query can be such a value: a text, a number, an enum, or a list of those.
+
+    `resolve` returns the schema that a `$ref` names.
+    """
+    if "$ref" in schema:
+        schema = resolve(schema["$ref"])
+    if "anyOf" in schema:
+        return any(fits_query(each, resolve, kinds) for each in schema["anyOf"])
+    kind = schema.get("type", "string" if "enum" in schema else "object")
+    if kind not in kinds or kind != "array":
+        return kind in kinds
+    held = (*schema.get("prefixItems", ()), schema.get("items"))
+    return all(fits_query(each, resolve, _ALONE) for each in held if isinstance(each, dict))
 
 
 def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
@@ -192,7 +218,7 @@ def _read(
             try:
                 read[name] = _convert(given[name], _type(each), strict=strict)
             except Exception as error:  # noqa: BLE001 - validators of a class may raise anything
-                faults.append(_wrong(each, error, at))
+                faults.append(_wrong(each, error, at, is_text=isinstance(given[name][0], str)))
         elif each.default is MISSING:
             faults.append(Fault(name, pointer(at, name), f"input {name!r} is missing"))
     return read, faults[:FAULTS_MAX]
@@ -231,13 +257,23 @@ def _unknown(name: str, inputs: Mapping[str, Input], at: str) -> Fault:
     return Fault(name, pointer(at, name), f"there is no input {name!r}; {hint}")
 
 
-def _wrong(given: Input, error: Exception, at: str) -> Fault:
+def _wrong(given: Input, error: Exception, at: str, *, is_text: bool) -> Fault:
     name, (what, path) = given.name, complaint_of(error)
     what = what if path else with_allowed(what, given.annotation)
     inside = _parts(path)
     spelled = "".join(f"[{part!r}]" for part in inside)
     place = pointer(at, name, *(map(str, inside) if at.startswith("#") else ()))
-    return Fault(name, place, f"input `{name}{spelled}`: {what}")
+    instead = _AS_JSON[at] if is_text and at in _AS_JSON and _needs_json(given) else ""
+    return Fault(name, place, f"input `{name}{spelled}`: {what}{instead}")
+
+
+def _needs_json(given: Input) -> bool:
+    """Whether no text in a query or form can be a value of this input."""
+    of = schema({given.name: given})
+    defs = of.get("$defs", {})
+    return not fits_query(
+        of["properties"][given.name], lambda ref: defs[ref.removeprefix("#/$defs/")]
+    )
 
 
 def _parts(path: str) -> list[str | int]:

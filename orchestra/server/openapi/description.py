@@ -7,7 +7,7 @@ them all. Every possible status and content type is described, and the `type` of
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
 from itertools import product
@@ -19,7 +19,7 @@ import msgspec
 from orchestra.server.front.access import public
 from orchestra.server.front.arrival import MESSAGES
 from orchestra.server.front.layers import OPEN, Admission
-from orchestra.server.inputs.reading import form_schema
+from orchestra.server.inputs.reading import fits_query, form_schema
 from orchestra.server.inputs.reading import schema as json_schema
 from orchestra.server.models.paths import shaped_at
 from orchestra.server.openapi.anthropic import ERROR as ANTHROPIC_ERROR
@@ -55,8 +55,6 @@ STARTS = "start-run"
 """The route that is described again for each pipeline."""
 PROBLEM = "Problem"
 _KEY, _OTHER_KEY = "key", "anthropicKey"
-_ALONE = {"string", "integer", "number", "boolean", "null"}
-_IN_QUERY = {*_ALONE, "array"}
 _NOT_HTTP = "What was sent is not a valid HTTP request; the response has no body."
 _PROBLEM: Json = {
     "title": PROBLEM,
@@ -205,7 +203,7 @@ class _Writer:
             described["parameters"] += [
                 {"name": each, "in": "query", "required": each in inputs["required"], "schema": one}
                 for each, one in inputs["properties"].items()
-                if self._fits_query(one)
+                if fits_query(one, lambda ref: self._schemas[ref.removeprefix(AT)])
             ]
 
     def _owned(self, schema: Json, name: str) -> Json:
@@ -218,18 +216,6 @@ class _Writer:
         for own, each in schema.pop("$defs", {}).items():
             self._schemas[f"{prefix}.{own}"] = each
         return schema
-
-    def _fits_query(self, schema: Json, kinds: Container[str] = _IN_QUERY) -> bool:
-        """Whether a value fits a query parameter: a text, a number, an enum, or a list of those."""
-        if "$ref" in schema:
-            schema = self._schemas[schema["$ref"].removeprefix(AT)]
-        if "anyOf" in schema:
-            return any(self._fits_query(each, kinds) for each in schema["anyOf"])
-        kind = schema.get("type", "string" if "enum" in schema else "object")
-        if kind not in kinds or kind != "array":
-            return kind in kinds
-        held = (*schema.get("prefixItems", ()), schema.get("items"))
-        return all(self._fits_query(each, _ALONE) for each in held if isinstance(each, dict))
 
     def _responses(self, path: str, operation: Operation, *, free: bool) -> Json:
         found: dict[str, Json] = {}

@@ -208,7 +208,7 @@ class Group:
     def _late(self, in_doubt: str = "") -> str:
         """The message for a store that did not answer in time."""
         return (
-            f"{self._place}: no answer within {self._timeout_s:g} s{in_doubt}. Check the store, or "
+            f"{self._place}: no answer within {self._timeout_s:g} s{in_doubt}. Check the state, or "
             "give it a longer timeout_s"
         )
 

@@ -63,7 +63,7 @@ def test_each_row_has_a_result_and_the_same_command_goes_on(halving: Project) ->
     code, out, err = halving.orchestra(*command)
     assert code == FAILED
     assert out.startswith("rows.results.jsonl: 2 of 3 rows have a result, 1 failed; ")
-    assert "1 rows failed; the last was '3': ZeroDivisionError: division by zero" in err
+    assert "1 row failed; the last was '3': ZeroDivisionError: division by zero" in err
     assert results(halving) == {"1": 1.0, "3": "ZeroDivisionError", "4": 0.25}
     rows.write_text(rows.read_text().replace("0", "2"))
     code, out, err = halving.orchestra(*command)

@@ -86,6 +86,11 @@ def test_a_part_is_what_its_input_asks_for(parts: list[Part], found: dict[str, A
             "part 'labels': it is nested too deeply",
         ),
         (Part("top", b"five"), "input `top`: expected `int`, got `str`"),
+        (
+            Part("labels", b'{"a": 1}'),
+            "input `labels`: expected `object`, got `str`; to send JSON, give this part "
+            "`Content-Type: application/json`",
+        ),
         (Part("question", b"a", "", "a.txt"), "input `question`: expected `str`, got `Document`"),
         (Part("tpo", b"5"), "there is no input 'tpo'; did you mean 'top'?"),
     ],

@@ -289,6 +289,12 @@ def test_a_query_is_read_as_the_input_asks_for(
         (int, ["five"], "input `each`: expected `int`, got `str`"),
         (int, ["1", "2"], "input `each`: expected `int`, got `array`"),
         (list[int], ["one"], "input `each`: expected `array`, got `str`"),
+        (
+            list[Message],
+            ['{"role": "user", "content": "Why?"}'],
+            "input `each`: expected `array`, got `str`; it does not fit into a query: "
+            'send a POST with {"inputs": {...}} as JSON',
+        ),
     ],
 )
 def test_a_query_that_does_not_fit_is_told(
