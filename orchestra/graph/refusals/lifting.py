@@ -120,9 +120,9 @@ def in_a_step(site: Site, expression: ast.expr) -> Advice | None:
 
 
 def makes_graph(site: Site, call: ast.Call) -> bool:
-    """Whether a call may make nodes: it calls a step, a pipeline, or a helper of the user's."""
+    """Whether a call may make nodes: it calls a step, a pipeline, or a user's function."""
     meaning = site.meaning(call.func)
-    return not (meaning is UNKNOWN or isinstance(meaning, Wire) or is_library(meaning))
+    return not (meaning is UNKNOWN or isinstance(meaning, Wire | type) or is_library(meaning))
 
 
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)

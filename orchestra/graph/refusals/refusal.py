@@ -261,7 +261,8 @@ def _enclosing_paths(site: Site, path: Path) -> list[Path]:
     ends = range(len(path) - 1, 0, -1)
     paths = [path]
     for end in takewhile(lambda end: _needs_inner(site, path[end - 1]), ends):
-        if not isinstance(path[end - 1], _CONTAINERS):
+        unpacks = isinstance(path[end], ast.Starred) and not isinstance(path[end - 1], ast.Call)
+        if unpacks or not isinstance(path[end - 1], _CONTAINERS):
             paths.insert(0, path[:end])
     return paths
 
