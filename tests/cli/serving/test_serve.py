@@ -258,6 +258,26 @@ def test_an_address_that_is_taken_is_one_block(say: Project) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("wrong", ["configuration", "pipeline"])
+def test_a_start_that_fails_says_why_in_json_where_the_log_is_json(
+    say: Project, wrong: str, workers: str
+) -> None:
+    """A program that reads the log finds nothing else in it, such as the text of an error."""
+    if wrong == "configuration":
+        say.write("orchestra.toml", "[routes.chat]\nmodels = []\n")
+    else:
+        say.write("pipelines/wrong.py", "import nothing_of_this_name\n")
+    code, out, err = say.finish(
+        *("serve", "--port", "0", "--workers", workers, "--log-format", "json")
+    )
+    assert (code, out) == (FAILED, "")
+    entries = [json.loads(line) for line in err.splitlines()]
+    errors = [each["message"] for each in entries if each["level"] == "ERROR"]
+    named = "routes.chat.models" if wrong == "configuration" else "nothing_of_this_name"
+    assert any(named in each for each in errors)
+
+
 @pytest.mark.parametrize("workers", ["0", "257", "1000000"])
 def test_a_number_of_workers_that_no_machine_has_is_refused(workers: str, say: Project) -> None:
     code, out, err = say.orchestra("serve", "--port", "0", "--workers", workers)
