@@ -250,6 +250,25 @@ def test_a_service_manager_is_told_that_it_is_ready_and_that_it_stops(
             manager.recv(100)
 
 
+@pytest.mark.parametrize(
+    ("workers", "state"), [("1", "own.sqlite"), ("2", "own.sqlite"), ("2", ""), ("1", "")]
+)
+def test_the_start_says_where_the_state_is_that_processes_share(
+    say: Project, workers: str, state: str
+) -> None:
+    """Also of a single process: others, on this host or another, may share its state."""
+    if state:
+        say.write("orchestra.toml", f'[state]\nurl = "sqlite:{state}"\n')
+    process = say.launch("serve", "--port", "0", "--workers", workers)
+    listening(process)
+    process.send_signal(signal.SIGTERM)
+    log = err_of(process).read().decode()
+    shared = "limits, budgets, cache and runs are shared in "
+    assert (shared in log) is (workers == "2" or state != "")
+    if shared in log:
+        assert log.partition(shared)[2].split()[0].endswith(state or "state.sqlite")
+
+
 def test_an_address_that_is_taken_is_one_block(say: Project) -> None:
     port = listening(say.launch("serve", "--port", "0")).rpartition(":")[2]
     code, out, err = say.finish("serve", "--port", port)
