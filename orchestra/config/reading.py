@@ -41,7 +41,17 @@ FILE_BYTES_MAX = 1024 * 1024
 """A configuration is written by hand; a larger file is the wrong file."""
 LEVELS_MAX = 100
 """The most levels of nested tables and lists: reading is recursive. Only own classes need many."""
-_AT = re.compile(r" \(at line (\d+), column \d+\)$")
+_AT = re.compile(r" \(at line (\d+), column (\d+)\)$")
+_SYNTAX = {
+    "Invalid value": 'write texts in straight quotes, as in "text", and true and false in small '
+    "letters; ",
+    "Expected '='": "write KEY = VALUE, or [TABLE], on a line of its own; ",
+    "Expected newline": 'put texts that begin with a digit, such as "30s", in quotes, and each key '
+    "on a line of its own; ",
+    "Cannot declare": "write this table once, with all its keys; ",
+    "Cannot overwrite": "write this key once; ",
+}
+"""What to write instead, by the beginning of Python's message."""
 
 
 def read_file(file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
@@ -128,8 +138,11 @@ def _parsed(text: str, file: Path) -> tuple[dict[str, Any], Mapping[Place, int]]
     except tomllib.TOMLDecodeError as error:
         at = _AT.search(str(error))
         line = int(at[1]) if at else text.count("\n") + 1
-        message = f"it is not TOML: {_AT.sub('', str(error))}"
-        raise _unreadable(file, message, line, "see https://toml.io", "syntax") from error
+        why = _AT.sub("", str(error))
+        message = f"it is not TOML: {why}" + (f", in column {at[2]}" if at else "")
+        advice = next((each for start, each in _SYNTAX.items() if why.startswith(start)), "")
+        fix = f"{advice}see https://toml.io"
+        raise _unreadable(file, message, line, fix, "syntax") from error
     except ValueError as error:  # from Python, for a huge integer
         message = "it has a number with too many digits"
         raise _unreadable(file, message, 1, "no number in it needs more than twenty") from error

@@ -48,7 +48,7 @@ REMOTE = {
         optional={"calls_min": COUNTS, "open_s": SECONDS, "slow_s": SECONDS | st.just("none")},
     ),
     "prices": st.fixed_dictionaries(
-        {"input": st.floats(0, 100)}, optional={"cached_input": st.integers(0, 9)}
+        {"input": st.just(0) | st.floats(0.001, 100)}, optional={"cached_input": st.integers(0, 9)}
     ),
     "capabilities": st.fixed_dictionaries({"tools": st.booleans(), "context_tokens": COUNTS}),
 }
@@ -334,6 +334,8 @@ def test_a_mistake_is_explained(text: str, line: int, says: str) -> None:
 
 
 MODEL = '[models.a]\nprovider = "openai"\nmodel = "m"\n'
+MILLION = "for a million tokens"
+OPTIONS = "are options of `orchestra keys create` and `orchestra keys change`"
 
 
 @pytest.mark.parametrize(
@@ -343,6 +345,17 @@ MODEL = '[models.a]\nprovider = "openai"\nmodel = "m"\n'
         (f"{MODEL}rpm = 5", 4, "write limits.requests_per_minute"),
         (f"{MODEL}limits = {{ rpm = 5 }}", 4, "write requests_per_minute"),
         (f"{MODEL}input_cost_per_token = 1e-6", 4, "write prices.input, for a million tokens"),
+        (f"{MODEL}prices = {{ input_cost_per_token = 1 }}", 4, "write input, for a million tokens"),
+        (f"{MODEL}prices.output_cost_per_token = 1", 4, "write output, for a million tokens"),
+        (f"{MODEL}prices.cache_read_input_token_cost = 1", 4, f"write cached_input, {MILLION}"),
+        (
+            f"{MODEL}prices.cache_creation_input_token_cost = 1",
+            4,
+            f"write cache_write_input, {MILLION}",
+        ),
+        ('[redis]\nurl = "redis://redis"', 1, "write state"),
+        ("[limits.keys.abc]\nrequests_per_minute = 5", 1, f"those of an API key {OPTIONS}"),
+        ("[budgets.keys.abc]\nday = 5", 1, f"those of an API key {OPTIONS}"),
         ("[budgets]\nteam = {}", 2, "write organisation"),
         ("[budgets.user]\nmax_budget = 5", 2, "write month"),
     ],
@@ -350,6 +363,69 @@ MODEL = '[models.a]\nprovider = "openai"\nmodel = "m"\n'
 def test_a_key_of_another_tool_is_named_as_it_is_here(text: str, line: int, fix: str) -> None:
     (told,) = problems(text)
     assert (told.code, told.where, told.fix) == ("unknown-key", f"{FILE}:{line}", fix)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message", "fix"),
+    [
+        (
+            f"{MODEL}prices = {{ input = 0.00000075 }}",
+            4,
+            "models.a.prices.input: 7.5e-07 is a price for one token, and prices are for a million "
+            "tokens",
+            "input = 0.75",
+        ),
+        (
+            f'{MODEL}base_url = "http://gpu:8000/v1/chat/completions/"',
+            4,
+            "models.a.base_url: it ends in /chat/completions, which orchestra appends to it",
+            "leave /chat/completions out",
+        ),
+        (
+            f'{MODEL}[routes.r]\nmodels = ["a"]\nby = "wieght"',
+            6,
+            'routes.r.by: "wieght" is not one of "order", "weight", "cost", "latency"',
+            'by = "weight"',
+        ),
+        (
+            '[models.a]\nprovider = "OpenAI"\nmodel = "m"',
+            2,
+            'models.a.provider: there is no provider "OpenAI"',
+            "did you mean 'openai'?",
+        ),
+        (
+            "[server]\nmetrics = True",
+            2,
+            "it is not TOML: Invalid value, in column 11",
+            'write texts in straight quotes, as in "text", and true and false in small letters; '
+            "see https://toml.io",
+        ),
+        (
+            "model_list:\n  - model_name: chat",
+            1,
+            "it is not TOML: Expected '=' after a key in a key/value pair, in column 11",
+            "write KEY = VALUE, or [TABLE], on a line of its own; see https://toml.io",
+        ),
+        (
+            "[server",
+            1,
+            "it is not TOML: Expected ']' at the end of a table declaration (at end of document)",
+            "see https://toml.io",
+        ),
+    ],
+)
+def test_a_mistake_is_answered_with_what_to_write(
+    text: str, line: int, message: str, fix: str
+) -> None:
+    (told,) = problems(text)
+    assert (told.where, told.message, told.fix) == (f"{FILE}:{line}", message, fix)
+
+
+@pytest.mark.parametrize("price", ["0", "0.001", "0.75"])
+def test_a_price_for_a_million_tokens_is_not_taken_for_one_of_a_token(price: str) -> None:
+    assert read(f"{MODEL}prices = {{ input = {price} }}", FILE).models["a"].prices.input == float(
+        price
+    )
 
 
 @given(st.text("[]:.0129ahx%/", max_size=12))

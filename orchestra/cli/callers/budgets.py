@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from orchestra.policies.money.budget import Budgets, Payer
     from orchestra.protocols import State
 
+_BY_NAME = (
+    "what `orchestra run` and `orchestra batch` have spent for somebody without a key is listed by "
+    "name only, with --organisation or --user"
+)
 PeriodName: TypeAlias = Annotated[Literal["day", "month"] | None, Parameter(show_default=False)]
 
 
@@ -33,6 +37,8 @@ def list_budgets(
     json: Flag = False,
 ) -> int:
     """List what each key, its user and its organisation have spent, and what is left.
+
+    Others, for whom `orchestra run` or `batch` has spent something, are listed by name only.
 
     Parameters
     ----------
@@ -112,11 +118,18 @@ async def _list(
 
     records, now_s = await all_keys(bindings.keyring)
     ended = {each.id for each in records if each.state(now_s) != "active"}
-    owners = _owners(records, bindings.budgets, organisation, user)
+    known = _owners(_with_keys(records, organisation, user), bindings.budgets, user)
+    named = _owners([Caller(organisation, user)], bindings.budgets, user)  # perhaps without a key
+    owners = named | known
     found = [
         Owned(each, owners[each.budget.key][1])
         for each in await balances([payer for payer, _ in owners.values()], state)
-        if each.budget.kind != "key" or each.budget.name not in ended or each.spent or each.held
+        if each.spent
+        or each.held
+        or (
+            each.budget.key in known
+            and (each.budget.kind != "key" or each.budget.name not in ended)
+        )
     ]
     found.sort(key=Owned.order)
     if json:
@@ -124,25 +137,21 @@ async def _list(
     elif found:
         terminal.say(terminal.visible(as_table(found, terminal.width())))
     elif not records:
-        terminal.note(f"there are no keys yet in {bindings.keys_at}, so nobody has spent anything")
+        terminal.note(
+            f"there are no keys yet in {bindings.keys_at}, so no server has spent anything for "
+            f"anybody; {_BY_NAME}"
+        )
     else:
         terminal.note(
             "no such daily or monthly budget: budgets are set in [budgets] of orchestra.toml, and "
-            "for keys with --day-dollars or --month-dollars"
+            f"for keys with --day-dollars or --month-dollars; {_BY_NAME}"
         )
 
 
-def _owners(
-    records: Collection[KeyRecord], budgets: Budgets | None, organisation: str, user: str
-) -> dict[str, tuple[Payer, Caller]]:
-    """The owners of keys who have budgets, by the keys of their ledgers, each once.
-
-    Includes the end user of this name, if keys of the organisation may name end users.
-    """
+def _with_keys(records: Collection[KeyRecord], organisation: str, user: str) -> list[Caller]:
+    """The owners of keys, and the named end user, if keys of the organisation may name any."""
     from orchestra.cli.callers.keys import owned_by
-    from orchestra.policies.money.budget import NO_BUDGETS
 
-    found: dict[str, tuple[Payer, Caller]] = {}
     callers = [
         Caller(each.organisation, each.user, each.id, each.allowance)
         for each in owned_by(records, organisation, user)
@@ -152,6 +161,16 @@ def _owners(
     )  # their keys may name end users
     if organisation and user and organisation in named:
         callers.append(Caller(organisation, user))
+    return callers
+
+
+def _owners(
+    callers: Iterable[Caller], budgets: Budgets | None, user: str
+) -> dict[str, tuple[Payer, Caller]]:
+    """Those of the callers who have budgets, by the keys of their ledgers, each once."""
+    from orchestra.policies.money.budget import NO_BUDGETS
+
+    found: dict[str, tuple[Payer, Caller]] = {}
     for caller in callers:
         for payer in (budgets or NO_BUDGETS).of_caller(caller):
             if not user or payer.kind != "organisation":

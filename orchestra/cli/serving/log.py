@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
 import attrs
 
 from orchestra.cli import terminal
+from orchestra.cli.failures import explain
 from orchestra.cli.serving.log_handler import LogHandler
 
 LogFormat: TypeAlias = Literal["text", "json"]
@@ -53,6 +56,24 @@ class Log:
         httpx_log = logging.getLogger("httpx")
         if self.level != "debug" and httpx_log.level == logging.NOTSET:
             httpx_log.setLevel(logging.WARNING)  # it logs whole URLs with queries
+
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """A context whose errors end the command; in JSON, they are entries of the log.
+
+        Raises:
+            SystemExit: in JSON, with the exit code, so that the error is not also written as text.
+        """
+        try:
+            yield
+        except Exception as error:
+            message, code = explain(error)
+            if self.format == "text" or not message:
+                raise
+            if not logging.getLogger().handlers:  # the error came before the log has begun
+                self.begin("")
+            _log.error("%s", message)
+            raise SystemExit(code) from error
 
     def note(self, text: str) -> None:
         """Write a note for people to standard error, without waiting; in JSON it is an entry."""

@@ -84,17 +84,17 @@ def serve(
     """
     log = Log(log_format, log_level)
     given = _given_options(drain_s=drain_s, shutdown_delay_s=shutdown_delay_s, debug=debug or None)
-    if workers > 1 and worker is None:
-        from orchestra.cli.serving.workers import command, settings_of, supervised
-        from orchestra.config.finding import find_file
+    with log.failures():
+        if workers > 1 and worker is None:
+            from orchestra.cli.serving.workers import command, settings_of, supervised
+            from orchestra.config.finding import find_file
 
-        config = find_file(config, os.environ)  # a replaced worker must find the same file
-        words = command(targets, host, given, data, config, log=log, reload=reload)
-        return supervised(words, settings_of(config, given), host, port, workers, server_log=log)
-    several = worker is not None
-    loader = Loader(targets, data, config, host, given, several=several, watches=reload)
-    _serve(loader, partial(_bind, host, port), worker, log, watches=reload)
-    if not several:
+            config = find_file(config, os.environ)  # a replaced worker must find the same file
+            line = command(targets, host, given, data, config, log=log, reload=reload)
+            return supervised(line, settings_of(config, given), host, port, workers, server_log=log)
+        loader = Loader(targets, data, config, host, given, several=bool(worker), watches=reload)
+        _serve(loader, partial(_bind, host, port), worker, log, watches=reload)
+    if worker is None:
         log.note("orchestra has stopped")
     terminal.forget_unwritable(errors_too=True)
     return 0
@@ -204,8 +204,8 @@ def _print_served(loader: Loader, place: WorkerPlace | None, log: Log, url: str)
         log.note("  no key is required, so only this machine is served")
     if loader.locked:
         log.note(f"  a key is required, and there is none yet: {loader.make_a_key()}")
-    if place is not None:
-        log.note(f"  limits, budgets, cache and runs are shared in {loader.state_place()}")
-    else:
+    if (where := loader.state_place()) != "memory:":
+        log.note(f"  limits, budgets, cache and runs are shared in {where}")
+    if place is None:
         log.say(f"orchestra is listening on {url}")
         notify(READY)

@@ -26,6 +26,8 @@ from orchestra.providers.known.settings import EmbedderSettings, ModelSettings, 
 from orchestra.providers.known.urls import absolute
 from orchestra.values import Capabilities
 
+PRICE_MIN = 0.001
+"""Dollars for a million tokens: a nano-dollar for each. The cheapest models cost more than this."""
 LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrency")
 _ARTICLES: Mapping[Seam, str] = {"model": "a model", "embedder": "an embedder"}
 
@@ -96,6 +98,7 @@ def _read_own(
     right = check(refuse_of_providers(table, at, complaints), at, known, complaints)
     own = read_own_class(table, right, at, complaints)
     _complete_limits(right.get("limits", {}), (*at, "limits"), complaints)
+    _check_prices(right.get("prices", {}), (*at, "prices"), complaints)
     coalesce = read_coalesce(right.get("coalesce"), at, complaints)
     if own is None or len(complaints.problems) > before:
         return None
@@ -152,7 +155,9 @@ def _provider(table: Table, at: Place, seam: Seam, complaints: Complaints) -> Pr
 
 
 def _provider_meant(name: str, known: Sequence[str]) -> str:
-    """The advice for an unknown provider: those of a company of this name, else the nearest."""
+    """The advice for an unknown provider: itself in lower case, those of a company, the nearest."""
+    if name.lower() in known:
+        return nearest(name, known)
     whose = [each for each in known if name.title() in PROVIDERS[each].about.title().split()]
     return f"did you mean {' or '.join(map(repr, whose))}?" if whose else nearest(name, known)
 
@@ -210,6 +215,7 @@ def _complete(
         message = "an API key is either in the environment or in a file"
         complaints.add("wrong-value", (*at, "key_file"), message, "leave one of the two out")
     _complete_limits(right.get("limits", {}), (*at, "limits"), complaints)
+    _check_prices(right.get("prices", {}), (*at, "prices"), complaints)
     check_headers(right.get("headers", {}), (*at, "headers"), complaints)
     if "base_url" in right:
         _check_url(right["base_url"], (*at, "base_url"), complaints)
@@ -222,6 +228,19 @@ def _check_url(url: str, at: Place, complaints: Complaints) -> None:
     except ValueError as error:
         message = f"{shown(url)} is not a valid address: {error}"
         complaints.add("wrong-value", at, message, f"base_url = {spec.URL.example}")
+        return
+    for path in ("/chat/completions", "/messages", "/embeddings"):
+        if url.rstrip("/").endswith(path):
+            message = f"it ends in {path}, which orchestra appends to it"
+            complaints.add("wrong-value", at, message, f"leave {path} out")
+
+
+def _check_prices(prices: Table, at: Place, complaints: Complaints) -> None:
+    """Complain of prices that are so low that they must be for one token."""
+    for key, price in prices.items():
+        if 0 < price < PRICE_MIN:
+            message = f"{price:g} is a price for one token, and prices are for a million tokens"
+            complaints.add("wrong-value", (*at, key), message, f"{key} = {price * 1_000_000:g}")
 
 
 def _complete_limits(limits: Table, at: Place, complaints: Complaints) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Literal, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -88,8 +88,12 @@ def _as_table(path: Path, known: Spec) -> str:
 
 def _right_place(key: str, path: Path) -> str:
     """The advice for a key that belongs in another place; "" if it belongs in none."""
-    if path and key in ("retry", "retries", "max_retries", "attempts_max"):
+    if path and key in ("retry", "retries", "max_retries", "num_retries", "attempts_max"):
         return "retries belong to a step: @step(policy=Policy(retry=Retry(attempts_max=3)))"
+    if path in (("limits",), ("budgets",)) and key in ("key", "keys"):
+        return (
+            "those of an API key are options of `orchestra keys create` and `orchestra keys change`"
+        )
     if not path and key in REMOTE:
         return f"it belongs in the table of a model: models.NAME.{key}"
     return ""
@@ -104,13 +108,21 @@ def _check_value(
     except msgspec.ValidationError:
         text = shown(value, "" if get_origin(kind.type) is Literal else key)
         listed = _fits([value], kind) and HIDDEN not in text
-        fix = f"{dotted(path[-1:])} = {f'[{text}]' if listed else kind.example}"
+        meant = f"[{text}]" if listed else _word_meant(value, kind) or kind.example
+        fix = f"{dotted(path[-1:])} = {meant}"
         for index, item in _misfits(value, kind):
             message = f"{shown(item, key)} does not belong in {kind.words}"
             complaints.add("wrong-value", (*path, index), message, fix)
             break
         else:
             complaints.add("wrong-value", path, f"{text} is not {kind.words}", fix)
+
+
+def _word_meant(value: object, kind: Kind) -> str:
+    """The word of the kind that is nearest to the value, in quotes; "" if none is."""
+    words = get_args(kind.type) if get_origin(kind.type) is Literal else ()
+    near = nearest_name(value, words) if isinstance(value, str) else ""
+    return near and f'"{near}"'
 
 
 def _misfits(value: object, kind: Kind) -> Iterator[tuple[int, object]]:

@@ -28,11 +28,16 @@ _KEYS = (
     _Key("timeouts.first_byte_s", ("stream_timeout",)),
     _Key("prices.input", ("input_cost_per_token",), "for a million tokens"),
     _Key("prices.output", ("output_cost_per_token",), "for a million tokens"),
+    _Key("input", ("input_cost_per_token",), "for a million tokens"),
+    _Key("output", ("output_cost_per_token",), "for a million tokens"),
+    _Key("cached_input", ("cache_read_input_token_cost",), "for a million tokens"),
+    _Key("cache_write_input", ("cache_creation_input_token_cost",), "for a million tokens"),
     _Key("breaker.open_s", ("cooldown_time",)),
     _Key("by", ("routing_strategy",)),
     _Key("month", ("max_budget",)),
     _Key("organisation", ("team",)),
     _Key("organisations", ("teams",)),
+    _Key("state", ("redis",)),
 )
 
 

@@ -75,6 +75,23 @@ def spend(token: str, nanodollars: int, held: int = 0, user: str = "") -> None:
     trio.run(spent)
 
 
+def spend_without_key(caller: Caller, nanodollars: int) -> None:
+    """What `orchestra batch --organisation ... --user ...` does."""
+
+    class Theirs(NoAccount):
+        def __init__(self, caller: Caller) -> None:
+            self.caller = caller
+
+    async def spent() -> None:
+        with default_bindings() as found:
+            taken = await found.purse.hold(Theirs(caller), nanodollars, for_s=600, model="m")
+            assert taken is not None
+            await taken.settle(nanodollars)
+            await found.flush(30)
+
+    trio.run(spent)
+
+
 def listed(project: Project, *words: str) -> list[dict[str, object]]:
     code, out, _ = project.orchestra("budgets", "list", "--json", *words)
     assert code == 0
@@ -161,6 +178,27 @@ def test_to_look_makes_no_file(project: Project) -> None:
     _, out, err = project.orchestra("budgets", "list", "--user", "bob")
     assert out == ""
     assert "no such daily or monthly budget" in err
+
+
+@pytest.mark.parametrize("others_have_keys", [False, True])
+def test_what_a_batch_has_spent_for_somebody_without_a_key_is_listed_by_name(
+    project: Project,
+    others_have_keys: bool,
+) -> None:
+    project.write("orchestra.toml", BUDGETS)
+    if others_have_keys:
+        key_of(project, "--user", "eve")
+    spend_without_key(Caller("data", "ann"), DOLLAR // 4)
+    organisation, user = (
+        ("organisation", "data", "month", DOLLAR // 4),
+        ("user", "data/ann", "day", DOLLAR // 4),
+    )
+    assert shortly(listed(project, "--organisation", "data")) == [organisation]
+    assert shortly(listed(project, "--organisation", "data", "--user", "ann")) == [user]
+    assert [each for each in shortly(listed(project)) if each[3]] == []
+    assert listed(project, "--organisation", "dato") == []
+    _, _, err = project.orchestra("budgets", "list", "--organisation", "dato")
+    assert "is listed by name only, with --organisation or --user" in err
 
 
 def test_a_reset_of_somebody_who_is_not_there_says_who_may_be_meant(project: Project) -> None:

@@ -250,12 +250,51 @@ def test_a_service_manager_is_told_that_it_is_ready_and_that_it_stops(
             manager.recv(100)
 
 
+@pytest.mark.parametrize(
+    ("workers", "state"), [("1", "own.sqlite"), ("2", "own.sqlite"), ("2", ""), ("1", "")]
+)
+def test_the_start_says_where_the_state_is_that_processes_share(
+    say: Project, workers: str, state: str
+) -> None:
+    """Also of a single process: others, on this host or another, may share its state."""
+    if state:
+        say.write("orchestra.toml", f'[state]\nurl = "sqlite:{state}"\n')
+    process = say.launch("serve", "--port", "0", "--workers", workers)
+    listening(process)
+    process.send_signal(signal.SIGTERM)
+    log = err_of(process).read().decode()
+    shared = "limits, budgets, cache and runs are shared in "
+    assert (shared in log) is (workers == "2" or state != "")
+    if shared in log:
+        assert log.partition(shared)[2].split()[0].endswith(state or "state.sqlite")
+
+
 def test_an_address_that_is_taken_is_one_block(say: Project) -> None:
     port = listening(say.launch("serve", "--port", "0")).rpartition(":")[2]
     code, out, err = say.finish("serve", "--port", port)
     assert (code, out) == (FAILED, "")
     assert err.startswith("error: cannot listen on host '127.0.0.1'")
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("wrong", ["configuration", "pipeline"])
+def test_a_start_that_fails_says_why_in_json_where_the_log_is_json(
+    say: Project, wrong: str, workers: str
+) -> None:
+    """A program that reads the log finds nothing else in it, such as the text of an error."""
+    if wrong == "configuration":
+        say.write("orchestra.toml", "[routes.chat]\nmodels = []\n")
+    else:
+        say.write("pipelines/wrong.py", "import nothing_of_this_name\n")
+    code, out, err = say.finish(
+        *("serve", "--port", "0", "--workers", workers, "--log-format", "json")
+    )
+    assert (code, out) == (FAILED, "")
+    entries = [json.loads(line) for line in err.splitlines()]
+    errors = [each["message"] for each in entries if each["level"] == "ERROR"]
+    named = "routes.chat.models" if wrong == "configuration" else "nothing_of_this_name"
+    assert any(named in each for each in errors)
 
 
 @pytest.mark.parametrize("workers", ["0", "257", "1000000"])
