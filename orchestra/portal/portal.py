@@ -361,7 +361,10 @@ class TrioSide:
 
     async def serve(self) -> None:
         """Wait until the portal is closed, then until its runs have ended."""
-        await self._closing.wait()
+        try:
+            await self._closing.wait()
+        finally:
+            self._closing.set()  # also if a run has ended the engine: its nursery takes no calls
         self.engine.close()
         with trio.move_on_after(CLOSE_S):
             await self.engine.wait_idle()

@@ -11,6 +11,7 @@ import textwrap
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -378,6 +379,48 @@ def test_closing_ends_the_runs_of_others() -> None:
         BEGUN.wait()
     thread.join(PATIENCE_S)
     assert [str(each) for each in found] == ["the run was cancelled: the engine was closed"]
+
+
+def test_a_portal_that_has_failed_refuses_runs_while_it_ends() -> None:
+    """What stops the process (here `KeyboardInterrupt`) ends a portal, but hangs no other thread."""
+    goes_on = threading.Event()
+
+    @step
+    async def holds(number: int) -> AsyncIterator[str]:
+        yield str(number)
+        with trio.CancelScope(shield=True):  # so that the engine has not ended yet
+            await trio.to_thread.run_sync(goes_on.wait)
+
+    @step
+    async def interrupts(number: int) -> int:
+        raise KeyboardInterrupt
+
+    @pipeline
+    def held(number: int) -> Stream[str]:
+        return holds(number)
+
+    @pipeline
+    def interrupted(number: int) -> int:
+        return interrupts(number)
+
+    refused: list[str] = []
+
+    def use() -> None:
+        with suppress(RunError), open_portal() as portal, portal.stream(held, 1) as chunks:
+            assert next(chunks) == "1"
+            for act in (interrupted, *[doubled] * 20):  # the nursery of its calls ends meanwhile
+                try:
+                    portal.run(act, 1)
+                except RunError as error:
+                    refused.append(str(error))
+            goes_on.set()
+
+    using = threading.Thread(target=use, daemon=True)  # pytest's thread is not to hang
+    using.start()
+    using.join(PATIENCE_S)
+    assert not using.is_alive(), "a call to the portal hangs"
+    assert len(refused) == 21
+    assert "the portal is closed" in refused[-1]
 
 
 def test_in_asyncio_it_is_opened_and_closed_without_holding_the_loop_up() -> None:
