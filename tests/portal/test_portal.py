@@ -31,7 +31,8 @@ from orchestra.errors import (
     RunCancelledError,
     RunError,
 )
-from orchestra.events import Delta, RunFinished, RunStarted
+from orchestra.events import Delta, Event, RunFinished, RunStarted
+from orchestra.portal.following import Following
 from orchestra.portal.portal import Portal
 from tests.cli.conftest import ROOT
 from tests.patience import PATIENCE_S
@@ -252,6 +253,27 @@ def test_who_reads_slowly_holds_the_run_back_and_who_leaves_ends_it(portal: Port
     assert len(TALK) < 1_000
 
 
+def test_a_second_reader_is_refused_and_takes_nothing_from_the_first(portal: Portal) -> None:
+    """Two would each get the events that arrive while both wait."""
+
+    async def two_tasks() -> None:
+        async with portal.events(waited, 1) as events:
+            assert isinstance(await anext(events), RunStarted)
+            first = asyncio.create_task(ends(events))
+            await asyncio.sleep(0)
+            with pytest.raises(RunError, match=r"another task or thread .* a queue"):
+                await anext(events)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+
+    async def ends(events: Following[Event]) -> None:
+        async for each in events:
+            assert not isinstance(each, RunFinished)
+
+    asyncio.run(two_tasks())
+
+
 def test_who_is_stopped_while_it_begins_to_follow_leaves_no_run(portal: Portal) -> None:
     """The block was never entered, so that it is not left either."""
 
@@ -315,6 +337,8 @@ def test_what_would_wait_for_itself_is_refused(portal: Portal) -> None:
             portal.run(doubled, 1)
         with pytest.raises(RunError, match=r"block the event loop.*async with portal\.stream"):
             portal.stream(counted, 1).__enter__()
+        with pytest.raises(RunError, match=r"block the event loop.*async with portal\.events"):
+            portal.events(counted, 1).__enter__()
 
     async def in_trio() -> None:
         asked: list[Callable[[], object]] = [
