@@ -332,13 +332,13 @@ class TrioSide:
     def __init__(self, engine: Engine, nursery: trio.Nursery) -> None:
         self.engine = engine
         self._nursery = nursery
-        self._token = trio.lowlevel.current_trio_token()
+        self.token = trio.lowlevel.current_trio_token()
         self._closing = trio.Event()
 
     def call_soon(self, act: Callable[[], object]) -> bool:
         """Call `act` in Trio soon; False if Trio has ended."""
         try:
-            self._token.run_sync_soon(act)
+            self.token.run_sync_soon(act)
         except trio.RunFinishedError:
             return False
         return True

@@ -367,6 +367,33 @@ def test_what_would_wait_for_itself_is_refused(portal: Portal) -> None:
         pass
 
 
+def test_a_step_in_a_thread_does_not_wait_for_another_run_of_its_portal(portal: Portal) -> None:
+    """Forty of them at once would hold the threads that they wait for; `context.run` lends them."""
+
+    @step(thread=True)
+    def slowly(number: int) -> int:
+        return number + 1
+
+    @pipeline
+    def inner(number: int) -> int:
+        return slowly(number)
+
+    @step(thread=True)
+    def asks(number: int, *, context: Context = injected) -> int:
+        with pytest.raises(RunError, match="also with thread=True"):
+            portal.run(inner, number)
+        with pytest.raises(RunError, match="also with thread=True"):
+            asyncio.run(portal.arun(inner, number))
+        return trio.from_thread.run(partial(context.run, inner, number))
+
+    @pipeline
+    def outer(number: int) -> int:
+        return asks(number)
+
+    with ThreadPoolExecutor(50) as pool:
+        assert list(pool.map(partial(portal.run, outer), range(50))) == list(range(1, 51))
+
+
 def test_a_portal_that_is_not_open_or_of_another_process_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
