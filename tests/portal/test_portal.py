@@ -384,7 +384,11 @@ def test_a_step_in_a_thread_does_not_wait_for_another_run_of_its_portal(portal: 
             portal.run(inner, number)
         with pytest.raises(RunError, match="also with thread=True"):
             asyncio.run(portal.arun(inner, number))
-        return trio.from_thread.run(partial(context.run, inner, number))
+
+        async def lent() -> int:
+            return await context.run(inner, number)
+
+        return trio.from_thread.run(lent)
 
     @pipeline
     def outer(number: int) -> int:
