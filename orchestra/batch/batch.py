@@ -64,7 +64,7 @@ class Progress:
     usage: Usage = _NOTHING
     """The usage of all rows that have ended in this batch."""
     rests_until_s: float = -inf
-    """Until then, by Trio's clock, no row is started, as a provider asked for."""
+    """No row is started before this time of Trio's clock: an error had a `retry_after_s`."""
 
     @property
     def ended(self) -> int:

@@ -395,7 +395,9 @@ def test_a_step_in_a_thread_does_not_wait_for_another_run_of_its_portal(portal: 
         return asks(number)
 
     with ThreadPoolExecutor(50) as pool:
-        assert list(pool.map(partial(portal.run, outer), range(50))) == list(range(1, 51))
+        assert list(pool.map(lambda number: portal.run(outer, number), range(50))) == list(
+            range(1, 51)
+        )
 
 
 def test_a_portal_that_is_not_open_or_of_another_process_says_so(

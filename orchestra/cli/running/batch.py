@@ -170,9 +170,9 @@ def cost(usage: Usage) -> str:
 
 
 def rest(progress: Progress) -> str:
-    """The text about the wait that a provider asked for, while it lasts."""
+    """The text about the wait that a provider, breaker or limit asked for, while it lasts."""
     left_s = progress.rests_until_s - trio.current_time()
-    return f"; waits for {left_s:.0f} s more, as a provider asked for" if left_s >= 1 else ""
+    return f"; no row starts for {left_s:.0f} s more" if left_s >= 1 else ""
 
 
 async def _shown(progress: Progress, total: int) -> None:

@@ -302,7 +302,7 @@ def test_a_summary_tells_what_it_cost() -> None:
     )
 
 
-def test_progress_tells_of_a_wait_that_a_provider_asked_for() -> None:
+def test_progress_tells_how_long_no_row_starts() -> None:
     async def told() -> list[str]:
         progress = Progress(rests_until_s=trio.current_time() + 90)
         first = rest(progress)
@@ -310,7 +310,7 @@ def test_progress_tells_of_a_wait_that_a_provider_asked_for() -> None:
         return [first, rest(progress), rest(Progress())]
 
     assert trio.run(told, clock=MockClock(autojump_threshold=0)) == [
-        "; waits for 90 s more, as a provider asked for",
+        "; no row starts for 90 s more",
         "",
         "",
     ]
