@@ -27,10 +27,11 @@ from orchestra.graph.rules.policy import Retry
 from orchestra.groups import groupless_nursery
 from orchestra.messages import describe
 from orchestra.policies.health.permanent import is_permanent
-from orchestra.policies.retry import next_delay_s, retry_after_s
+from orchestra.policies.retry import is_retryable, next_delay_s, retry_after_s
 
 NOBODY = Caller()
-_RETRY = Retry(attempts_max=5, delay_s=1.0)
+RETRY = Retry(attempts_max=5, delay_s=1.0, retry_after_max_s=3600.0)
+"""A batch has no user who waits: it rests for an hour where a run would fail after a minute."""
 _NOTHING = Usage()
 _Attempt: TypeAlias = tuple[Run | None, object, Exception | None]
 
@@ -43,8 +44,12 @@ class BatchRules:
     """Rows in progress at the same time."""
     failures_max: int = attrs.field(default=100, validator=attrs.validators.ge(0))
     """How many rows may fail; one more stops the batch."""
-    retry: Retry = _RETRY
-    """When the run of a row is retried, in addition to the retries within its pipeline."""
+    retry: Retry = RETRY
+    """When the run of a row is retried, in addition to the retries within its pipeline.
+
+    While a provider asks all callers to wait (`Retry-After`), no row is run; if it asks for more
+    than `retry_after_max_s`, the batch stops.
+    """
 
 
 @attrs.define
@@ -58,6 +63,8 @@ class Progress:
     """The row that failed last, and why."""
     usage: Usage = _NOTHING
     """The usage of all rows that have ended in this batch."""
+    rests_until_s: float = -inf
+    """No row is started before this time of Trio's clock: an error had a `retry_after_s`."""
 
     @property
     def ended(self) -> int:
@@ -93,7 +100,6 @@ class Batch:
         self._draw = draw
         self._stopping = trio.Event()
         self._error: BatchError | None = None
-        self._rest_until_s = -inf
         self._scope = trio.CancelScope()
 
     def stop(self, within_s: float) -> None:
@@ -182,10 +188,12 @@ class Batch:
     async def _stops_within(self, until_s: float = -inf) -> bool:
         """Wait until `until_s`, and as long as a provider asked for; whether the batch stopped."""
         while not self._stopping.is_set():
-            until_s = max(until_s, self._rest_until_s)
+            until_s = max(until_s, self.progress.rests_until_s)
             with trio.move_on_at(until_s):
                 await self._stopping.wait()
-            if until_s >= self._rest_until_s:  # no provider asked for a longer wait meanwhile
+            if (
+                until_s >= self.progress.rests_until_s
+            ):  # no provider asked for a longer wait meanwhile
                 break
         return self._stopping.is_set()
 
@@ -209,11 +217,10 @@ class Batch:
 
     def _delay_s(self, attempt: int, error: Exception) -> float | None:
         """The delay before the next attempt at a row; None if there is none."""
-        delay_s = next_delay_s(self.rules.retry, attempt, error, self._draw(), inf)
-        if delay_s is not None:  # a Retry-After of the provider holds for all rows
-            patience_s = trio.current_time() + retry_after_s(error)
-            self._rest_until_s = max(self._rest_until_s, patience_s)
-        return delay_s
+        if is_retryable(self.rules.retry, error):  # its Retry-After holds for all rows
+            rests_until_s = trio.current_time() + retry_after_s(error)
+            self.progress.rests_until_s = max(self.progress.rests_until_s, rests_until_s)
+        return next_delay_s(self.rules.retry, attempt, error, self._draw(), inf)
 
     def _count(self, row: Row, ended: Ended) -> None:
         if ended.usage is not None:
@@ -233,7 +240,9 @@ class Batch:
 
     def _ends_all(self, row: Row, error: Exception) -> bool:
         """Stop the batch if the error would fail every row; whether it does."""
-        if not is_permanent(error, within_run=False):
+        rule = self.rules.retry
+        too_long = is_retryable(rule, error) and retry_after_s(error) > rule.retry_after_max_s
+        if not too_long and not is_permanent(error, within_run=False):
             return False
         self._end("every row would fail with the error of this one:", row, error)
         return True

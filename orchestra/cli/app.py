@@ -98,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `--traceback` is among the arguments.
     """
     _open_closed()
+    if not os.environ.get("COLUMNS", "1").strip("0"):  # 0 columns: not known, but Rich refuses it
+        del os.environ["COLUMNS"]
     words = list(sys.argv[1:] if arguments is None else arguments)
     with_traceback = TRACEBACK in words
     try:

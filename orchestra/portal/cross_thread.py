@@ -52,10 +52,11 @@ class CrossThreadCall(Generic[T]):
         """Block this thread until the call has ended; return what `work` returned.
 
         Raises:
-            RunError: the portal was closed.
+            RunError: the portal was closed; or this is the thread of a step that it runs.
             KeyboardInterrupt: on Ctrl-C, once the call has ended; a second Ctrl-C does not wait.
             BaseException: whatever `work` raised.
         """
+        _refuse_lent_thread(trio_side.token)
         try:
             trio_side.begin(self)
             wait([self._done])
@@ -69,9 +70,11 @@ class CrossThreadCall(Generic[T]):
         """Like `wait`, but for an asyncio task: does not block its event loop.
 
         Raises:
+            RunError: as of `wait`.
             asyncio.CancelledError: the task was cancelled; raised once the call has ended, or
                 at once on a second cancellation.
         """
+        _refuse_lent_thread(trio_side.token)
         trio_side.begin(self)
         try:
             await future_in_loop(self._done)
@@ -105,3 +108,24 @@ def closed() -> RunError:
         "the portal is closed: use it inside `with orchestra.open_portal() as portal:`, and keep "
         "that block open for as long as the program runs"
     )
+
+
+def _refuse_lent_thread(token: trio.lowlevel.TrioToken) -> None:
+    """Refuse a call in a thread that works for a task of that run of Trio.
+
+    Steps with `thread=True` that wait for other runs of the same engine hold their threads
+    meanwhile; if enough of them wait, no thread is left for the runs that they wait for.
+
+    Raises:
+        RunError: this is such a thread.
+    """
+    try:
+        here = trio.from_thread.run_sync(trio.lowlevel.current_trio_token)
+    except RuntimeError:  # not a thread of Trio's, or its Trio has ended
+        return
+    if here is token:
+        raise RunError(
+            "a portal cannot be called in a step or tool that it runs, also with thread=True: they "
+            "would hold all threads while they wait; write `trio.from_thread.run(partial("
+            "context.run, pipeline, ...))`, which lends this thread to the pipeline"
+        )

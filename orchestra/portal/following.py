@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from orchestra.errors import RunError
@@ -27,7 +28,8 @@ class Following(Generic[T]):
     (backpressure).
 
     Raises, while iterating:
-        RunError: this is outside the block; or the output restarts, which chunks cannot express.
+        RunError: this is outside the block; another task or thread iterates at the same time; or
+            the output restarts, which chunks cannot express.
         Exception: the error that the failing step raised.
     """
 
@@ -45,6 +47,7 @@ class Following(Generic[T]):
         self._run: Run[Any] | None = None
         self._reader: Reader | None = None
         self._over = False
+        self._reading = threading.Lock()
 
     @property
     def run_id(self) -> str:
@@ -68,11 +71,12 @@ class Following(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        while not self._ready:
-            if self._over:
-                raise StopIteration
-            self._take(self._wait(self._more))
-        return self._ready.popleft()
+        with self._alone():
+            while not self._ready:
+                if self._over:
+                    raise StopIteration
+                self._take(self._wait(self._more))
+            return self._ready.popleft()
 
     async def __aenter__(self) -> Self:
         self._refuse_again()
@@ -91,11 +95,25 @@ class Following(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        while not self._ready:
-            if self._over:
-                raise StopAsyncIteration
-            self._take(await self._portal.wait_async(self._more))
-        return self._ready.popleft()
+        with self._alone():
+            while not self._ready:
+                if self._over:
+                    raise StopAsyncIteration
+                self._take(await self._portal.wait_async(self._more))
+            return self._ready.popleft()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Refuse a second reader, which would get the events that the first is about to take."""
+        if not self._reading.acquire(blocking=False):
+            raise RunError(
+                f"run {self.run_id} is read by another task or thread at this moment, and only one "
+                "can read: pass its output on through a queue, or ask the portal for a run for each"
+            )
+        try:
+            yield
+        finally:
+            self._reading.release()
 
     def _refuse_again(self) -> None:
         if self._run is not None:
@@ -105,7 +123,12 @@ class Following(Generic[T]):
             )
 
     def _wait(self, work: Callable[[], Awaitable[Any]]) -> Any:
-        return self._portal.wait(work, "with portal.stream(...)", "async with portal.stream(...)")
+        return self._portal.wait(work, f"with {self._call}", f"async with {self._call}")
+
+    @property
+    def _call(self) -> str:
+        """How the author wrote it."""
+        return "portal.events(...)" if self._pick is itself else "portal.stream(...)"
 
     def _take(self, batch: Iterable[Event]) -> None:
         self._over = True
@@ -123,7 +146,7 @@ class Following(Generic[T]):
         """The next events; empty when the run has finished. Raises the error of a failed run."""
         if self._run is None or self._reader is None or not self._reader.attached:
             raise RunError(
-                "a run can be followed only inside its block: `with portal.stream(...) as chunks:`"
+                f"a run can be followed only inside its block: `with {self._call} as chunks:`"
             )
         batch = await self._reader.after(self._seq)
         if not batch:

@@ -332,13 +332,13 @@ class TrioSide:
     def __init__(self, engine: Engine, nursery: trio.Nursery) -> None:
         self.engine = engine
         self._nursery = nursery
-        self._token = trio.lowlevel.current_trio_token()
+        self.token = trio.lowlevel.current_trio_token()
         self._closing = trio.Event()
 
     def call_soon(self, act: Callable[[], object]) -> bool:
         """Call `act` in Trio soon; False if Trio has ended."""
         try:
-            self._token.run_sync_soon(act)
+            self.token.run_sync_soon(act)
         except trio.RunFinishedError:
             return False
         return True
@@ -361,7 +361,10 @@ class TrioSide:
 
     async def serve(self) -> None:
         """Wait until the portal is closed, then until its runs have ended."""
-        await self._closing.wait()
+        try:
+            await self._closing.wait()
+        finally:
+            self._closing.set()  # also if a run has ended the engine: its nursery takes no calls
         self.engine.close()
         with trio.move_on_after(CLOSE_S):
             await self.engine.wait_idle()

@@ -275,6 +275,27 @@ def test_a_provider_that_asks_for_patience_gets_it_from_all_rows(tmp_path: Path)
     assert all(at >= 30 for _, at in BOOK.began[2:])
 
 
+def test_a_row_without_another_attempt_makes_the_others_wait_as_well(tmp_path: Path) -> None:
+    BOOK.fails = lambda number: RateLimitError("too much", retry_after_s=30) if not number else None
+    once = Retry(attempts_max=1)
+    assert begun(rows([0.0] * 3), tmp_path / "r", at_once=1, retry=once).failed == 1
+    assert BOOK.began == [(0, 0.0), (1, 30.0), (2, 30.0)]
+
+
+def test_it_waits_for_an_hour_where_a_run_would_fail_after_a_minute(tmp_path: Path) -> None:
+    full = RateLimitError("too much", retry_after_s=3600)
+    BOOK.fails = lambda _: full if len(BOOK.began) < 2 else None
+    progress = begun(rows([0.0] * 3), tmp_path / "r", at_once=1)
+    assert (progress.finished, progress.failed, progress.rests_until_s) == (3, 0, 3600)
+
+
+def test_a_wait_that_is_too_long_stops_it_and_is_no_rows_failure(tmp_path: Path) -> None:
+    BOOK.fails = lambda _: RateLimitError("too much", retry_after_s=3601)
+    with pytest.raises(BatchError, match=r"every row would fail .* \(retry after 3601 s\)"):
+        begun(rows([0.0] * 50), tmp_path / "r", at_once=2)
+    assert told(tmp_path / "r") == {}
+
+
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 30)), min_size=1, max_size=6))
 def test_patience_that_is_asked_for_meanwhile_counts(given: list[tuple[int, int]]) -> None:
     """Whoever waits already, for patience or for another attempt, waits for that as well."""

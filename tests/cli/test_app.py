@@ -27,6 +27,16 @@ def test_help_tells_every_command(project: Project, words: list[str]) -> None:
     assert "--traceback" in out
 
 
+@pytest.mark.parametrize("columns", ["0", ""])
+def test_a_terminal_that_does_not_know_its_width_gets_help(
+    project: Project, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    code, out, err = project.orchestra("--help")
+    assert (code, err) == (0, "")
+    assert out.startswith("Usage: orchestra COMMAND")
+
+
 @pytest.mark.parametrize("words", [["--help"], ["keys", "--help"], ["keys", "create"], ["budgets"]])
 def test_a_list_of_commands_says_of_each_what_it_does(project: Project, words: list[str]) -> None:
     _, out, err = project.orchestra(*words, "--help")

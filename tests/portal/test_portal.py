@@ -11,6 +11,7 @@ import textwrap
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from orchestra.errors import (
     RunCancelledError,
     RunError,
 )
-from orchestra.events import Delta, RunFinished, RunStarted
+from orchestra.events import Delta, Event, RunFinished, RunStarted
+from orchestra.portal.following import Following
 from orchestra.portal.portal import Portal
 from tests.cli.conftest import ROOT
 from tests.patience import PATIENCE_S
@@ -251,6 +253,27 @@ def test_who_reads_slowly_holds_the_run_back_and_who_leaves_ends_it(portal: Port
     assert len(TALK) < 1_000
 
 
+def test_a_second_reader_is_refused_and_takes_nothing_from_the_first(portal: Portal) -> None:
+    """Two would each get the events that arrive while both wait."""
+
+    async def two_tasks() -> None:
+        async with portal.events(waited, 1) as events:
+            assert isinstance(await anext(events), RunStarted)
+            first = asyncio.create_task(ends(events))
+            await asyncio.sleep(0)
+            with pytest.raises(RunError, match=r"another task or thread .* a queue"):
+                await anext(events)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+
+    async def ends(events: Following[Event]) -> None:
+        async for each in events:
+            assert not isinstance(each, RunFinished)
+
+    asyncio.run(two_tasks())
+
+
 def test_who_is_stopped_while_it_begins_to_follow_leaves_no_run(portal: Portal) -> None:
     """The block was never entered, so that it is not left either."""
 
@@ -314,6 +337,8 @@ def test_what_would_wait_for_itself_is_refused(portal: Portal) -> None:
             portal.run(doubled, 1)
         with pytest.raises(RunError, match=r"block the event loop.*async with portal\.stream"):
             portal.stream(counted, 1).__enter__()
+        with pytest.raises(RunError, match=r"block the event loop.*async with portal\.events"):
+            portal.events(counted, 1).__enter__()
 
     async def in_trio() -> None:
         asked: list[Callable[[], object]] = [
@@ -340,6 +365,39 @@ def test_what_would_wait_for_itself_is_refused(portal: Portal) -> None:
         portal.stream(counted, 1).__next__()
     with pytest.raises(RunError, match="followed only once"), chunks:
         pass
+
+
+def test_a_step_in_a_thread_does_not_wait_for_another_run_of_its_portal(portal: Portal) -> None:
+    """Forty of them at once would hold the threads that they wait for; `context.run` lends them."""
+
+    @step(thread=True)
+    def slowly(number: int) -> int:
+        return number + 1
+
+    @pipeline
+    def inner(number: int) -> int:
+        return slowly(number)
+
+    @step(thread=True)
+    def asks(number: int, *, context: Context = injected) -> int:
+        with pytest.raises(RunError, match="also with thread=True"):
+            portal.run(inner, number)
+        with pytest.raises(RunError, match="also with thread=True"):
+            asyncio.run(portal.arun(inner, number))
+
+        async def lent() -> int:
+            return await context.run(inner, number)
+
+        return trio.from_thread.run(lent)
+
+    @pipeline
+    def outer(number: int) -> int:
+        return asks(number)
+
+    with ThreadPoolExecutor(50) as pool:
+        assert list(pool.map(lambda number: portal.run(outer, number), range(50))) == list(
+            range(1, 51)
+        )
 
 
 def test_a_portal_that_is_not_open_or_of_another_process_says_so(
@@ -378,6 +436,48 @@ def test_closing_ends_the_runs_of_others() -> None:
         BEGUN.wait()
     thread.join(PATIENCE_S)
     assert [str(each) for each in found] == ["the run was cancelled: the engine was closed"]
+
+
+def test_a_portal_that_has_failed_refuses_runs_while_it_ends() -> None:
+    """What stops the process (here `KeyboardInterrupt`) ends a portal, but hangs no other thread."""
+    goes_on = threading.Event()
+
+    @step
+    async def holds(number: int) -> AsyncIterator[str]:
+        yield str(number)
+        with trio.CancelScope(shield=True):  # so that the engine has not ended yet
+            await trio.to_thread.run_sync(goes_on.wait)
+
+    @step
+    async def interrupts(number: int) -> int:
+        raise KeyboardInterrupt
+
+    @pipeline
+    def held(number: int) -> Stream[str]:
+        return holds(number)
+
+    @pipeline
+    def interrupted(number: int) -> int:
+        return interrupts(number)
+
+    refused: list[str] = []
+
+    def use() -> None:
+        with suppress(RunError), open_portal() as portal, portal.stream(held, 1) as chunks:
+            assert next(chunks) == "1"
+            for act in (interrupted, *[doubled] * 20):  # the nursery of its calls ends meanwhile
+                try:
+                    portal.run(act, 1)
+                except RunError as error:
+                    refused.append(str(error))
+            goes_on.set()
+
+    using = threading.Thread(target=use, daemon=True)  # pytest's thread is not to hang
+    using.start()
+    using.join(PATIENCE_S)
+    assert not using.is_alive(), "a call to the portal hangs"
+    assert len(refused) == 21
+    assert "the portal is closed" in refused[-1]
 
 
 def test_in_asyncio_it_is_opened_and_closed_without_holding_the_loop_up() -> None:

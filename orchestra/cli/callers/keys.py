@@ -25,6 +25,7 @@ from orchestra.cli.callers.key_options import (
     unknown_models,
     unknown_pipelines,
 )
+from orchestra.cli.failures import CommandError
 from orchestra.cli.parameters import Config, Data, Flag, Word
 from orchestra.cli.terminal import say_json
 
@@ -270,13 +271,24 @@ def _with_bindings(
 
 
 def _show(made: Made, *, json: bool) -> None:
-    """Print only the key on standard output, for scripts."""
+    """Print only the key on standard output, for scripts.
+
+    Raises:
+        CommandError: it cannot be written, and is lost.
+    """
     from orchestra.cli.callers.key_views import as_object
 
-    if json:
-        say_json({"key": made.text, **as_object(made.record, made.record.created_s)})
-    else:
-        terminal.say(made.text)
+    try:
+        if json:
+            say_json({"key": made.text, **as_object(made.record, made.record.created_s)})
+        else:
+            terminal.say(made.text)
+    except OSError as error:
+        raise CommandError(
+            f"key {made.record.id} is in force, but could not be written to standard output "
+            f"({error.strerror}), and nobody knows its secret: `orchestra keys rotate "
+            f"{made.record.id}` gives it another"
+        ) from error
 
 
 def _made_note(record: KeyRecord, bindings: LocalBindings) -> str:

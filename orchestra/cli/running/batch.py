@@ -7,12 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import attrs
 import trio
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from orchestra.accounts import Usage
-from orchestra.batch.batch import Batch, BatchRules, Progress
+from orchestra.batch.batch import RETRY, Batch, BatchRules, Progress
 from orchestra.cli import terminal
 from orchestra.cli.failures import FAILED, MISUSED, CommandError
 from orchestra.cli.loading import load
@@ -22,7 +23,6 @@ from orchestra.cli.running.options import caller_of, refuse_unreadable
 from orchestra.cli.running.rows import RowsFile, is_piped, readable_twice
 from orchestra.cli.stopping import CODES, NAMES, on_signal
 from orchestra.engine.engine import open_engine
-from orchestra.graph.rules.policy import Retry
 from orchestra.groups import groupless_nursery
 from orchestra.policies.money.prices import in_dollars
 
@@ -85,7 +85,7 @@ def batch(
     pipeline = load(target)
     refuse_unreadable(pipeline.inputs, ())
     into = _apart(results or _beside(rows), rows)
-    retry = Retry(attempts_max=attempts_max, delay_s=1.0)
+    retry = attrs.evolve(RETRY, attempts_max=attempts_max)
     rules = BatchRules(at_once=at_once, failures_max=failures_max, retry=retry)
     caller = caller_of(organisation, user)
     with readable_twice(rows) as copy:
@@ -168,6 +168,12 @@ def cost(usage: Usage) -> str:
     return f"{tokens}, {in_dollars(usage.cost_nanodollars)}{unpriced}"
 
 
+def rest(progress: Progress) -> str:
+    """The text about the wait that a provider, breaker or limit asked for, while it lasts."""
+    left_s = progress.rests_until_s - trio.current_time()
+    return f"; no row starts for {left_s:.0f} s more" if left_s >= 1 else ""
+
+
 async def _shown(progress: Progress, total: int) -> None:
     """Show progress from time to time."""
     with terminal.progress_bar(remaining=True) as show:
@@ -175,7 +181,7 @@ async def _shown(progress: Progress, total: int) -> None:
             await trio.sleep(SHOW_S if show else TELL_S)
             if show:
                 failed = f"{progress.failed} failed" if progress.failed else ""
-                text = f"{failed}{cost(progress.usage)}".removeprefix("; ")
+                text = f"{failed}{cost(progress.usage)}{rest(progress)}".removeprefix("; ")
                 show(progress.ended, total, text)
             else:
-                terminal.note(summary(progress, total), needed=False)
+                terminal.note(f"{summary(progress, total)}{rest(progress)}", needed=False)

@@ -18,6 +18,7 @@ from orchestra.cli.callers.durations import duration_text, parse_duration_s
 from orchestra.cli.failures import FAILED, MISUSED, CommandError
 from orchestra.config import bindings, default_bindings
 from tests.cli.conftest import Project
+from tests.patience import PATIENCE_S
 from tests.stores.states import shared_redis
 
 ADAS = ("--organisation", "acme", "--user", "ada", "--pipelines", "answer,chat")
@@ -124,6 +125,22 @@ def test_a_rotated_key_is_the_same_with_another_secret(project: Project) -> None
         assert found.reason == "expired"
     assert listed(project) == [third]
     assert third["expires_s"] - third["rotated_s"] == 86_400
+
+
+@pytest.mark.parametrize("words", [["create", *ADAS], ["rotate"], ["rotate", "--json"]])
+def test_a_secret_that_could_not_be_printed_is_said_to_be_lost(
+    project: Project, words: list[str]
+) -> None:
+    """As where a script writes it to a full disk: after a rotation, nobody has a key."""
+    if words[0] == "rotate":
+        words = ["rotate", created(project, *ADAS)[4:15], *words[1:]]
+    with Path("/dev/full").open("wb") as full:
+        process = project.launch("keys", *words, stdout=full)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    (key,) = listed(project)
+    assert process.returncode == FAILED
+    assert err.startswith(f"error: key {key['id']} is in force, but could not be".encode())
+    assert f"`orchestra keys rotate {key['id']}` gives it another".encode() in err
 
 
 def test_a_key_may_be_for_the_metrics_alone(project: Project) -> None:

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from orchestra.accounts import Usage
 from orchestra.batch.batch import Progress
 from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED, CommandError
-from orchestra.cli.running.batch import summary
+from orchestra.cli.running.batch import rest, summary
 from orchestra.cli.running.rows import LINE_LIMIT_BYTES, PROBLEMS_MAX, RowsFile, readable_twice
 from orchestra.documents import Document
 from orchestra.graph.nodes import Input
@@ -298,3 +300,17 @@ def test_a_summary_tells_what_it_cost() -> None:
         "5 of 9 rows have a result (2 from before), 1 failed; 1000 tokens in, 50 out, $1.5, "
         "and 2 calls have no price"
     )
+
+
+def test_progress_tells_how_long_no_row_starts() -> None:
+    async def told() -> list[str]:
+        progress = Progress(rests_until_s=trio.current_time() + 90)
+        first = rest(progress)
+        await trio.sleep(89.5)
+        return [first, rest(progress), rest(Progress())]
+
+    assert trio.run(told, clock=MockClock(autojump_threshold=0)) == [
+        "; no row starts for 90 s more",
+        "",
+        "",
+    ]
