@@ -14,8 +14,8 @@ from pathlib import Path
 
 import nox
 
-# uv does not compile what it installs, and where PYTHONDONTWRITEBYTECODE is set nobody else
-# does, nor our own code: every process that a test starts would compile its imports again.
+# uv does not compile what it installs, and with PYTHONDONTWRITEBYTECODE nothing does: every process
+# that a test starts would compile its imports again.
 os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -23,13 +23,13 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 CODE = ["orchestra", "pipelines", "tests", "benchmarks", "noxfile.py"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 NOT_OURS = {
-    "ASYNC114": "asks for a list of every function that is meant for nursery.start()",
-    "ASYNC124": "a seam is async, also where a fake behind it has nothing to wait for",
-    "ASYNC300": "RUF006 is the same, and does not go through each file once more for it",
-    "ASYNC900": "tests/test_tidy.py says it better: it knows @step",
-    "ASYNC910": "a function may have nothing to wait for; ASYNC913 asks it of loops",
+    "ASYNC114": "needs a list of every function that is meant for nursery.start()",
+    "ASYNC124": "a method of a protocol is async, also in a fake that has nothing to wait for",
+    "ASYNC300": "the same as RUF006, which is faster",
+    "ASYNC900": "tests/test_tidy.py has this rule, with an exception for @step",
+    "ASYNC910": "a function may have nothing to wait for; ASYNC913 checks loops",
     "ASYNC911": "... and so may a stream",
-    "ASYNC912": "... and a scope may be there for the one branch that waits",
+    "ASYNC912": "... and a cancel scope may be there for the one branch that waits",
 }
 """The rules of flake8-async that we do not follow, with the reasons."""
 ONCE = (
@@ -42,14 +42,14 @@ ONCE = (
     *("tests/server/processes/test_serve.py", "tests/testing/sketches/test_drawing.py"),
     *("tests/stores/postgres/test_faults.py", "tests/stores/postgres/test_hnsw.py"),
 )
-"""Tests that run on the oldest Python only: those of our files, of other programs over sockets, of
-whole servers, and slow ones whose result does not depend on the version.
+"""Tests that run on the oldest Python only: tests of the repository's files, of other programs over
+sockets and of whole servers, and slow ones whose result does not depend on the version.
 """
 OF_THE_LANGUAGE = (
     *("tests/annotations", "tests/compiler", "tests/engine", "tests/graph", "tests/portal"),
     *("tests/testing", "tests/test_pickling.py"),
 )
-"""Tests of features that a Python between the oldest and the newest could break alone."""
+"""Tests that may fail on a Python between the oldest and the newest, and on no other."""
 _ASYNC = re.compile(r"\b(async|await|trio)\b")
 
 nox.needs_version = ">=2026.10"
@@ -61,7 +61,7 @@ nox.options.sessions = ["lint", "types", "floors", "tests"]
 
 
 def install(session: nox.Session, group: str, extras: str = "") -> None:
-    """Install a dependency group, and the project itself with `extras` where they are given."""
+    """Install a dependency group and, with `extras`, the project itself."""
     project = ["-e", f".[{extras}]"] if extras else []
     session.install(*nox.project.dependency_groups(PROJECT, group), *project)
 
@@ -79,9 +79,9 @@ def lint(session: nox.Session) -> None:
 
 
 def _async_files() -> list[str]:
-    """The files that flake8-async can say something about; it takes a minute for the others.
+    """The files with async code, except tests, for which ruff's own rules suffice.
 
-    For the tests, ruff's own rules suffice.
+    flake8-async would take a minute for the others, and find nothing.
     """
     files = [Path(top) for top in CODE if top != "tests"]
     files += [each for top in files for each in top.rglob("*.py")]
@@ -90,10 +90,10 @@ def _async_files() -> list[str]:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Types: mypy strictly over everything, Pyright over what users write."""
+    """Types: mypy, strictly, over everything; Pyright over code as users write it."""
     install(session, "types", extras="all")
     session.run("mypy", *session.posargs)
-    session.run("pytest", "-q", "-n0", "tests/docs/test_project.py")  # mypy, of a user's project
+    session.run("pytest", "-q", "-n0", "tests/docs/test_project.py")  # mypy in a user's project
     session.run("basedpyright", "--pythonpath", f"{session.bin}/python", *session.posargs)
 
 
@@ -106,28 +106,27 @@ def floors(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The tests, on every Python there is; with arguments only what they name.
+    """Run the tests on every installed Python; arguments go to pytest.
 
     `nox -s tests-3.11 -- tests/graph -k route`
 
-    On the oldest that is here, properties are tried as often as they say; on the others less often,
-    and between the oldest and the newest only what is a matter of the language. Coverage of lines
-    is measured on the newest: there it costs little (from 3.12 on).
+    The oldest Python runs all tests. The others run fewer examples of each property, and those
+    between the oldest and the newest only `OF_THE_LANGUAGE`. Line coverage is measured on the
+    newest, where it costs little (from 3.12 on).
     """
     install(session, "tests", extras="all")
     here = [each for each in PYTHONS if _is_here(each)]
     oldest, newest = here[0], here[-1]
-    asked = ["--cov"] if session.python == newest else []
+    options = ["--cov"] if session.python == newest else []
     if session.python != oldest:
-        some = [f"--ignore={each}" for each in ONCE]
-        asked += ["--hypothesis-profile=again"]
-        asked += some if session.python == newest else [*some, *OF_THE_LANGUAGE]
-    # Laws take a hundred times as long as examples: whoever has none left takes from the other.
-    session.run("pytest", "-n2", "--dist=worksteal", *(session.posargs or asked))
+        options += ["--hypothesis-profile=again", *(f"--ignore={each}" for each in ONCE)]
+        options += [] if session.python == newest else OF_THE_LANGUAGE
+    # worksteal: properties take a hundred times as long as examples
+    session.run("pytest", "-n2", "--dist=worksteal", *(session.posargs or options))
 
 
 def _is_here(version: str) -> bool:
-    """Whether there is such a Python: pyenv has a command also for one that is switched off."""
+    """Whether this Python runs: pyenv also has commands for versions that are not enabled."""
     command = (f"python{version}", "-c", "")
     try:
         return not subprocess.run(command, check=False, capture_output=True).returncode  # noqa: S603 - a constant
@@ -137,7 +136,7 @@ def _is_here(version: str) -> bool:
 
 @nox.session
 def servers(session: nox.Session) -> None:
-    """Install other projects' servers, which the tests call, and clients, which call ours."""
+    """Install other projects' model servers and JavaScript clients, for the tests."""
     session.install("-r", "tests/servers/requirements.txt")
     for folder in ("tests/servers", "tests/clients"):
         session.run("npm", "ci", "--silent", "--prefix", folder)
@@ -145,12 +144,12 @@ def servers(session: nox.Session) -> None:
 
 @nox.session
 def clients(session: nox.Session) -> None:
-    """Install the clients of others that tests/clients runs, and the sources of OpenAI's own."""
+    """Install other projects' Python clients, for the tests, and the sources of OpenAI's SDK."""
     install(session, "clients")
     folder = Path(session.virtualenv.location)
     wanted = next(each for each in PROJECT["dependency-groups"]["clients"] if "openai==" in each)
     if not list(folder.glob("openai-*/tests")):
-        # With pip, since uv loads no sources without building them.
+        # with pip, since uv cannot download a source distribution without building it
         session.run(
             "pip", "download", "-q", "--no-binary=:all:", "--no-deps", "-d", str(folder), wanted
         )
@@ -160,14 +159,14 @@ def clients(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Break the code on purpose, in a copy, and see that the tests notice each time."""
+    """Break a copy of the code in many ways, and check that the tests notice each of them."""
     install(session, "tests", extras="all")
     session.run("python", "-m", "tests.mutants.run", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure our claims and our peers on this machine."""
+    """Measure orchestra and its peers on this machine."""
     session.install("-r", "benchmarks/peers.txt", "-e", ".[all]")
     program = _litellm(session)
     session.run("python", "benchmarks/run.py", *session.posargs, env={"LITELLM": program})
@@ -180,13 +179,12 @@ def _litellm(session: nox.Session) -> str:
     home = Path(session.virtualenv.location) / "litellm"
     session.run("python", "-m", "venv", str(home), silent=True)
     python = str(home / "bin" / "python")
-    asked = ("-m", "pip", "install", "-q", "-r", "benchmarks/litellm.txt")
-    session.run(python, *asked, external=True)
+    session.run(python, "-m", "pip", "install", "-q", "-r", "benchmarks/litellm.txt", external=True)
     return str(home / "bin" / "litellm")
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """A question about this project, answered with sources; no key, no network."""
+    """Answer a question about this project, with sources; no key, no network."""
     session.install(".[demo]")
     session.run("orchestra", "demo", *(session.posargs or ["What is a run?"]))

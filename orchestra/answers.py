@@ -123,7 +123,7 @@ def _size(event: ModelEvent) -> int:
         case ReasoningDelta(text=text, signature=signature):
             return len(text) + len(signature)
         case ToolCallDelta():
-            return len(event.arguments) + len(event.signature)
+            return sum(map(len, (event.id, event.name, event.arguments, event.signature)))
         case RefusalDelta(text=text):
             return len(text)
         case Logprobs(content=content, refusal=refusal):
@@ -137,7 +137,8 @@ class Answer:
     """An answer that grows event by event; the cost of adding one does not depend on its length."""
 
     def __init__(self) -> None:
-        self._left = ANSWER_CHARS_MAX
+        self.chars = 0
+        """The characters so far, hidden parts included."""
         self.usage: Usage | None = None
         self.stopped: Stopped | None = None
         self._pieces: list[_Piece] = []
@@ -145,7 +146,7 @@ class Answer:
         self._refusals: list[str] = []
         self._id = self._model = ""
         self._details = NO_DETAILS
-        self._logprobs: list[Logprobs] = []
+        self.logprobs: list[Logprobs] = []
         self._citations: list[Citation] = []
 
     def add(self, event: ModelEvent) -> None:
@@ -155,13 +156,13 @@ class Answer:
             MalformedStreamError: the answer is over `ANSWER_CHARS_MAX`; its parts are dropped.
         """
         if type(event) is TextDelta:  # the fast path: nearly all events are text
-            self._left -= len(event.text)
+            self.chars += len(event.text)
             if event.text:
                 self._growing(TextPart).texts.append(event.text)
         else:
-            self._left -= _size(event)
+            self.chars += _size(event)
             self._take(event)
-        if self._left < 0:
+        if self.chars > ANSWER_CHARS_MAX:
             self._refuse()
 
     def _take(self, event: ModelEvent) -> None:
@@ -184,14 +185,14 @@ class Answer:
             case RefusalDelta(text=text):
                 self._refusals.append(text)
             case Logprobs():
-                self._logprobs.append(event)
+                self.logprobs.append(event)
             case Cited(citations=citations):
                 self._citations += citations
 
     def _refuse(self) -> NoReturn:
         # the error may keep this object alive for as long as its run is kept
         self._pieces, self._calls, self._refusals = [], {}, []
-        self._logprobs, self._citations = [], []
+        self.logprobs, self._citations = [], []
         raise MalformedStreamError(
             f"the answer is over {ANSWER_CHARS_MAX} characters, including reasoning and "
             "tool arguments; ask for less in one call"
@@ -219,7 +220,7 @@ class Answer:
 
     def _all_logprobs(self) -> Logprobs | None:
         """All log probabilities of its tokens, as one value."""
-        pieces = self._logprobs
+        pieces = self.logprobs
         if not pieces:
             return None
         content = tuple(each for piece in pieces for each in piece.content)

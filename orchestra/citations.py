@@ -72,7 +72,8 @@ def passages(
     left = deque(sorted((each for each in citations if each.start < each.end), key=_start))
     begin = 0
     for text in texts:
-        end, here = begin + len(text), list[Citation]()
+        end = begin + len(text)
+        here: list[Citation] = []
         while left and left[0].start < end:
             here.append(left.popleft())
         pieces = list(_pieces(text, here, begin))

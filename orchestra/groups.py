@@ -106,7 +106,9 @@ async def in_order(act: Callable[[T], Awaitable[U]], items: Sequence[T], at_once
     Raises:
         Exception: the error of the first call to fail, without a group.
     """
-    found, failed, places = dict[int, U](), list[Exception](), iter(range(len(items)))
+    found: dict[int, U] = {}
+    failed: list[Exception] = []
+    places = iter(range(len(items)))
 
     async def work() -> None:
         for at in places:

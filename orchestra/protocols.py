@@ -141,6 +141,11 @@ class HttpReply(Protocol):
     def headers(self) -> Mapping[str, str]:
         """The headers by lower-case name; repeated ones are joined by commas."""
 
+    @property
+    def ended(self) -> bool:
+        """Whether `receive` is known to return the end next, without waiting."""
+        return False
+
     async def receive(self) -> bytes:
         """Return the bytes of the body that have arrived, waiting for some; empty after the last.
 

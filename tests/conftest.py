@@ -1,7 +1,7 @@
-"""Settings for all tests: no deadlines for examples, and in CI no silent skips.
+"""Settings for all tests: no deadlines for Hypothesis's examples, and no skips in CI.
 
-The tests may be started behind a proxy, or with ignored signals, as by `nohup` or a shell in the
-background. Neither is passed on to processes that the tests start.
+The environment may have a proxy, and `nohup` or a shell in the background ignores signals. The
+processes that tests start must inherit neither.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from hypothesis import Phase, settings
 
 for name in [each for each in os.environ if each.lower().endswith("_proxy")]:
-    del os.environ[name]  # what the tests ask is on loopback
+    del os.environ[name]  # the tests call loopback only
 for number, handler in (
     (signal.SIGHUP, signal.SIG_DFL),
     (signal.SIGINT, signal.default_int_handler),
@@ -25,12 +25,12 @@ for number, handler in (
 
 IN_CI = bool(os.environ.get("CI"))
 IN_CI_LESS = 4 if IN_CI else 1
-"""The factor by which CI, where Hypothesis repeats the same examples, has fewer examples."""
+"""The factor by which CI runs fewer examples, since Hypothesis repeats the same ones there."""
 AGAIN_LESS = 10
-"""The factor by which further Pythons have fewer examples than the first."""
+"""The factor by which all Pythons except the oldest run fewer examples."""
 
-# `settings()` is Hypothesis's own choice for where we are. No deadline: on a busy machine a slow
-# example says nothing of the code.
+# `settings()` has Hypothesis's own defaults, which differ in CI. No deadline: a slow example may be
+# due to a busy machine.
 settings.register_profile(
     "orchestra",
     settings(),
@@ -38,7 +38,7 @@ settings.register_profile(
     print_blob=True,
     max_examples=settings().max_examples // IN_CI_LESS,
 )
-settings.register_profile(  # a mutant is to be noticed, not explained, and everywhere as in CI
+settings.register_profile(  # a failure needs no shrinking, and is the same everywhere
     "mutants",
     settings.get_profile("orchestra"),
     derandomize=True,
@@ -56,10 +56,10 @@ settings.load_profile("orchestra")
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """What is there once all tests are collected stays there: garbage is looked for elsewhere.
+    """Exclude the objects made by the collection of the tests from garbage collection.
 
-    Millions of objects are: to go through them took a third of the time of collecting the tests,
-    and a second for each `gc.collect()` of theirs.
+    There are millions, which live as long as the process. Traversing them took a third of the time
+    of the collection, and a second for each `gc.collect()` in the tests.
     """
     gc.disable()
     try:
@@ -70,11 +70,11 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Reduce the examples of laws with a number of their own as well.
+    """Reduce the number of examples also for properties that set their own.
 
-    In CI, laws marked `in_full` keep their number, since it is their claim. They take longest, so
-    they run first: at the end, one of two workers would wait for the other. A mutant may be noticed
-    by what is quicker.
+    In CI, properties marked `in_full` keep their number. They take longest, so they run first:
+    otherwise, one of two workers would wait for the other at the end. Not for mutants, which a
+    quicker test may notice.
     """
     profile = settings.get_current_profile_name()
     if profile != "mutants":
@@ -83,7 +83,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     fewest = settings().max_examples
     whole = {item for item in items if profile != "again" and item.get_closest_marker("in_full")}
     tests = [getattr(item, "obj", None) for item in items if item not in whole]
-    for law in {getattr(test, "__func__", test) for test in tests}:  # its parameters share it
+    for law in {getattr(test, "__func__", test) for test in tests}:  # shared by its parameters
         own = getattr(law, "_hypothesis_internal_use_settings", None)
         if own is not None and less > 1 and own.max_examples > fewest:
             tried = settings(own, max_examples=max(own.max_examples // less, fewest))
@@ -91,9 +91,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def sendable(text: str) -> str:
-    """A test's log with halves of characters escaped, since one of them would end a worker of
-    xdist.
-    """
+    """A test's log with surrogates escaped, since one of them would end a worker of xdist."""
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -101,7 +99,7 @@ def sendable(text: str) -> str:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI a skipped test has failed, unless it is marked `may_skip` with a reason."""
+    """In CI, a skipped test counts as failed, unless it is marked `may_skip` with a reason."""
     report = yield
     report.sections = [(name, sendable(text)) for name, text in report.sections]
     excuse = item.get_closest_marker("may_skip")
@@ -114,7 +112,7 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """In CI a whole file that is skipped, by `importorskip` for instance, has failed."""
+    """In CI, a skipped file counts as failed, for instance one with `importorskip`."""
     report = yield
     if IN_CI and report.skipped:
         report.outcome = "failed"

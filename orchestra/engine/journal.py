@@ -122,9 +122,10 @@ class Journal:
             self._drop()
         if isinstance(event, TERMINAL):
             self.ended = True
-        self._untold = False
+        untold, self._untold = self._untold, False
         for reader in self._readers:
-            reader.wake()
+            if untold or self.ended or not reader.awaits_content:
+                reader.wake()
         if self._observer is not None:
             self._tell(self._observer, event)
         return event
@@ -245,15 +246,8 @@ class Reader:
     """A reader of a journal. A context manager: leaving it detaches the reader."""
 
     __slots__ = (
-        "_error",
-        "_full",
-        "_hand",
-        "_journal",
-        "_seq",
-        "_task",
-        "_unread",
-        "_unread_bytes",
-        "attached",
+        *("_error", "_full", "_hand", "_journal", "_seq", "_task", "_unread", "_unread_bytes"),
+        *("attached", "awaits_content"),
     )
 
     def __init__(self, journal: Journal) -> None:
@@ -268,6 +262,8 @@ class Reader:
         self._error: BaseException | None = None
         self.attached = True
         """Whether the run waits for this reader."""
+        self.awaits_content = False
+        """Set it to be woken by chunks and the end of the run only, and not by other events."""
 
     def __enter__(self) -> Self:
         return self
@@ -313,14 +309,14 @@ class Reader:
         journal = self._journal
         self._seq = min(max(seq, 0), journal.seq)
         self._acknowledge(self._seq)
-        self._full = False
+        self._full = waited = False
         while True:
             while journal.seq > self._seq and self.attached:
                 if not self._handed(hand):
                     return True
             if journal.ended or not self.attached:
                 break
-            self._hand = hand
+            self._hand, waited = hand, True
             try:
                 await self._wait()
             finally:
@@ -332,7 +328,8 @@ class Reader:
                 return True
         if not self.attached:
             raise _detached()
-        await trio.lowlevel.checkpoint()
+        if not waited:
+            await trio.lowlevel.checkpoint()
         return False
 
     def push(self) -> None:

@@ -293,8 +293,9 @@ class RemoteAnswer:
         Waits at most `BODY_END_S`. Errors are ignored, since the answer is already complete.
         """
         assert self._reply is not None, "entered"
-        with suppress(ModelError), trio.move_on_after(BODY_END_S):
-            await self._reply.receive()
+        if not self._reply.ended:  # mostly, it has come together with the last event
+            with suppress(ModelError), trio.move_on_after(BODY_END_S):
+                await self._reply.receive()
         return b""
 
     def _in_one_piece(self, begun: bytes) -> bool:

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
+from math import inf
 
 import trio
 
@@ -57,7 +58,7 @@ class Recorder:
         self._ended: dict[str, tuple[LocalRun, float]] = {}
         self._finals: dict[str, Final] = {}
         self._final_bytes = 0
-        self._work = trio.Event()
+        self._resting = trio.CancelScope()
         self._writing = trio.Lock()
         self._undos: deque[Callable[[], Awaitable[object]]] = deque(maxlen=LATE_MAX)
         self._away = False
@@ -69,24 +70,24 @@ class Recorder:
         while len(self._started) > LATE_MAX:
             del self._started[next(iter(self._started))]
             self._lost()
-        self._work.set()
+        self._soon()
 
     def publish(self, going_on: Iterable[Record]) -> None:
         """Publish these runs in progress with the next batch: the state has become shared."""
         self._unpublished = {record.id: record for record in going_on}
-        self._work.set()
+        self._soon()
 
     def ended(self, local: LocalRun) -> None:
         """Record the end of a run with the next batch."""
         self._ended[local.run.id] = (local, self._now_s())
-        self._work.set()
+        self._soon()
 
     def undo(self, undo: Callable[[], Awaitable[object]]) -> None:
         """Call `undo` with the next batch, and retry it until it succeeds."""
         if len(self._undos) == self._undos.maxlen:
             self._lost()
         self._undos.append(undo)
-        self._work.set()
+        self._soon()
 
     def final(self, run_id: str) -> Final | None:
         """What is to be stored of an ended run that is not written yet; None for other runs."""
@@ -107,16 +108,21 @@ class Recorder:
     async def serve(self) -> None:
         """Write batches until cancelled."""
         while True:
-            await self._work.wait()
-            self._work = trio.Event()
-            await trio.sleep(self._archive.settings.batch_s)
             try:
+                with self._resting:
+                    await trio.sleep_forever()
                 written = await self.write()
             finally:
+                self._resting = trio.CancelScope()
                 if self._waits:
-                    self._work.set()  # even if this failed: `serve` is then called again
+                    self._soon()  # even if this failed: `serve` is then called again
             if not written:
                 await trio.sleep(REST_S)
+
+    def _soon(self) -> None:
+        """Let `serve` write a batch `batch_s` after the first call; meanwhile, nothing wakes it."""
+        if self._resting.deadline == inf:
+            self._resting.deadline = trio.current_time() + self._archive.settings.batch_s
 
     async def flush(self) -> None:
         """Write everything that waits; stops at the first batch that fails."""

@@ -47,6 +47,7 @@ class Pace:
     leaves_after: int | None
     """How many batches it reads before it leaves; None to read to the end."""
     from_seq: int = 0
+    awaits_content: bool = False
 
 
 paces = st.builds(
@@ -55,6 +56,7 @@ paces = st.builds(
     takes_s=st.lists(ticks, min_size=1, max_size=4).map(tuple),
     most=st.none() | st.integers(1, 3),
     leaves_after=st.none() | st.integers(0, 4),
+    awaits_content=st.booleans(),
 )
 
 
@@ -104,6 +106,7 @@ async def read(reader: Reader, pace: Pace, *, check: Callable[[int], None]) -> l
     """All that a reader of this pace is given."""
     given: list[Event] = []
     seq, batches = pace.from_seq, 0
+    reader.awaits_content = pace.awaits_content
     with reader:
         while pace.leaves_after is None or batches < pace.leaves_after:
             batch = await reader.after(seq)
@@ -163,6 +166,33 @@ def test_every_reader_folds_the_same_output(
             assert (output, seq) == (whole, journal.seq)
             assert isinstance(given[index][-1], RunCancelled)
         assert given[index] == sorted(given[index], key=lambda event: event.at_s) or pace.most
+
+
+def test_who_awaits_content_is_woken_by_a_chunk_at_once_and_by_no_other_event() -> None:
+    """Also by a chunk that nobody was told of before the next event; it is given what came before."""
+
+    async def main() -> None:
+        journal = made(Limits())
+        woken: list[tuple[float, list[str]]] = []
+
+        async def follow() -> None:
+            with journal.attach() as reader:
+                reader.awaits_content = True
+                while batch := await reader.after(journal.seq if woken else 0):
+                    woken.append((trio.current_time(), [each.type for each in batch]))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follow)
+            await trio.testing.wait_all_tasks_blocked()
+            await write(journal, [(1, None), (1, "a"), (1, "b"), (0, None), (1, None), (1, "c")])
+        kinds = ["run.started", "step.started", "delta"]
+        assert woken == [
+            (2, kinds),
+            (3, ["delta", "step.started"]),
+            (5, ["step.started", "delta", "run.cancelled"]),
+        ]
+
+    virtual(main)
 
 
 @settings(max_examples=200)

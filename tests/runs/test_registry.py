@@ -123,6 +123,32 @@ def test_a_run_is_kept_in_memory_where_no_state_is_shared() -> None:
     virtual(main)
 
 
+def test_the_recorder_is_woken_once_for_all_that_a_batch_has() -> None:
+    """By the time of its batch, and by no start or end: it must not work before a request does."""
+    woken: list[float] = []
+
+    class Watching(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            if task.name == "the recorder of runs":
+                woken.append(trio.current_time())
+
+    async def main() -> float:
+        async with process(Cable(memory()), RunsSettings(batch_s=1.0)) as one:
+            await trio.sleep(5.0)
+            trio.lowlevel.add_instrument(watching := Watching())
+            began_s = trio.current_time()
+            for _ in range(3):
+                one.registry.adopt(one.start([(0.1, "a")]))
+                await trio.sleep(0.2)
+            await trio.sleep(0.5)
+            trio.lowlevel.remove_instrument(watching)
+            return began_s + 1.0
+
+    due_s = virtual(main)
+    assert woken
+    assert set(woken) == {due_s}
+
+
 def test_a_run_that_has_ended_is_found_at_every_moment() -> None:
     """Between its end and its record, too, by those who ask elsewhere: it goes on, or it ended."""
 
@@ -363,12 +389,15 @@ def test_whatever_is_lost_is_said(
     async def undo() -> None:
         """Nothing."""
 
-    for count in range(5):
-        if what == "starts":
-            late.started(Record(id=str(count), pipeline="x", process="p", created_s=0.0))
-        else:
-            late.undo(undo)
-        assert losses(caplog) == (count >= 3)
+    async def main() -> None:
+        for count in range(5):
+            if what == "starts":
+                late.started(Record(id=str(count), pipeline="x", process="p", created_s=0.0))
+            else:
+                late.undo(undo)
+            assert losses(caplog) == (count >= 3)
+
+    virtual(main)
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=8))

@@ -119,7 +119,7 @@ class MessageWriter:
     def write(self, events: Iterable[ModelEvent], choice: int = 0) -> bytes:
         """The frames for these events; `choice` is ignored, since there is only one answer."""
         del choice
-        frames = list[bytes]()
+        frames: list[bytes] = []
         for event in events:
             if type(event) is TextDelta and self._text and event.text:  # nearly all
                 frames.append(self._text + encode(event.text) + b"}}\n\n")

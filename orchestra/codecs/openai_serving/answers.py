@@ -94,7 +94,8 @@ class AnswerWriter:
 
     def write(self, events: Iterable[ModelEvent], choice: int = 0) -> bytes:
         """The chunks for these events of one answer; usage gets none, since `close` writes it."""
-        one, chunks = self._choices[choice], list[bytes]()
+        one = self._choices[choice]
+        chunks: list[bytes] = []
         for event in events:
             if type(event) is TextDelta and one.before and one.likely is None:  # nearly all
                 chunks.append(one.before + _TEXT + encode(event.text) + _AFTER_TEXT)
@@ -166,7 +167,8 @@ class AnswerWriter:
         """
         if one.before:
             return b""
-        head, chunks = encode(self._head()), list[bytes]()
+        head = encode(self._head())
+        chunks: list[bytes] = []
         for index, each in enumerate(self._choices):
             each.before = b'data: %b,"choices":[{"index":%d,"delta":' % (head[:-1], index)
             chunks += (each.before, b'{"role":"assistant","content":""', _AFTER_TEXT)

@@ -66,7 +66,7 @@ class ResponseWriter:
     def write(self, events: Iterable[ModelEvent], choice: int = 0) -> bytes:
         """The frames for these events; `choice` is ignored, since there is only one answer."""
         del choice
-        frames = list[bytes]()
+        frames: list[bytes] = []
         for event in events:
             if type(event) is TextDelta and self._text and self._likely is None:  # nearly all
                 self._items[-1].texts.append(event.text)

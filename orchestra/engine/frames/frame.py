@@ -99,22 +99,50 @@ class Frame:
         region = self.block.regions[index]
         outer = self.outer if region.inside is None else self.scopes[region.inside]
         scope = self.scopes[index] = Scope(outer)
-        result: T | None = None
+        here = region.shares_task and outer is None and self.run.has_task
         try:
-            async with trio.open_nursery() as scope.nursery:
-                if outer is None:
-                    self.run.begin(scope)
-                await trio.lowlevel.checkpoint_if_cancelled()  # plain steps have no checkpoint
-                if region.alone:
-                    self._begin(region)
-                else:
-                    result = await self._within(scope, region, take)
-            if region.alone and scope.ready.is_set():  # its task did not have to wake this one
-                result = await take(region.source)
+            result = await (self._here if here else self._beside)(scope, region, take)
         finally:
             self.settle(index, self._reason(scope))
         if scope.error is not None:
             raise scope.error
+        return result
+
+    async def _here(
+        self, scope: Scope, region: RegionPlan, take: Callable[[Source], Awaitable[T]]
+    ) -> T | None:
+        """Do a region's only operation in this task, which is the run's own."""
+        with trio.CancelScope() as scope.cancel_scope:
+            self.run.begin(scope)
+            await trio.lowlevel.checkpoint_if_cancelled()
+            slot, outlet = region.members
+            self._settled[slot], self._waits[outlet] = 1, self._waits[outlet] - 1
+            operation = self.block.operations[slot]
+            assert operation is not None, "an outlet is the last member"
+            try:
+                await self.run.perform(self, operation)
+            finally:
+                _abandon_nurseries()
+            if scope.error is None and scope.ready.is_set():
+                return await take(region.source)
+        return None
+
+    async def _beside(
+        self, scope: Scope, region: RegionPlan, take: Callable[[Source], Awaitable[T]]
+    ) -> T | None:
+        """Run a region's operations in tasks of a nursery."""
+        result: T | None = None
+        async with trio.open_nursery() as nursery:
+            scope.nursery, scope.cancel_scope = nursery, nursery.cancel_scope
+            if scope.outer is None:
+                self.run.begin(scope)
+            await trio.lowlevel.checkpoint_if_cancelled()  # plain steps have no checkpoint
+            if region.alone:
+                self._begin(region)
+            else:
+                result = await self._within(scope, region, take)
+        if region.alone and scope.ready.is_set():  # its task did not have to wake this one
+            result = await take(region.source)
         return result
 
     def _begin(self, region: RegionPlan) -> None:
@@ -220,7 +248,9 @@ class Frame:
         """A lane from one slot to another; the lane to the run's own outlet is the journal."""
         bound = self.run.shared.limits.lane_chunks
         if self.outer is None and reader == self.block.regions[0].outlet:
-            return Outlet(self.run.journal, bound, on_leave)
+            top = self.scopes[0]
+            assert top is not None, "a lane is opened by a task of an entered region"
+            return Outlet(self.run.journal, bound, on_leave, top.fail)
         if self.block.operations[reader] is None:
             reader = self.block.owners.get(reader, -1)
         if self.block.rejoins and reader >= 0:
@@ -284,6 +314,7 @@ class Frame:
         if operation is None:
             scope.ready.set()
         else:
+            assert scope.nursery is not None, "otherwise its only operation runs without a start"
             self.run.spawn(scope.nursery, self, operation)
 
     def _run_plain(self, operation: Operation[Node]) -> None:
@@ -310,3 +341,14 @@ class Frame:
         assert top is not None, "it is entered before anything can start"
         if top.closed is None and (top.stopped is not None or self.late):
             top.close(self._reason(top))
+
+
+def _abandon_nurseries() -> None:
+    """Cancel the nurseries that a step, or a model of a project, has left open in this task.
+
+    With one of them, the end of the task would be an error in the engine's nursery. The step's
+    error is that of the scope around it, which was exited within the scope of such a nursery.
+    """
+    left_open = trio.lowlevel.current_task()._child_nurseries  # noqa: SLF001 - a copy is public
+    while left_open:
+        left_open.pop().cancel_scope.cancel()

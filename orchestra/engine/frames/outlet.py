@@ -2,7 +2,7 @@
 
 It holds no chunks: a chunk that is put is at once an event of the journal, so a token passes
 without waking another task. The journal's window holds the step back. Rules of the file: an
-output that cannot be kept is an error of the run, not of the step, so the reader raises it. A
+output that cannot be kept is an error of the run, not of the step, so it stops the run. A
 writer that never waits lets other tasks run once every `bound` chunks, as in any lane.
 """
 
@@ -20,17 +20,23 @@ from orchestra.engine.lanes.outflow import Restart
 class Outlet(Lane[object]):
     """A lane whose reader only waits for its end."""
 
-    __slots__ = ("_error", "_journal", "_stopped", "_unbroken")
+    __slots__ = ("_fail", "_failed", "_journal", "_unbroken")
 
     full = False  # it holds no chunks
     is_outlet = True
 
-    def __init__(self, journal: Journal, bound: int, on_leave: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        bound: int,
+        on_leave: Callable[[], None],
+        fail: Callable[[Exception], None],
+    ) -> None:
         super().__init__(bound, on_leave)
         self._journal = journal
+        self._fail = fail
+        self._failed = False
         self._unbroken = 0
-        self._error: Exception | None = None
-        self._stopped = False
 
     async def put(self, chunk: object) -> None:
         """Write a chunk into the journal when there is room; dropped if the reader has left.
@@ -55,24 +61,18 @@ class Outlet(Lane[object]):
             self._unbroken = 1
         if self._left:
             return
-        if self._error is not None:
-            await self._refused()
+        if self._failed:  # a shielded step's chunk is dropped
+            await trio.lowlevel.checkpoint()
             return
         try:
             if type(chunk) is Restart:
                 journal.restart(chunk.step, chunk.arm)
             else:
                 journal.delta_soon(chunk)
-        except Exception as error:  # noqa: BLE001 - its reader raises it
-            self._error = error
-            self._wake_reader()
-            await self._refused()
-
-    async def _refused(self) -> None:
-        """Wait until the reader has stopped; what a shielded step still writes is dropped."""
-        while not self._stopped:  # noqa: ASYNC110 - one or two turns, and only after an error
+        except Exception as error:  # noqa: BLE001 - the run raises it
+            self._failed = True
+            self._fail(error)
             await trio.lowlevel.checkpoint()
-        await trio.lowlevel.checkpoint()
 
     def push(self) -> None:
         """Wake the readers of the journal for new chunks."""
@@ -84,17 +84,7 @@ class Outlet(Lane[object]):
         self._journal.push()
 
     async def receive(self) -> tuple[object, ...]:
-        """Wait until the last chunk has been put; returns no chunks.
-
-        Raises:
-            LimitExceededError: the output exceeds `output_chunks` or `output_bytes`.
-            EdgeTypeError: a chunk cannot be joined with others of its stream.
-        """
-        try:
-            while not self._closed and self._error is None:
-                await self._wait_chunk()
-        finally:
-            self._stopped = True
-        if self._error is not None:
-            raise self._error
+        """Wait until the last chunk has been put; returns no chunks."""
+        while not self._closed:
+            await self._wait_chunk()
         return ()

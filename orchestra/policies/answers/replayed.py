@@ -30,7 +30,8 @@ def events_of(answer: Completion, once: Mapping[str, Any] | None = None) -> Iter
         yield Began(answer.id, answer.model, answer.details)
     if answer.logprobs is not None:
         yield answer.logprobs
-    calls, sent = 0, set[Citation]()
+    calls = 0
+    sent: set[Citation] = set()
     texts = (part.text for part in answer.parts if isinstance(part, TextPart))
     cut = passages(texts, answer.citations)
     for part in answer.parts:

@@ -19,7 +19,6 @@ import msgspec
 from orchestra.accounts import USAGE_COUNTS, Usage
 from orchestra.answers import Answer, AnswerPart, Completion
 from orchestra.citations import Citation
-from orchestra.policies.answers.sizes import held_bytes
 from orchestra.policies.requests.canonical import written_of
 from orchestra.values import (
     ChatRequest,
@@ -28,7 +27,6 @@ from orchestra.values import (
     ReasoningPart,
     Stopped,
     StopReason,
-    TextDelta,
     TextPart,
     ToolCall,
     Vector,
@@ -171,7 +169,10 @@ def opened(key: str, data: bytes) -> bytes | None:
 
 
 class Recording:
-    """Records a streamed answer while it is passed on, unless it is larger than `bytes_max`."""
+    """Records a streamed answer while it is passed on, unless it is larger than `bytes_max`.
+
+    An answer with log probabilities is never cached, so it is not recorded either.
+    """
 
     def __init__(self, bytes_max: int) -> None:
         self._left_bytes = bytes_max
@@ -184,9 +185,8 @@ class Recording:
             return
         for event in batch:
             answer.add(event)
-            size = len(event.text) if type(event) is TextDelta else held_bytes(event)
-            self._left_bytes -= _EVENT_BYTES + size
-        if self._left_bytes < 0:
+        self._left_bytes -= _EVENT_BYTES * len(batch)
+        if answer.chars > self._left_bytes or answer.logprobs:
             self.spoil()
 
     def spoil(self) -> None:

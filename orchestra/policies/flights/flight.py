@@ -293,8 +293,8 @@ class Flight(JointAccount, Generic[Item]):
     def _settle(self) -> None:
         """Charge the waiters that stayed; if all have left, the last one, for later usage."""
         payers = [waiter.account for waiter in self.waiters] or [self._last]
-        for payer, usage in zip(payers, self.bill.settle(len(payers)), strict=False):
-            payer.used(usage)
+        for at, usage in enumerate(self.bill.settle(len(payers))):
+            payers[at].used(usage)
 
     @property
     def _count(self) -> int:

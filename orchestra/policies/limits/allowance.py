@@ -272,12 +272,15 @@ class OwnerState(msgspec.Struct, array_like=True):
         if self.requests is not None:
             self.requests.spend(1)
 
-    def settle(self, owner: Owner, ask: Ask, tokens: int, *, sent: bool) -> None:
+    def settle(self, owner: Owner, ask: Ask, tokens: int, now_s: float, *, sent: bool) -> None:
         """End the call: it really took these tokens and, if it was `sent`, its request."""
+        held = owner.held(ask.tokens)
+        if tokens > held:  # taking more depends on the time; a refund does not
+            self.advance(owner, now_s)
         if self.requests is not None:
             self.requests.settle_id(ask.id, 1, int(sent))
         if self.tokens is not None:
-            self.tokens.settle_id(ask.id, owner.held(ask.tokens), tokens)
+            self.tokens.settle_id(ask.id, held, tokens)
         if self.leases:
             self.leases = [lease for lease in self.leases if lease.id != ask.id]
 
@@ -353,9 +356,9 @@ def settle(
 
     For a call that never began, or has ended already, only tokens over its estimate are counted.
     """
-    states, _ = _states(owners, kept, now_s)
+    states = [(owner, kept[at] or OwnerState()) for at, owner in enumerate(owners)]
     for owner, state in states:
-        state.settle(owner, ask, tokens, sent=sent)
+        state.settle(owner, ask, tokens, now_s, sent=sent)
     return Revision(None, _written(states, now_s))
 
 
@@ -386,8 +389,8 @@ def _states(
 ) -> tuple[list[tuple[Owner, OwnerState]], bool]:
     """The current state of each owner, and whether the clock went back since the last change."""
     states, back = [], False
-    for owner, each in zip(owners, kept, strict=True):
-        state = OwnerState() if each is None else each
+    for at, owner in enumerate(owners):
+        state = kept[at] or OwnerState()
         back = state.advance(owner, now_s) or back
         states.append((owner, state))
     return states, back

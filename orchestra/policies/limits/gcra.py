@@ -62,7 +62,9 @@ class Rate(msgspec.Struct, frozen=True):
 
         More units than the limit wait only as long as the limit itself.
         """
-        wait = debt + (self.held(units) + ahead - self.burst) * MINUTE_NS
+        wait = debt + (units + ahead - self.burst) * MINUTE_NS
+        if wait > 0 and units > self.per_minute:
+            wait -= (units - self.per_minute) * MINUTE_NS
         if wait <= 0:
             return 0.0
         return max(-(-wait // self.steady) / SECOND_NS, WAIT_MIN_S)

@@ -102,7 +102,9 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
     def kept(self, payer: Payer, now_s: float) -> tuple[Ledger, float]:
         """The ledger to keep, and for how many seconds: at least until all holds expire."""
         held_s = self.last_s - now_s
-        return self, max(payer.kept_s, held_s)
+        if held_s > payer.kept_s:
+            return self, held_s
+        return self, payer.kept_s
 
 
 class Hold(msgspec.Struct, array_like=True, frozen=True, tag=True):
@@ -252,11 +254,12 @@ def ledgers(
     They are moved to the current periods, without expired holds. Unreadable ones are left out.
     """
     day, found = int(now_s // DAY_S), []
-    for payer, ledger in zip(payers, kept, strict=False):  # a hold may follow
+    for at, payer in enumerate(payers):  # a hold may follow in `kept`
+        ledger = kept[at]
         if isinstance(ledger, Hold):
             continue
         if ledger is None:
-            ledger = Ledger.empty(day)  # noqa: PLW2901 - that of a new payer
+            ledger = Ledger.empty(day)
         elif ledger.first_s <= now_s or ledger.day != day:
             ledger.advance(day, now_s)
         found.append((payer, ledger))

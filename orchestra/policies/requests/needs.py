@@ -141,7 +141,8 @@ def together(several: Iterable[Capabilities]) -> Capabilities:
 
 def _content_of(messages: Iterable[Message]) -> tuple[int, int, bool, list[FilePart]]:
     """The bytes of text, the number of images, whether tools were called, and the files."""
-    size, images, calls, files = 0, 0, False, list[FilePart]()
+    size, images, calls = 0, 0, False
+    files: list[FilePart] = []
     for message in messages:
         if isinstance(message.content, str):  # true of nearly all
             size += text_bytes(message.content)

@@ -139,6 +139,11 @@ class Response(HttpReply):
         """The headers by lower-case name; values of a repeated header are joined by commas."""
         return self.head.named()  # built on demand, since the response object lives much longer
 
+    @property
+    def ended(self) -> bool:
+        """Whether all of the response has arrived, and its body has been received."""
+        return self._exchange.done and not self._ready
+
     def forget_headers(self) -> None:
         """Free the memory of the headers; `headers` is empty from now on."""
         self.head = self._exchange.head = Head(self.head.status, ())

@@ -257,6 +257,7 @@ class Connection(TCPServer):
                     data = await self._read()
                 except (trio.ClosedResourceError, OSError):
                     break
+                self._burst = 0  # this task has waited, so others have run
                 if self._linger_bytes:
                     self._linger_bytes = max(self._linger_bytes - len(data), 0)
                     if not data or not self._linger_bytes:

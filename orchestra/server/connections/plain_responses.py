@@ -1,4 +1,4 @@
-"""A fast path for plain responses that are complete, and for the heads of plain streams.
+"""A fast path for plain responses that are complete, and for the heads and ends of plain streams.
 
 Through ASGI, the head and the body pass through four layers each, and h11 looks at each header
 eight times. For a plain response, none of this changes a byte, so the final bytes are written
@@ -37,8 +37,13 @@ _NO_BODY = frozenset({204, 304})
 async def app_send(self: HTTPStream, message: Any) -> None:
     """Hypercorn's method, but a held head waits for its body, and plain bytes bypass h11."""
     head = self.__dict__.pop("waiting_head", None)
-    if head is None:
-        if message is not None and message["type"] == _START and _waits(self):
+    if head is not None:
+        data = _plain(self, head, message)
+        if data is None:
+            with head_held(self.scope):
+                await _STOCK_APP_SEND(self, head)
+    elif message is not None and message["type"] == _START:
+        if _waits(self):
             self.waiting_head = message  # type: ignore[attr-defined]
             return
         if (data := _plain_head(self, message)) is not None:
@@ -46,17 +51,17 @@ async def app_send(self: HTTPStream, message: Any) -> None:
             await self.send.__self__.send(RawData(data))  # type: ignore[attr-defined]
             self.state = ASGIHTTPState.RESPONSE
             return
-    elif (data := _plain(self, head, message)) is not None:
-        await self.send.__self__.send(RawData(data))  # type: ignore[attr-defined]
-        self.response, self.state = head, ASGIHTTPState.CLOSED
-        await self.config.log.access(self.scope, head, time() - self.start_time)
-        forget_departure(self)
-        await self.send(StreamClosed(stream_id=self.stream_id))
-        return
     else:
-        with head_held(self.scope):
-            await _STOCK_APP_SEND(self, head)
-    await _STOCK_APP_SEND(self, message)
+        data = _plain_end(self, message)
+    if data is None:
+        await _STOCK_APP_SEND(self, message)
+        return
+    await self.send.__self__.send(RawData(data))  # type: ignore[attr-defined]
+    self.response, self.state = head or self.response, ASGIHTTPState.CLOSED
+    await self.config.log.access(self.scope, self.response, time() - self.start_time)
+    if head is not None:  # nothing waits for the end of a response that is written at once
+        forget_departure(self)
+    await self.send(StreamClosed(stream_id=self.stream_id))
 
 
 def _waits(stream: HTTPStream) -> bool:
@@ -92,6 +97,28 @@ def _plain_head(stream: HTTPStream, head: Any) -> bytes | None:
     connection._cstate.process_event(h11.SERVER, h11.Response)  # noqa: SLF001 - as below
     connection._writer = ChunkedWriter()  # noqa: SLF001 - as below
     return b"HTTP/1.1 %d %b\r\nTransfer-Encoding: chunked\r\n\r\n" % (int(head["status"]), lines)
+
+
+def _plain_end(stream: HTTPStream, message: Any) -> bytes | None:
+    """As `_plain`, for the end of a body that was sent in chunks."""
+    if (
+        message is None
+        or message["type"] != _BODY
+        or message.get("body")
+        or message.get("more_body")
+    ):
+        return None
+    if stream.state is not ASGIHTTPState.RESPONSE or stream.response.get("trailers"):
+        return None
+    protocol = getattr(stream.send, "__self__", None)
+    if not isinstance(protocol, H11Protocol) or not isinstance(protocol.connection, h11.Connection):
+        return None
+    connection = protocol.connection
+    if connection.our_state is not h11.SEND_BODY or type(connection._writer) is not ChunkedWriter:  # noqa: SLF001 - as below
+        return None
+    connection._cstate.process_event(h11.SERVER, h11.EndOfMessage)  # noqa: SLF001 - as below
+    connection._writer = None  # noqa: SLF001 - as below
+    return b"0\r\n\r\n"
 
 
 def _lines(stream: HTTPStream, head: Any) -> tuple[h11.Connection, bytes] | None:

@@ -225,11 +225,14 @@ class ChunkEvents(Events):
 
     async def open(self) -> BaseException | None:
         """Wait up to `heartbeat_s` for the first content; returns an error that came before it."""
-        chunks, pieces = self._chunks, list[bytes]()
+        chunks = self._chunks
+        pieces: list[bytes] = []
+        self._reader.awaits_content = True  # the start of a step is nothing to the client
         with trio.move_on_after(self._heartbeat_s):
             while not chunks.begun and not chunks.ended:
                 batch = await self._reader.after(self._seq)
                 pieces.append(self._frames(batch))
+        self._reader.awaits_content = False
         if chunks.failure is not None and not chunks.begun:
             self._run.journal.detach(self._reader)
             return chunks.failure

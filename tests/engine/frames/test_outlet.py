@@ -55,9 +55,13 @@ def paced(n: int) -> Stream[str]:
     return numbers(n)
 
 
+def refused(error: Exception) -> None:
+    raise AssertionError("the journal keeps every chunk of this test") from error
+
+
 def outlet(limits: Limits) -> tuple[Outlet, Journal]:
     journal = Journal(limits, Output(str, limits), trio.current_time())
-    return Outlet(journal, limits.lane_chunks, lambda: None), journal
+    return Outlet(journal, limits.lane_chunks, lambda: None, refused), journal
 
 
 @given(st.integers(0, 40), schedules())

@@ -29,12 +29,14 @@ from orchestra.values import (
     EmbedRequest,
     Message,
     ModelEvent,
+    ReasoningDelta,
     ReasoningPart,
     Stopped,
     StopReason,
     TextDelta,
     TextPart,
     Tool,
+    ToolCallDelta,
     Vector,
 )
 from tests.policies.drawn_answers import REQUESTS, WORDS, broken_answers, whole_answers
@@ -188,6 +190,28 @@ def test_what_is_too_large_is_let_go() -> None:
     answer = Completion((TextPart("x" * 100),), Stopped(StopReason.END))
     assert encode("k", answer, 100) is None
     assert encode("k", Completion((TextPart("\ud800"),), Stopped(StopReason.END)), 100) is None
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ToolCallDelta(0, "", "x" * 200, "{}"),
+        ToolCallDelta(0, "x" * 200, "find", "{}"),
+        ReasoningDelta("", "x" * 200),
+    ],
+)
+def test_whatever_is_kept_of_an_answer_counts(event: ModelEvent) -> None:
+    """Also the name of a tool, and the seal of a thought."""
+    recording = Recording(100)
+    recording.add((event, Stopped(StopReason.END)))
+    assert recording.whole() is None
+
+
+def test_log_probabilities_are_not_recorded() -> None:
+    """An answer with them is never cached, and they are far larger than they count."""
+    recording = Recording(ROOM)
+    recording.add((Logprobs((TokenLogprob("No", -0.5),)), Stopped(StopReason.END)))
+    assert recording.whole() is None
 
 
 def test_an_answer_is_whole_once() -> None:

@@ -193,6 +193,38 @@ def test_what_comes_together_is_one_batch() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_an_end_that_has_come_is_known_without_a_wait(together: bool) -> None:
+    """And before the last part was received, or the end came, it is not."""
+    goes_on = trio.Event()
+
+    async def handle(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(CHUNKED + b"2\r\nab\r\n" + (b"0\r\n\r\n" if together else b""))
+        await goes_on.wait()
+        await visit.send(b"0\r\n\r\n")
+
+    async def main() -> None:
+        async with (
+            upstream(handle) as server,
+            open_transport() as transport,
+            transport.send(HttpRequest(server.url)) as reply,
+        ):
+            known = [reply.ended]
+            assert await reply.receive() == b"ab"
+            known.append(reply.ended)
+            if together:
+                with trio.CancelScope() as scope:
+                    scope.cancel()
+                    assert await reply.receive() == b""
+                assert not scope.cancelled_caught
+            goes_on.set()
+            assert await reply.receive() == b""
+            assert [*known, reply.ended] == [False, together, True]
+
+    run(main)
+
+
 def test_a_body_longer_than_a_read_comes_whole() -> None:
     """And other tasks run while it is read, though it is all there."""
     body = bytes(range(256)) * 20_000
@@ -461,12 +493,12 @@ def test_a_reply_that_was_left_takes_nothing_from_the_next(kept: bool) -> None:
 
 
 def test_a_thousand_abandoned_streams_leave_nothing() -> None:
-    """No task, no socket, no slot; whether they were left, cancelled or thrown away."""
+    """No socket, no slot, and no task but the watch; were they left, cancelled or thrown away."""
 
     async def main() -> None:
         async with upstream(streaming) as server, open_transport() as transport:
             gc.collect()
-            sockets, tasks = open_sockets(), trio.lowlevel.current_statistics().tasks_living
+            sockets, tasks = open_sockets(), trio.lowlevel.current_statistics().tasks_living + 1
             for turn in range(1_000):
                 with trio.CancelScope() as scope:
                     await (cancelled if turn % 2 else leave)(transport, server.url, scope)

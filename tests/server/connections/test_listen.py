@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
@@ -256,6 +257,27 @@ def test_an_application_that_only_sends_lets_the_others_run() -> None:
 
     assert trio.run(main).body == b"x" * sends
     assert turns >= sends / BURST_MAX - 1
+
+
+def test_no_response_on_a_kept_connection_takes_a_turn_more_than_the_others() -> None:
+    """Between two requests the connection has waited, so others had their turns."""
+    turns: Counter[trio.lowlevel.Task] = Counter()
+
+    class Counting(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            if task.name.endswith("_handle"):
+                turns[task] += 1
+
+    async def main() -> None:
+        async with open_house(hello, Settings()) as house:
+            client = await house.connect()
+            trio.lowlevel.add_instrument(Counting())
+            for _ in range(2 * BURST_MAX):
+                await client.ask("GET / HTTP/1.1")
+
+    trio.run(main)
+    assert len(turns) == 2 * BURST_MAX
+    assert len(set(turns.values())) == 1
 
 
 @pytest.mark.parametrize(("size", "times"), [(300_000, 5), (1_000, 1_500)])

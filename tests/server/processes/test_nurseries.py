@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
+import attrs
 import pytest
 import trio
 from hypothesis import given
@@ -156,13 +157,19 @@ async def leaves_early(n: int) -> int:
     return n
 
 
+leaves_early_in_its_run = attrs.evolve(leaves_early, shares_task=True)
+
+
 @step
 async def well(n: int) -> int:
     return n
 
 
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
-@pytest.mark.parametrize(("failing", "n"), [(odd, 0), (odd, 3), (deeper, 900), (leaves_early, 1)])
+@pytest.mark.parametrize(
+    ("failing", "n"),
+    [(odd, 0), (odd, 3), (deeper, 900), (leaves_early, 1), (leaves_early_in_its_run, 1)],
+)
 def test_such_a_step_fails_its_run_and_the_server_goes_on(failing: object, n: int) -> None:
     @pipeline
     def fine(n: int) -> int:
