@@ -132,16 +132,18 @@ class Frame:
     ) -> T | None:
         """Run a region's operations in tasks of a nursery."""
         result: T | None = None
+        # In its caller's task, only a task that waits itself notices that it is cancelled.
+        alone = region.alone and (scope.outer is not None or self.run.has_task)
         async with trio.open_nursery() as nursery:
             scope.nursery, scope.cancel_scope = nursery, nursery.cancel_scope
             if scope.outer is None:
                 self.run.begin(scope)
             await trio.lowlevel.checkpoint_if_cancelled()  # plain steps have no checkpoint
-            if region.alone:
+            if alone:
                 self._begin(region)
             else:
                 result = await self._within(scope, region, take)
-        if region.alone and scope.ready.is_set():  # its task did not have to wake this one
+        if alone and scope.ready.is_set():  # its task did not have to wake this one
             result = await take(region.source)
         return result
 

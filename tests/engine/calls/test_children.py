@@ -43,6 +43,7 @@ from orchestra.errors import (
 )
 from orchestra.events import (
     ArmRestarted,
+    Event,
     RunFailed,
     RunFinished,
     StepCancelled,
@@ -762,6 +763,21 @@ def test_a_run_that_is_being_stopped_begins_no_pipeline(top: Pipeline[..., Any])
         assert list(paths(simulation, StepStarted)) == ["cleans_up"]
         (failed,) = [e for e in simulation.events if isinstance(e, StepFailed)]
         assert failed.message.startswith("step 'cleans_up' is being stopped (")
+
+
+@pytest.mark.parametrize("top", [cleans, cleans_first])
+def test_a_run_in_a_task_that_is_cancelled_begins_no_pipeline(top: Pipeline[..., Any]) -> None:
+    observed: list[Event] = []
+
+    async def main() -> None:
+        async with open_engine(observe=lambda _: observed.append) as engine:
+            with trio.move_on_after(1):
+                await engine.run(top, "a")
+
+    virtual(main)
+    assert [e.step for e in observed if isinstance(e, StepStarted)] == ["cleans_up"]
+    (failed,) = [e for e in observed if isinstance(e, StepFailed)]
+    assert "(the task that ran it was cancelled)" in failed.message
 
 
 @pytest.mark.parametrize("child", [cleans, cleans_first])
