@@ -76,14 +76,14 @@ class Parent:
             raise EdgeTypeError(f"step {self.step!r} runs a pipeline wrongly: {error}") from error
         path = f"{self.step}[{self._number(pipeline)}]/{pipeline.name}/"
         child = Frame(run, plan.block, path, inputs, frame.scope_of(self.operation))
-        deadline_s = pipeline.deadline_s
+        deadline_s = inf if pipeline.deadline_s is None else pipeline.deadline_s
         child.nesting = Nesting(
             frame.nesting,
             frame.nesting.depth + 1,
             LENT.get(),
             is_cut(frame, self.operation.slot),
-            inf if deadline_s is None else trio.current_time() + deadline_s,
-            f"deadline_s={deadline_s} s of pipeline {pipeline.name!r} passed",
+            trio.current_time() + deadline_s,
+            f"deadline_s={deadline_s:g} s of pipeline {pipeline.name!r} passed",
         )
         return child
 

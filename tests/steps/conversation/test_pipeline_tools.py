@@ -9,7 +9,7 @@ from typing import Annotated
 import pytest
 import trio
 
-from orchestra import Context, Policy, Stream, injected, open_engine, pipeline, step
+from orchestra import Context, Policy, Stream, collect, injected, open_engine, pipeline, step
 from orchestra.compiler.check import check
 from orchestra.compiler.plan import named_by, plan
 from orchestra.errors import CheckError, DefinitionError
@@ -134,7 +134,8 @@ def between(text: str, user: str) -> Stream[str]:
 
 @pipeline
 def above(question: str, user: str) -> Stream[str]:
-    return generate(question, tools=[search, partial(between, user=user), unknown])
+    asked = collect(unknown(question))
+    return generate(asked, tools=[search, partial(between, user=user), unknown])
 
 
 def test_problems_of_pipelines_that_are_tools_are_found_before_the_run_each_once() -> None:
