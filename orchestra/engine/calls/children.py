@@ -52,11 +52,13 @@ class Parent:
         child = self._child(pipeline, args, kwargs)
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.frame.scope_of(self.operation).stopped is not None or self.frame.late:
-            raise await self._stopped(pipeline, "cannot start")
+            await trio.lowlevel.checkpoint()  # only here, Trio notices a deadline that just passed
+            raise self._stopped(pipeline, "cannot start")
         with trio.move_on_at(child.nesting.until_s):
             if found := await self._entered(child):
                 return found[0]
-            raise await self._stopped(pipeline, "was stopped")
+            await trio.lowlevel.checkpoint()  # as above
+            raise self._stopped(pipeline, "was stopped")
         raise DeadlineError(
             f"pipeline {pipeline.name!r}, which step {self.step!r} ran, was not done within "
             f"deadline_s={pipeline.deadline_s:g} s",
@@ -141,9 +143,8 @@ class Parent:
                 "call it in the step, or in a nursery that the step has opened"
             )
 
-    async def _stopped(self, pipeline: Pipeline[..., Any], outcome: str) -> RunError:
-        """The error for a step that runs on in a shield; any other code is cancelled here."""
-        await trio.lowlevel.checkpoint()  # a deadline that has just passed has not cancelled it yet
+    def _stopped(self, pipeline: Pipeline[..., Any], outcome: str) -> RunError:
+        """The error for a step that runs on in a shield; any other code would be cancelled."""
         reason = self.frame.stopped(self.operation)
         return RunError(
             f"step {self.step!r} is being stopped ({reason}), so pipeline {pipeline.name!r} "

@@ -783,11 +783,11 @@ def test_a_run_in_a_task_that_is_cancelled_begins_no_pipeline(top: Pipeline[...,
 @pytest.mark.parametrize("child", [cleans, cleans_first])
 def test_a_pipeline_that_is_late_begins_no_pipeline(child: Pipeline[..., Any]) -> None:
     @step
-    async def hurries(text: str, *, context: Context = injected) -> str:
+    async def hurries(text: str, *, context: Context = injected) -> object:
         return await context.run(child.using(deadline_s=1), text)
 
     @pipeline
-    def hurrying(text: str) -> str:
+    def hurrying(text: str) -> object:
         return hurries(text)
 
     simulation = simulate(hurrying, World(), "a")
