@@ -57,7 +57,6 @@ class Parent:
         with trio.move_on_at(child.nesting.until_s):
             if found := await self._entered(child):
                 return found[0]
-            await trio.lowlevel.checkpoint()  # as above
             raise self._stopped(pipeline, "was stopped")
         raise DeadlineError(
             f"pipeline {pipeline.name!r}, which step {self.step!r} ran, was not done within "
@@ -86,6 +85,7 @@ class Parent:
             is_cut(frame, self.operation.slot),
             trio.current_time() + deadline_s,
             f"deadline_s={deadline_s:g} s of pipeline {pipeline.name!r} passed",
+            trio.current_effective_deadline() > min(run.until_s, frame.nesting.due_s),
         )
         return child
 

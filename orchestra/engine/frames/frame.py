@@ -306,7 +306,7 @@ class Frame:
         index = self.block.outlets[slot] if operation is None else operation.region
         scope = self.scopes[index]
         assert scope is not None, "an operation waits for the start of its region, too"
-        if scope.stopped is not None or (self.nesting.depth and self.late):
+        if scope.stopped is not None or (self.nesting.shielded and self.late):
             self._end_stopped()
             return
         if operation is not None and operation.plain:
