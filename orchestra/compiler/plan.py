@@ -104,7 +104,8 @@ def plan(
     regions, *of_tools = (divide(each.output) for each in with_tools(pipeline))
     nodes = tuple(node for each in (regions, *of_tools) for node in each.order)
     if bindings is not None:
-        problems += tuple(unknown_names(nodes, bindings, unchecked))
+        unknown = unknown_names(nodes, bindings, unchecked)
+        problems += tuple(dict.fromkeys(unknown))  # one that is inlined twice has its own once
     if problems:
         raise CheckError(pipeline.name, problems)
     returns = object if pipeline.returns is MISSING else pipeline.returns

@@ -83,7 +83,6 @@ class Run(Generic[T_co]):
         "_scope",
         "_timings_s",
         "_traceback",
-        "_until_s",
         "_usage",
         "_value",
         "caller",
@@ -99,6 +98,7 @@ class Run(Generic[T_co]):
         "request_id",
         "routed",
         "shared",
+        "until_s",
         "usages",
         "variables",
     )
@@ -142,7 +142,7 @@ class Run(Generic[T_co]):
         self._ended: trio.Event | None = None  # made for the first waiting task
         self._scope: Scope | None = None
         """The scope of the outermost region, which contains all tasks; None before it starts."""
-        self._until_s = inf
+        self.until_s = inf
         """The deadline, as a time of Trio's clock."""
         self._reason = "the task that ran it was cancelled"
         self._cancelled = False
@@ -247,8 +247,8 @@ class Run(Generic[T_co]):
         """Apply the deadline, and an earlier cancellation, to the outermost region's scope."""
         self._scope = scope
         if self._deadline_s is not None:
-            self._until_s = self._began_s + self._deadline_s
-            scope.cancel_scope.deadline = self._until_s
+            self.until_s = self._began_s + self._deadline_s
+            scope.cancel_scope.deadline = self.until_s
         if self._cancelled:
             scope.close(self._reason)
 
@@ -308,7 +308,7 @@ class Run(Generic[T_co]):
 
     @property
     def _deadline_passed(self) -> bool:
-        return not self._cancelled and trio.current_time() >= self._until_s
+        return not self._cancelled and trio.current_time() >= self.until_s
 
     @property
     def stopped(self) -> str:

@@ -135,7 +135,8 @@ class Parent:
         self._refuse_elsewhere(call)
         child = self._child(pipeline, args, kwargs)
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self.frame.scope_of(self.operation).stopped is not None or self.frame.run.stopping:
+        if self.frame.scope_of(self.operation).stopped is not None or self.frame.late:
+            await trio.lowlevel.checkpoint()  # only here, Trio notices a deadline that just passed
             raise self._stopped(pipeline, "cannot start")
         return child
 
@@ -166,14 +167,15 @@ class Parent:
             raise EdgeTypeError(f"step {self.step!r} runs a pipeline wrongly: {error}") from error
         path = f"{self.step}[{self._number(pipeline)}]/{pipeline.name}/"
         child = Frame(run, plan.block, path, inputs, frame.scope_of(self.operation))
-        deadline_s = pipeline.deadline_s
+        deadline_s = inf if pipeline.deadline_s is None else pipeline.deadline_s
         child.nesting = Nesting(
             frame.nesting,
             frame.nesting.depth + 1,
             LENT.get(),
             is_cut(frame, self.operation.slot),
-            inf if deadline_s is None else trio.current_time() + deadline_s,
-            f"deadline_s={deadline_s} s of pipeline {pipeline.name!r} passed",
+            trio.current_time() + deadline_s,
+            f"deadline_s={deadline_s:g} s of pipeline {pipeline.name!r} passed",
+            trio.current_effective_deadline() > min(run.until_s, frame.nesting.due_s),
         )
         return child
 
@@ -234,8 +236,7 @@ class Parent:
 
     def _is_stopping(self, child: Frame) -> bool:
         """Whether something else stops the child, which is then the reason in its events."""
-        scope = self.frame.scope_of(self.operation)
-        return bool(scope.stopped or child.nesting.stopped or self.frame.run.stopping)
+        return bool(self.frame.scope_of(self.operation).stopped or child.late)
 
     def _stopped(self, pipeline: Pipeline[..., Any], outcome: str) -> RunError:
         """The error for a step that runs on in a shield; any other code would be cancelled."""

@@ -134,16 +134,18 @@ class Frame:
     ) -> T | None:
         """Run a region's operations in tasks of a nursery."""
         result: T | None = None
+        # In its caller's task, only a task that waits itself notices that it is cancelled.
+        alone = region.alone and (scope.outer is not None or self.run.has_task)
         async with trio.open_nursery() as nursery:
             scope.nursery, scope.cancel_scope = nursery, nursery.cancel_scope
             if scope.outer is None:
                 self.run.begin(scope)
             await trio.lowlevel.checkpoint_if_cancelled()  # plain steps have no checkpoint
-            if region.alone:
+            if alone:
                 self._begin(region)
             else:
                 result = await self._within(scope, region, take)
-        if region.alone and scope.ready.is_set():  # its task did not have to wake this one
+        if alone and scope.ready.is_set():  # its task did not have to wake this one
             result = await take(region.source)
         return result
 
@@ -280,6 +282,14 @@ class Frame:
         """The reason why an operation is being stopped."""
         return self._reason(self.scope_of(operation))
 
+    @property
+    def late(self) -> bool:
+        """Whether the run was cancelled, or its deadline or that of a nested pipeline has passed.
+
+        A region of one step does not close itself then: its own task waits only for that step.
+        """
+        return self.run.stopping or self.nesting.stopped is not None
+
     def _reason(self, scope: Scope) -> str:
         """The reason why the steps in a scope are being stopped."""
         return scope.stopped or self.nesting.stopped or self.run.stopped
@@ -298,7 +308,7 @@ class Frame:
         index = self.block.outlets[slot] if operation is None else operation.region
         scope = self.scopes[index]
         assert scope is not None, "an operation waits for the start of its region, too"
-        if scope.stopped is not None:
+        if scope.stopped is not None or (self.nesting.shielded and self.late):
             self._end_stopped()
             return
         if operation is not None and operation.plain:
@@ -327,14 +337,14 @@ class Frame:
             self._waiting_plain = None
 
     def _end_stopped(self) -> None:
-        """End the frame if a region around it was closed: nothing more will start in it.
+        """End the frame if what is around it was stopped: nothing more will start in it.
 
-        Closing that region has cancelled the frame, unless the step that runs it shields it.
+        That has also cancelled the frame, unless the step that runs it shields it.
         """
         top = self.scopes[0]
         assert top is not None, "it is entered before anything can start"
-        if top.closed is None and (reason := top.stopped) is not None:
-            top.close(reason)
+        if top.closed is None and (top.stopped is not None or self.late):
+            top.close(self._reason(top))
 
 
 def _abandon_nurseries() -> None:

@@ -24,6 +24,13 @@ class Nesting:
     """Its own deadline, as a time of Trio's clock; not that of the run."""
     late: str = ""
     """The reason why its steps are stopped at that deadline."""
+    shielded: bool = False
+    """Whether the step is shielded from a deadline, which then does not cancel the pipeline."""
+
+    @property
+    def due_s(self) -> float:
+        """The earliest of the deadlines of pipelines around it, and of its own."""
+        return self.until_s if self.outer is None else min(self.until_s, self.outer.due_s)
 
     @property
     def stopped(self) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,6 +43,7 @@ from orchestra.errors import (
 )
 from orchestra.events import (
     ArmRestarted,
+    Event,
     RunFailed,
     RunFinished,
     StepCancelled,
@@ -54,6 +56,7 @@ from orchestra.observe.names import RELEASED_SPANS
 from orchestra.observe.spans import spans
 from orchestra.steps import generate
 from orchestra.testing.laws import check_laws
+from orchestra.testing.playing.task_tree import all_tasks
 from orchestra.testing.scripts import Fails, Gives
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.strategies import moments, worlds
@@ -762,6 +765,40 @@ def test_a_run_that_is_being_stopped_begins_no_pipeline(top: Pipeline[..., Any])
         assert failed.message.startswith("step 'cleans_up' is being stopped (")
 
 
+@pytest.mark.parametrize("top", [cleans, cleans_first])
+def test_a_run_in_a_task_that_is_cancelled_begins_no_pipeline(top: Pipeline[..., Any]) -> None:
+    observed: list[Event] = []
+
+    async def main() -> None:
+        async with open_engine(observe=lambda _: observed.append) as engine:
+            with trio.move_on_after(1):
+                await engine.run(top, "a")
+
+    virtual(main)
+    assert [e.step for e in observed if isinstance(e, StepStarted)] == ["cleans_up"]
+    (failed,) = [e for e in observed if isinstance(e, StepFailed)]
+    assert "(the task that ran it was cancelled)" in failed.message
+
+
+@pytest.mark.parametrize("child", [cleans, cleans_first])
+def test_a_pipeline_that_is_late_begins_no_pipeline(child: Pipeline[..., Any]) -> None:
+    @step
+    async def hurries(text: str, *, context: Context = injected) -> object:
+        return await context.run(child.using(deadline_s=1), text)
+
+    @pipeline
+    def hurrying(text: str) -> object:
+        return hurries(text)
+
+    simulation = simulate(hurrying, World(), "a")
+    check_laws(simulation)
+    path = f"hurries[0]/{child.name}/cleans_up"
+    assert list(paths(simulation, StepStarted)) == ["hurries", path]
+    failed = next(e for e in simulation.events if isinstance(e, StepFailed))
+    reason = f"deadline_s=1 s of pipeline '{child.name}' passed"
+    assert failed.message.startswith(f"step '{path}' is being stopped ({reason})")
+
+
 @pipeline
 def twice(text: str) -> str:
     return rested(rested(text))
@@ -810,8 +847,23 @@ def test_a_shield_does_not_wait_for_what_cannot_start_any_more(child: Pipeline[.
     def alone(text: str) -> str:
         return stubborn(text)
 
-    assert simulate(alone, World(cancel_at_s=0.25), "a").lasted_s == END_S
-    assert ended_s == [END_S, END_S]
+    @step
+    async def hurries(text: str, *, context: Context = injected) -> str:
+        return await context.run(alone.using(deadline_s=0.25), text)
+
+    @pipeline
+    def hurrying(text: str) -> str:
+        return hurries(text)
+
+    for simulation in (
+        simulate(alone, World(cancel_at_s=0.25), "a"),
+        simulate(alone.using(deadline_s=0.25), World(), "a"),
+        simulate(hurrying, World(), "a"),
+    ):
+        assert simulation.lasted_s == END_S
+        failed = next(e for e in simulation.events if isinstance(e, StepFailed))
+        assert "was stopped; clean up in the step itself" in failed.message
+    assert ended_s == [END_S] * 4
 
 
 def test_a_step_in_a_thread_runs_pipelines_in_its_own_task() -> None:
@@ -856,6 +908,45 @@ def test_a_thread_is_lent_to_the_pipelines_that_are_run_from_it() -> None:
                 assert await engine.run(threaded, ["A", "B"]) == ["a", "b"]
 
     trio.run(main)
+
+
+def test_the_pipelines_that_a_step_in_a_thread_runs_at_once_share_its_thread() -> None:
+    """Otherwise a step that holds one place could have ten thousand threads."""
+    waited: list[int] = []
+
+    async def note_waiting() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        stacks = [[f.f_code.co_name for f, _ in t.iter_await_frames()] for t in all_tasks()]
+        waited.append(sum("acquire_on_behalf_of" in names for names in stacks))
+
+    @step(thread=True)
+    def lower(text: str) -> str:
+        trio.from_thread.run(note_waiting)
+        return text.lower()
+
+    @pipeline
+    def lowered(text: str) -> str:
+        return lower(text)
+
+    @step(thread=True)
+    def blocking(texts: list[str], *, context: Context = injected) -> None:
+        async def all_at_once() -> None:
+            async with trio.open_nursery() as nursery:
+                for text in texts:
+                    nursery.start_soon(context.run, lowered, text)
+
+        trio.from_thread.run(all_at_once)
+
+    @pipeline
+    def threaded(texts: list[str]) -> None:
+        return blocking(texts)
+
+    async def main() -> None:
+        async with open_engine() as engine:
+            await engine.run(threaded, ["A", "B", "C"])
+
+    trio.run(main)
+    assert waited == [2, 1, 0]
 
 
 @step

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import attrs
 import pytest
 import trio
+import trio.testing
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -24,15 +26,15 @@ from orchestra import (
 )
 from orchestra.engine.engine import open_engine
 from orchestra.errors import DeadlineError
-from orchestra.events import StepCancelled, StepSkipped
+from orchestra.events import Event, StepCancelled, StepSkipped
 from orchestra.steps import generate, tool
 from orchestra.steps.conversation import calling
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import simulate
 from orchestra.testing.strategies import worlds
-from orchestra.testing.turns import ScriptedTurns
+from orchestra.testing.turns import ScriptedAnswers, ScriptedTurns
 from orchestra.testing.world import ScriptedModel, World
-from orchestra.values import Stopped, StopReason, TextDelta, ToolCall, ToolResult
+from orchestra.values import ChatRequest, Stopped, StopReason, TextDelta, ToolCall, ToolResult
 
 
 @step
@@ -107,6 +109,39 @@ def test_a_step_that_is_stopped_earlier_does_not_blame_the_deadline() -> None:
     assert {e.reason for e in simulation.events if isinstance(e, StepCancelled)} == {
         "the task that ran it was cancelled"
     }
+
+
+def test_a_deadline_that_passes_before_a_pipeline_begins_is_the_error_of_that_deadline() -> None:
+    """Trio cancels what is late in the next turn of its loop; the clock shows it before."""
+    clock = trio.testing.MockClock()
+
+    @step
+    async def dawdles(text: str, *, context: Context = injected) -> list[str]:
+        clock.jump(1)
+        return await context.run(all_upper, text)
+
+    @pipeline(deadline_s=0.5)
+    def hastened(text: str) -> list[str]:
+        return dawdles(text)
+
+    @step
+    async def waits(text: str, *, context: Context = injected) -> str:
+        with pytest.raises(DeadlineError, match="'hastened', which step 'waits' ran"):
+            await context.run(hastened, text)
+        return text
+
+    @pipeline
+    def top(text: str) -> str:
+        return waits(text)
+
+    async def main() -> tuple[Event, ...]:
+        async with open_engine() as engine:
+            run = engine.start(top, {"text": "a"})
+            assert await run.result() == "a"
+            return run.journal.kept
+
+    events = trio.run(main, clock=clock)
+    assert [e.step for e in events if isinstance(e, StepCancelled)] == ["waits[0]/hastened/dawdles"]
 
 
 # ---------------------------------------------------------------------------------------- cuts
@@ -376,3 +411,78 @@ def test_tools_and_steps_in_threads_lend_theirs_to_what_they_wait_for(
 
     trio.run(main)
     assert inside.asked[1].messages[-1].parts[0] == ToolResult("1", "look_up", "b")
+
+
+@tool(thread=True)
+def look_up_all(text: str, *, context: Context = injected) -> list[str]:
+    """A tool that waits, in its thread, for a pipeline with several steps in threads."""
+    return trio.from_thread.run(context.run, all_lowered, text)
+
+
+@pipeline
+def all_lowered(text: str) -> list[str]:
+    return each([text, text], lower, at_once=2)
+
+
+@pipeline
+def looks_all_up(text: str) -> Stream[str]:
+    return generate(text, model="inner", tools=[look_up_all])
+
+
+@step(thread=True)
+def inside(text: str, *, context: Context = injected) -> object:
+    return trio.from_thread.run(run_twice, context, looks_all_up, text)
+
+
+@pipeline
+def insides(text: str) -> list[object]:
+    return each([text], inside, at_once=1)
+
+
+@step(thread=True)
+def outside(text: str, *, context: Context = injected) -> object:
+    return trio.from_thread.run(run_twice, context, insides, text)
+
+
+@pipeline
+def outsides(text: str) -> list[object]:
+    return each([text, text], outside, at_once=2)
+
+
+async def run_twice(context: Context, inner: Pipeline[[str], Any], text: str) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(context.run, inner, text)
+        nursery.start_soon(context.run, inner, text)
+
+
+def by_turns(request: ChatRequest) -> str | list[ToolCall]:
+    """Two calls of the tool at once; text for their results."""
+    if isinstance(request.messages[-1].parts[0], ToolResult):
+        return "Found."
+    return [ToolCall(number, "look_up_all", '{"text": "B"}') for number in ("1", "2")]
+
+
+def test_one_thread_is_enough_for_threads_in_threads_wherever_these_are_cancelled() -> None:
+    """No place is left behind, either."""
+
+    async def events_until(most: float) -> int:
+        world = World(models={"inner": ScriptedAnswers(by_turns)})
+        async with open_engine(world) as engine:
+            shares = engine.shared.threads, calling._THREADS.get()
+            for each_of in shares:
+                each_of.places.total_tokens = 1
+            run = engine.start(outsides, {"text": "a"})
+            with trio.fail_after(30), run.journal.attach() as reader:
+                while not run.ended:
+                    await reader.after(run.journal.seq)
+                    if run.journal.seq >= most:
+                        run.cancel("enough")
+            assert [(each_of.places.borrowed_tokens, len(each_of)) for each_of in shares] == [
+                (0, 0)
+            ] * 2
+            assert run.ended
+            return run.journal.seq
+
+    whole = trio.run(events_until, inf)
+    for most in range(1, whole, 7):
+        trio.run(events_until, most)

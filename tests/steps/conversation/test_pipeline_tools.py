@@ -9,20 +9,21 @@ from typing import Annotated
 import pytest
 import trio
 
-from orchestra import Context, Policy, Stream, injected, pipeline, step
+from orchestra import Context, Policy, Stream, collect, injected, open_engine, pipeline, step
 from orchestra.compiler.check import check
 from orchestra.compiler.plan import named_by, plan
 from orchestra.errors import CheckError, DefinitionError
 from orchestra.events import StepStarted, ToolFailed
 from orchestra.graph.wires import node_of
 from orchestra.steps import generate, tool
+from orchestra.steps.conversation import calling
 from orchestra.steps.conversation.tools import as_tools
 from orchestra.testing.laws import check_laws
 from orchestra.testing.scripts import Gives
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.turns import ScriptedTurns
 from orchestra.testing.world import ScriptedModel, World
-from orchestra.values import ToolCall
+from orchestra.values import ToolCall, ToolResult
 
 
 @step
@@ -133,7 +134,8 @@ def between(text: str, user: str) -> Stream[str]:
 
 @pipeline
 def above(question: str, user: str) -> Stream[str]:
-    return generate(question, tools=[search, partial(between, user=user), unknown])
+    asked = collect(unknown(question))
+    return generate(asked, tools=[search, partial(between, user=user), unknown])
 
 
 def test_problems_of_pipelines_that_are_tools_are_found_before_the_run_each_once() -> None:
@@ -233,3 +235,47 @@ def test_a_function_that_has_something_else_of_that_name_is_no_pipeline() -> Non
     unfit.pipeline = "hybrid"  # type: ignore[attr-defined]
     with pytest.raises(DefinitionError, match="tool 'unfit': its parameter 'word' has no annot"):
         as_tools([unfit])
+
+
+@tool(thread=True)
+def shout(word: str) -> str:
+    """Say it louder."""
+    return word.upper()
+
+
+@pipeline
+def louder(question: str) -> Stream[str]:
+    return generate(question, model="inner", tools=[shout])
+
+
+@tool(thread=True)
+def ask(word: str, context: Context = injected) -> str:
+    """Ask somebody else."""
+    return trio.from_thread.run(context.run, louder, word)
+
+
+@pipeline
+def asks_others(question: str) -> Stream[str]:
+    return generate(question, tools=[ask])
+
+
+def test_a_tools_thread_is_lent_to_the_tools_of_the_pipelines_that_it_runs() -> None:
+    """As many such tools as there are threads would otherwise all wait for one more."""
+    asked, shouted = (
+        [ToolCall(str(number), name, '{"word": "tea"}') for number in range(2)]
+        for name in ("ask", "shout")
+    )
+    models = {
+        "default": ScriptedTurns.saying(asked, "Done."),
+        "inner": ScriptedTurns.saying(shouted, "TEA", "tea"),
+    }
+
+    async def main() -> str:
+        async with open_engine(World(models=models)) as engine:
+            calling._THREADS.get().places.total_tokens = 1
+            with trio.fail_after(10):
+                return await engine.run(asks_others, "?")
+
+    assert trio.run(main) == "Done."
+    results = [part for message in models["default"].asked[1].messages for part in message.parts]
+    assert {each.content for each in results if isinstance(each, ToolResult)} == {"TEA", "tea"}
