@@ -9,7 +9,7 @@ Rules of the file:
 1. There is one connection, made when it is needed, and used by one batch at a time.
 2. After a connection broke, only the commands that begin a batch are sent again, since sending them
    twice changes nothing.
-3. After an answer that did not come in time, nothing is sent for `REST_S`.
+3. After `LATE_MAX` batches in a row without an answer in time, nothing is sent for `REST_S`.
 4. If Redis refuses a command, only the calls that need it fail; calls that only read succeed.
 5. The mark of the layout is read with every read, and compared before every write. The first write
    creates it.
@@ -57,6 +57,8 @@ TIMEOUT_S = 0.05
 PREFIX = "orchestra:"
 DECISIONS_MAX = 200
 """The most times that a batch is decided, if other writers are always faster."""
+LATE_MAX = 2
+"""A single late answer may be due to this process, if its processor is busy."""
 REST_S = 0.25
 """How long nothing is sent to a Redis that was too slow; meanwhile every call fails at once."""
 TTL_MAX_S = 100 * 365 * 86_400.0
@@ -108,6 +110,7 @@ class RedisState(GroupedState):
         self._connection: RedisConnection | None = None
         self._closed = False
         self._evicts: str | None = None
+        self._late = 0
         self._rests_until_s = -math.inf
         at = f"{host}:{port}" if socket_file is None else socket_file
         self._place = f"redis{'s' if tls else ''}://{at}/{database}"
@@ -126,13 +129,17 @@ class RedisState(GroupedState):
 
         self._check_open()
         try:
-            return await self._outcomes(calls)
+            outcomes = await self._outcomes(calls)
         except (OSError, RedisError, BindingError) as error:
             self._drop()
             raise self._unusable(error) from error
         except trio.Cancelled:  # the timeout has passed; the connection is closed already
-            self._rests_until_s = trio.current_time() + REST_S
+            self._late += 1
+            if self._late >= LATE_MAX:
+                self._rests_until_s = trio.current_time() + REST_S
             raise
+        self._late = 0
+        return outcomes
 
     def _unusable(self, error: Exception) -> StateError:
         reason = str(error) or type(error).__name__

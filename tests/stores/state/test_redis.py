@@ -126,6 +126,33 @@ def test_a_redis_that_is_paused_fails_open_or_closed_in_time_and_is_found_again(
     run(main)
 
 
+def test_a_redis_is_left_alone_for_a_moment_only_after_two_late_answers_in_a_row(
+    server: Redis,
+) -> None:
+    """One late answer may be due to a busy process, and must not refuse the calls after it."""
+
+    async def late(state: State, says: str) -> None:
+        with pytest.raises(StateError, match=says):
+            await count(state)
+
+    async def main() -> None:
+        with RedisState(port=server.port, timeout_s=0.5) as state:
+            await found_again(state)
+            for _ in range(2):
+                server.pause()
+                await late(state, "no answer within 0.5 s")
+                server.resume()
+                await count(state)
+            server.pause()
+            await late(state, "no answer within 0.5 s")
+            await late(state, "no answer within 0.5 s")
+            await late(state, "it is asked again in 0")
+            server.resume()
+            await found_again(state)
+
+    run(main)
+
+
 IN_DOUBT = "; the change may or may not have been made"
 
 
