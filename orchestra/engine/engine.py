@@ -22,7 +22,7 @@ from orchestra.engine.run import Run, Shared
 from orchestra.errors import InputError, LimitExceededError, RunError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.policy import Limits, is_number
-from orchestra.groups import groupless_nursery
+from orchestra.groups import abandon_nurseries, groupless_nursery
 from orchestra.policies.hedge import Hedges
 from orchestra.policies.limits.shares import Shares
 from orchestra.policies.retry import Retries
@@ -268,6 +268,8 @@ class Engine:
             del self._runs[run.id]
             if not self._runs:
                 self._idle.unpark_all()
+            if run.has_task:
+                abandon_nurseries()
 
 
 def open_engine(

@@ -119,10 +119,7 @@ class Frame:
             self._settled[slot], self._waits[outlet] = 1, self._waits[outlet] - 1
             operation = self.block.operations[slot]
             assert operation is not None, "an outlet is the last member"
-            try:
-                await self.run.perform(self, operation)
-            finally:
-                _abandon_nurseries()
+            await self.run.perform(self, operation)
             if scope.error is None and scope.ready.is_set():
                 return await take(region.source)
         return None
@@ -333,14 +330,3 @@ class Frame:
         assert top is not None, "it is entered before anything can start"
         if top.closed is None and (reason := top.stopped) is not None:
             top.close(reason)
-
-
-def _abandon_nurseries() -> None:
-    """Cancel the nurseries that a step, or a model of a project, has left open in this task.
-
-    With one of them, the end of the task would be an error in the engine's nursery. The step's
-    error is that of the scope around it, which was exited within the scope of such a nursery.
-    """
-    left_open = trio.lowlevel.current_task()._child_nurseries  # noqa: SLF001 - a copy is public
-    while left_open:
-        left_open.pop().cancel_scope.cancel()
