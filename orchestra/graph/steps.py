@@ -75,7 +75,7 @@ class Step(Decorated, Generic[P, T_co]):
     policy: Policy
     where: str
     shares_task: bool = False
-    """Whether it may run in its run's own task, as its code leaves no nursery open."""
+    """Whether it has no task of its own, but runs in that of its run, as its only operation."""
 
     def __attrs_post_init__(self) -> None:
         self._look_like(self.call)
