@@ -22,7 +22,7 @@ from orchestra.engine.run import Run, Shared
 from orchestra.errors import InputError, LimitExceededError, RunError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.policy import Limits, is_number
-from orchestra.groups import abandon_nurseries, groupless_nursery
+from orchestra.groups import groupless_nursery
 from orchestra.policies.hedge import Hedges
 from orchestra.policies.limits.shares import Shares
 from orchestra.policies.retry import Retries
@@ -150,9 +150,7 @@ class Engine:
         run = self._make(
             pipeline, inputs, deadline_s, caller=caller, request_id=request_id, run_id=run_id
         )
-        run.has_task = True
-        start: Callable[..., None] = self.shared.nursery.start_soon
-        run.variables.run(start, self._execute, run, name=run.pipeline)
+        self.shared.nursery.start_soon(self._execute, run, name=run.pipeline)
         return run
 
     @overload
@@ -268,8 +266,6 @@ class Engine:
             del self._runs[run.id]
             if not self._runs:
                 self._idle.unpark_all()
-            if run.has_task:
-                abandon_nurseries()
 
 
 def open_engine(

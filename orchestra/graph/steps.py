@@ -74,8 +74,6 @@ class Step(Decorated, Generic[P, T_co]):
     name: str
     policy: Policy
     where: str
-    shares_task: bool = False
-    """Whether it has no task of its own, but runs in that of its run, as its only operation."""
 
     def __attrs_post_init__(self) -> None:
         self._look_like(self.call)

@@ -260,6 +260,19 @@ def test_the_place_of_a_relay_is_its_own_line(relaying: Pipeline[..., Any]) -> N
     assert node.origin.line in {line for _, _, line in code.co_lines()}
 
 
+class Unscoped(Turns):
+    """It leaves a cancel scope open, as one around a `yield` of a generator that nobody ends."""
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        trio.CancelScope(shield=True).__enter__()
+        return await super().complete(request)
+
+
+def test_a_scope_that_a_model_leaves_open_is_its_steps_own() -> None:
+    """The task of the run does more after the step, which it must not do within that scope."""
+    assert ask(Unscoped([ScriptedModel.saying("a")]), 1, relay_whole)
+
+
 class Curt(Model):
     """It ends without saying why, and says nothing of it."""
 

@@ -99,47 +99,22 @@ class Frame:
         region = self.block.regions[index]
         outer = self.outer if region.inside is None else self.scopes[region.inside]
         scope = self.scopes[index] = Scope(outer)
-        here = region.shares_task and outer is None and self.run.has_task
+        result: T | None = None
         try:
-            result = await (self._here if here else self._beside)(scope, region, take)
+            async with trio.open_nursery() as scope.nursery:
+                if outer is None:
+                    self.run.begin(scope)
+                await trio.lowlevel.checkpoint_if_cancelled()  # plain steps have no checkpoint
+                if region.alone:
+                    self._begin(region)
+                else:
+                    result = await self._within(scope, region, take)
+            if region.alone and scope.ready.is_set():  # its task did not have to wake this one
+                result = await take(region.source)
         finally:
             self.settle(index, self._reason(scope))
         if scope.error is not None:
             raise scope.error
-        return result
-
-    async def _here(
-        self, scope: Scope, region: RegionPlan, take: Callable[[Source], Awaitable[T]]
-    ) -> T | None:
-        """Do a region's only operation in this task, which is the run's own."""
-        with trio.CancelScope() as scope.cancel_scope:
-            self.run.begin(scope)
-            await trio.lowlevel.checkpoint_if_cancelled()
-            slot, outlet = region.members
-            self._settled[slot], self._waits[outlet] = 1, self._waits[outlet] - 1
-            operation = self.block.operations[slot]
-            assert operation is not None, "an outlet is the last member"
-            await self.run.perform(self, operation)
-            if scope.error is None and scope.ready.is_set():
-                return await take(region.source)
-        return None
-
-    async def _beside(
-        self, scope: Scope, region: RegionPlan, take: Callable[[Source], Awaitable[T]]
-    ) -> T | None:
-        """Run a region's operations in tasks of a nursery."""
-        result: T | None = None
-        async with trio.open_nursery() as nursery:
-            scope.nursery, scope.cancel_scope = nursery, nursery.cancel_scope
-            if scope.outer is None:
-                self.run.begin(scope)
-            await trio.lowlevel.checkpoint_if_cancelled()  # plain steps have no checkpoint
-            if region.alone:
-                self._begin(region)
-            else:
-                result = await self._within(scope, region, take)
-        if region.alone and scope.ready.is_set():  # its task did not have to wake this one
-            result = await take(region.source)
         return result
 
     def _begin(self, region: RegionPlan) -> None:
@@ -303,7 +278,6 @@ class Frame:
         if operation is None:
             scope.ready.set()
         else:
-            assert scope.nursery is not None, "otherwise its only operation runs without a start"
             self.run.spawn(scope.nursery, self, operation)
 
     def _run_plain(self, operation: Operation[Node]) -> None:

@@ -16,7 +16,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-import attrs
 import pytest
 import trio
 from hypothesis import given
@@ -164,9 +163,6 @@ async def leaves_early(n: int) -> int:
     return n
 
 
-leaves_early_in_its_run = attrs.evolve(leaves_early, shares_task=True)
-
-
 @asynccontextmanager
 async def opened() -> AsyncIterator[int]:
     await breaks()
@@ -211,9 +207,9 @@ async def well(n: int) -> int:
 
 
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
-@pytest.mark.parametrize("failing", [leaves_early, leaves_early_in_its_run, keeps, asks, hears])
+@pytest.mark.parametrize("failing", [leaves_early, keeps, asks, hears])
 def test_who_leaves_a_nursery_open_ends_nothing_beside_it(failing: object) -> None:
-    """Also in a task of the engine: of a relay's run, of a call that runs share, of a kept object."""
+    """Also in a task of the engine: of a call that runs share, and of a kept object."""
 
     @pipeline
     def fine(n: int) -> int:
@@ -238,7 +234,7 @@ def test_who_leaves_a_nursery_open_ends_nothing_beside_it(failing: object) -> No
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
 @pytest.mark.parametrize(
     ("failing", "n"),
-    [(odd, 0), (odd, 3), (deeper, 900), (leaves_early, 1), (leaves_early_in_its_run, 1)],
+    [(odd, 0), (odd, 3), (deeper, 900), (leaves_early, 1)],
 )
 def test_such_a_step_fails_its_run_and_the_server_goes_on(failing: object, n: int) -> None:
     @pipeline
