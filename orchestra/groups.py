@@ -74,6 +74,20 @@ async def lasting(task: Callable[[], Awaitable[object]], log: Logger, what: str)
         await trio.sleep(REST_S)
 
 
+def abandon_nurseries() -> None:
+    """Cancel the nurseries that foreign code has left open in this task, which is about to end.
+
+    Such as a nursery in a generator that was not read to its end. Trio makes the end of a task with
+    an open nursery an error, which would end all tasks beside it. The code itself gets its error
+    from the scope around it, which was left before the scope of that nursery.
+    """
+    task = trio.lowlevel.current_task()
+    if left_open := task.child_nurseries:
+        for nursery in left_open:
+            nursery.cancel_scope.cancel()
+        task._child_nurseries.clear()  # noqa: SLF001 - `child_nurseries` is a copy of it
+
+
 @asynccontextmanager
 async def groupless_nursery() -> AsyncIterator[trio.Nursery]:
     """A nursery that never raises an exception group.

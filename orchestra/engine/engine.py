@@ -151,8 +151,7 @@ class Engine:
             pipeline, inputs, deadline_s, caller=caller, request_id=request_id, run_id=run_id
         )
         run.has_task = True
-        start: Callable[..., None] = self.shared.nursery.start_soon
-        run.variables.run(start, self._execute, run, name=run.pipeline)
+        self.shared.nursery.start_soon(self._execute, run, name=run.pipeline)
         return run
 
     @overload

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
@@ -134,7 +134,7 @@ class Run(Generic[T_co]):
         self.on_end: Callable[[Run], None] | None = None
         """Called after the last event has been written; must neither wait nor raise."""
         self.has_task = False
-        """Whether it is executed in a task of its own, in which a step of it may run, too."""
+        """Whether it is executed in a task of its own, and not in its caller's."""
         self.lane_peak = 0
         """The largest number of chunks that waited on one edge."""
         self.inputs = inputs
@@ -248,7 +248,7 @@ class Run(Generic[T_co]):
         self._scope = scope
         if self._deadline_s is not None:
             self.until_s = self._began_s + self._deadline_s
-            scope.cancel_scope.deadline = self.until_s
+            scope.nursery.cancel_scope.deadline = self.until_s
         if self._cancelled:
             scope.close(self._reason)
 
@@ -350,22 +350,13 @@ class Run(Generic[T_co]):
 
         Not with those of the current task, which is whichever task delivered the last input.
         """
+        task = tasks.give_value if operation.chunk is None else tasks.give_stream
         start: Callable[..., None] = nursery.start_soon
-        name = frame.path + operation.name
-        self.variables.run(start, _giving(operation), frame, operation, name=name)
-
-    def perform(self, frame: Frame, operation: Operation[Node]) -> Awaitable[None]:
-        """Do an operation in the current task, which is the run's own."""
-        trio.lowlevel.current_task().name = frame.path + operation.name
-        return _giving(operation)(frame, operation)
+        self.variables.run(start, task, frame, operation, name=frame.path + operation.name)
 
     def run_plain(self, frame: Frame, operation: Operation[Node]) -> None:
         """Run a plain step directly."""
         tasks.run_plain(frame, operation)
-
-
-def _giving(operation: Operation[Node]) -> Callable[[Frame, Operation[Node]], Awaitable[None]]:
-    return tasks.give_value if operation.chunk is None else tasks.give_stream
 
 
 def _has_begun(instead: str) -> RunError:

@@ -8,7 +8,6 @@ re-raised.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -25,7 +24,6 @@ from orchestra.groups import parted, stopping
 
 if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
-    from orchestra.engine.frames.scope import Scope
 
 _VALUES: Mapping[type[Node], Callable[[Frame, Operation[Any]], Awaitable[object]]] = {
     Call: calls.call,
@@ -65,7 +63,7 @@ async def give_stream(frame: Frame, operation: Operation[Node]) -> None:
     began_s = await _started(frame, operation)
     outflow = Outflow(frame.run.journal.now_s)
     try:
-        with _while_read(frame.scope_of(operation)) as unread:
+        with trio.CancelScope() as unread:
             outflow.open(frame.open_lanes(operation, unread.cancel))
             await _STREAMS[type(operation.node)](frame, operation, outflow)
     except BaseException as error:  # noqa: ASYNC103, BLE001 - `_unfinished` re-raises it
@@ -79,14 +77,6 @@ async def give_stream(frame: Frame, operation: Operation[Node]) -> None:
     finally:
         frame.leave(operation)
         frame.run.lane_peak = max(frame.run.lane_peak, outflow.peak)
-
-
-def _while_read(region: Scope) -> AbstractContextManager[trio.CancelScope]:
-    """A scope for an operation that gives chunks, to be cancelled when nobody reads them any more.
-
-    In a task of the run's own, they are the run's output: the region's scope does for both.
-    """
-    return nullcontext(region.cancel_scope) if region.nursery is None else trio.CancelScope()
 
 
 def run_plain(frame: Frame, operation: Operation[Any]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import CodeType
 from typing import TypeVar
 
 import attrs
@@ -34,12 +35,14 @@ class Definition:
     """The deadline of each run of the pipeline."""
     faults: list[Problem] = attrs.Factory(list)
     """Problems of the function itself, which `check` reports."""
+    code: CodeType | None = None
+    """The code of the pipeline's function."""
     line: tuple[str, int] | None = None
     """File and line of the nodes made from the returned value, which no call makes; else None."""
 
     def add(self, make: Callable[[Origin], N]) -> Wire:
         """Add a node that originates at the caller's line, and return a wire from it."""
-        file_line = self.line or source_line()
+        file_line = self.line or source_line(self.code)
         node = make(Origin(len(self.nodes), self.inside, *file_line))
         for edge in node.edges:
             self.refuse_foreign(edge.wire, node.origin.where)

@@ -187,7 +187,7 @@ def _define(
             f"{where}: pipeline {name!r} has a `yield`, but a pipeline cannot be a generator; "
             "return the stream of its last step: `return generate(...)`"
         )
-    definition = Definition(name, deadline_s=deadline_s)
+    definition = Definition(name, deadline_s=deadline_s, code=inner.__code__)
     inputs = _inputs(function, definition, file_line)
     wires = {node.name: Wire(node) for node, _ in inputs}
     with defining(definition), _explaining(name, where):

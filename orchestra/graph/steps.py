@@ -74,8 +74,6 @@ class Step(Decorated, Generic[P, T_co]):
     name: str
     policy: Policy
     where: str
-    shares_task: bool = False
-    """Whether it may run in its run's own task, as its code leaves no nursery open."""
 
     def __attrs_post_init__(self) -> None:
         self._look_like(self.call)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import trio
@@ -37,10 +36,6 @@ from orchestra.values import (
     UsageReport,
 )
 
-if TYPE_CHECKING:
-    from orchestra.graph.steps import Step
-
-S = TypeVar("S", bound="Step[..., Any]")
 _EVENT_BYTES = 64
 _FIELDS = {
     "vision": "messages=... with an image",
@@ -49,11 +44,6 @@ _FIELDS = {
     "reasoning": "reasoning_effort=...",
     "tools": "tools=...",
 }
-
-
-def _in_run_task(step: S) -> S:
-    """The step, without a task of its own beside that of its run: half of what a relay starts."""
-    return attrs.evolve(step, shares_task=True)
 
 
 @attrs.frozen
@@ -75,7 +65,6 @@ class ChoiceEvents:
         return size
 
 
-@_in_run_task
 @step
 async def relay(
     request: ChatRequest, *, model: str, choices: int, context: Context = injected
@@ -120,7 +109,6 @@ async def relay(
         )
 
 
-@_in_run_task
 @step
 async def relay_whole(
     request: ChatRequest, *, model: str, choices: int, context: Context = injected
@@ -141,7 +129,6 @@ async def relay_whole(
     return [await ask(0)] if choices == 1 else await in_order(ask, range(choices), choices)
 
 
-@_in_run_task
 @step
 async def relay_vectors(
     request: EmbedRequest, *, model: str, embedder: bool, context: Context = injected

@@ -87,16 +87,17 @@ async def turns(endpoint: Endpoint, body: dict[str, Any]) -> Counter[str]:
 @pytest.mark.parametrize(
     ("stream", "expected"),
     [
-        (False, {"request": 2, "relay": 1, "relay_whole": 1}),
-        (True, {"request": 3, "relay": 4}),
+        (False, {"request": 2, "relay": 2, "relay_whole": 2}),
+        (True, {"request": 4, "relay": 8}),
     ],
 )
 def test_a_relayed_answer_takes_no_turn_more_than_it_must(
     stream: bool, expected: dict[str, int]
 ) -> None:
-    """Its request's task: the start, the first content, the end. Its run's: the start, each packet.
+    """Its request's task: the start, the first content, the ends of the step and of the run.
 
-    Without content to come before the end, the request's task waits for the end alone.
+    Without content to come before the end, the request's task waits for the end alone. A run and
+    its step have a task each, which is called `relay` for both where the answer is streamed.
     """
 
     async def answers(visit: Visit) -> None:

@@ -23,13 +23,14 @@ from orchestra.errors import (
     TruncatedStreamError,
 )
 from orchestra.events import Delta, RunFailed, RunFinished
+from orchestra.graph.nodes import Call
 from orchestra.graph.pipelines import Pipeline
 from orchestra.logprobs import Logprobs, TokenLogprob
 from orchestra.policies.caching.cache import CacheRule
 from orchestra.policies.caching.cached import CachedModel
 from orchestra.policies.flights.coalesced import CoalescedModel
 from orchestra.protocols import Embedder, Model, ModelReply
-from orchestra.server.runs.relay import relay, relay_vectors, relay_whole
+from orchestra.server.runs.relay import RELAYS, relay, relay_vectors, relay_whole
 from orchestra.steps.relay import ChoiceEvents
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.virtual import virtual
@@ -248,6 +249,28 @@ def test_what_came_before_an_error_of_another_is_passed_on_and_paid(schedule: in
     last = virtual(main, schedule=schedule)
     assert last.error == "RateLimitError"
     assert last.usage == (Usage(1, 2) if came == [0, 1] else None)
+
+
+@pytest.mark.parametrize("relaying", RELAYS)
+def test_the_place_of_a_relay_is_its_own_line(relaying: Pipeline[..., Any]) -> None:
+    """And not a line of whatever has imported it, such as of the server that got a request."""
+    (node,) = (each for each in relaying.nodes if isinstance(each, Call))
+    code = relaying.function.__code__
+    assert node.origin.filename == code.co_filename
+    assert node.origin.line in {line for _, _, line in code.co_lines()}
+
+
+class Unscoped(Turns):
+    """It leaves a cancel scope open, as one around a `yield` of a generator that nobody ends."""
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        trio.CancelScope(shield=True).__enter__()
+        return await super().complete(request)
+
+
+def test_a_scope_that_a_model_leaves_open_is_its_steps_own() -> None:
+    """The task of the run does more after the step, which it must not do within that scope."""
+    assert ask(Unscoped([ScriptedModel.saying("a")]), 1, relay_whole)
 
 
 class Curt(Model):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import attrs
 
@@ -209,11 +209,11 @@ class _Layout:
         source = self._source(region.outlet, expects, "the result", outlet)
         members = [self.slots[node] for node in region.nodes if not isinstance(node, FILLED)]
         inside = None if region.parent is None else self.listed.get(region.parent)
-        alone = shares_task = False
-        if region.owner is None and len(members) == 1:
-            (node,) = (each for each in region.nodes if not isinstance(each, FILLED))
-            step = node.step if isinstance(node, Call) else None
-            plain = step is not None and step.kind is Kind.PLAIN
-            alone = not plain and chunk_of(node.returns) is None
-            shares_task = step is not None and step.shares_task
-        return RegionPlan((*members, outlet), outlet, source, inside, alone, shares_task)
+        alone = region.owner is None and len(members) == 1 and self._gives_a_value(region.nodes)
+        return RegionPlan((*members, outlet), outlet, source, inside, alone)
+
+    def _gives_a_value(self, nodes: Iterable[Node]) -> bool:
+        """Whether the only operation among the nodes gives a value, in its own task."""
+        (node,) = (each for each in nodes if not isinstance(each, FILLED))
+        plain = isinstance(node, Call) and node.step.kind is Kind.PLAIN
+        return not plain and chunk_of(node.returns) is None

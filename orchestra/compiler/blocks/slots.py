@@ -88,8 +88,6 @@ class RegionPlan:
     """The enclosing region; None for the block's root region."""
     alone: bool
     """Whether it is the run's root region with a single task, which gives a value at its end."""
-    shares_task: bool
-    """Whether it is the run's root region, and its only operation may run in the run's own task."""
 
 
 @frozen(eq=False)

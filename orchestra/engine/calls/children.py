@@ -77,9 +77,7 @@ class Parent:
             )
         lane, reading = ChildLane(self.frame.run.shared.limits.lane_chunks), trio.CancelScope()
         fill = partial(self._fill, lane, reading, child, pipeline)
-        nursery = self.frame.scope_of(self.operation).nursery
-        assert nursery is not None, "only relays share their run's task, and they run no pipelines"
-        nursery.start_soon(fill, name=child.path)
+        self.frame.scope_of(self.operation).nursery.start_soon(fill, name=child.path)
         try:
             yield lane
         finally:

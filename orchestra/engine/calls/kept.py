@@ -18,7 +18,7 @@ import trio
 
 from orchestra.errors import DefinitionError, LimitExceededError
 from orchestra.graph.calls.raised import message_of
-from orchestra.groups import parted
+from orchestra.groups import abandon_nurseries, parted
 
 log = logging.getLogger("orchestra.engine")
 
@@ -101,6 +101,7 @@ class Kept:
                 )
             holding.ready.set()
             holding.gone.set()
+            abandon_nurseries()
 
 
 def _manager(opened: Opened[T]) -> AbstractAsyncContextManager[T]:

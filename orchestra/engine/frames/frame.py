@@ -101,52 +101,24 @@ class Frame:
         region = self.block.regions[index]
         outer = self.outer if region.inside is None else self.scopes[region.inside]
         scope = self.scopes[index] = Scope(outer)
-        here = region.shares_task and outer is None and self.run.has_task
+        # In its caller's task, only a task that waits itself notices that it is cancelled.
+        alone = region.alone and (outer is not None or self.run.has_task)
+        result: T | None = None
         try:
-            result = await (self._here if here else self._beside)(scope, region, take)
+            async with trio.open_nursery() as scope.nursery:
+                if outer is None:
+                    self.run.begin(scope)
+                await trio.lowlevel.checkpoint_if_cancelled()  # plain steps have no checkpoint
+                if alone:
+                    self._begin(region)
+                else:
+                    result = await self._within(scope, region, take)
+            if alone and scope.ready.is_set():  # its task did not have to wake this one
+                result = await take(region.source)
         finally:
             self.settle(index, self._reason(scope))
         if scope.error is not None:
             raise scope.error
-        return result
-
-    async def _here(
-        self, scope: Scope, region: RegionPlan, take: Callable[[Source], Awaitable[T]]
-    ) -> T | None:
-        """Do a region's only operation in this task, which is the run's own."""
-        with trio.CancelScope() as scope.cancel_scope:
-            self.run.begin(scope)
-            await trio.lowlevel.checkpoint_if_cancelled()
-            slot, outlet = region.members
-            self._settled[slot], self._waits[outlet] = 1, self._waits[outlet] - 1
-            operation = self.block.operations[slot]
-            assert operation is not None, "an outlet is the last member"
-            try:
-                await self.run.perform(self, operation)
-            finally:
-                _abandon_nurseries()
-            if scope.error is None and scope.ready.is_set():
-                return await take(region.source)
-        return None
-
-    async def _beside(
-        self, scope: Scope, region: RegionPlan, take: Callable[[Source], Awaitable[T]]
-    ) -> T | None:
-        """Run a region's operations in tasks of a nursery."""
-        result: T | None = None
-        # In its caller's task, only a task that waits itself notices that it is cancelled.
-        alone = region.alone and (scope.outer is not None or self.run.has_task)
-        async with trio.open_nursery() as nursery:
-            scope.nursery, scope.cancel_scope = nursery, nursery.cancel_scope
-            if scope.outer is None:
-                self.run.begin(scope)
-            await trio.lowlevel.checkpoint_if_cancelled()  # plain steps have no checkpoint
-            if alone:
-                self._begin(region)
-            else:
-                result = await self._within(scope, region, take)
-        if alone and scope.ready.is_set():  # its task did not have to wake this one
-            result = await take(region.source)
         return result
 
     def _begin(self, region: RegionPlan) -> None:
@@ -318,7 +290,6 @@ class Frame:
         if operation is None:
             scope.ready.set()
         else:
-            assert scope.nursery is not None, "otherwise its only operation runs without a start"
             self.run.spawn(scope.nursery, self, operation)
 
     def _run_plain(self, operation: Operation[Node]) -> None:
@@ -345,14 +316,3 @@ class Frame:
         assert top is not None, "it is entered before anything can start"
         if top.closed is None and (top.stopped is not None or self.late):
             top.close(self._reason(top))
-
-
-def _abandon_nurseries() -> None:
-    """Cancel the nurseries that a step, or a model of a project, has left open in this task.
-
-    With one of them, the end of the task would be an error in the engine's nursery. The step's
-    error is that of the scope around it, which was exited within the scope of such a nursery.
-    """
-    left_open = trio.lowlevel.current_task()._child_nurseries  # noqa: SLF001 - a copy is public
-    while left_open:
-        left_open.pop().cancel_scope.cancel()

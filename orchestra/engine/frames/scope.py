@@ -28,17 +28,14 @@ def bare(error: Exception) -> Exception:
 
 
 class Scope:
-    """A region while it runs: its tasks, its first error, and whether it is still open."""
+    """A region while it runs: its nursery, its first error, and whether it is still open."""
 
-    __slots__ = ("cancel_scope", "closed", "error", "nursery", "outer", "ready")
+    __slots__ = ("closed", "error", "nursery", "outer", "ready")
 
-    cancel_scope: trio.CancelScope
-    """The scope around all that runs in it."""
+    nursery: trio.Nursery
 
     def __init__(self, outer: Scope | None) -> None:
         self.outer = outer
-        self.nursery: trio.Nursery | None = None
-        """The tasks of its operations; None if its only operation runs in the run's own task."""
         self.ready = trio.Event()
         """Set when the region's result exists."""
         self.error: Exception | None = None
@@ -55,11 +52,11 @@ class Scope:
         """Stop everything in the region."""
         if self.closed is None:
             self.closed = reason
-        self.cancel_scope.cancel()
+        self.nursery.cancel_scope.cancel()
 
     def end(self, reason: str) -> None:
         """Close the region from the task that opened it, and stop tasks that still run in it."""
-        if self.nursery is not None and self.nursery.child_tasks:
+        if self.nursery.child_tasks:
             self.close(reason)
         elif self.closed is None:
             self.closed = reason

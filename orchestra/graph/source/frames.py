@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 _PACKAGE = str(Path(__file__).parent.parent.parent) + os.sep
 _LIBRARY = str(Path(os.__file__).parent) + os.sep
@@ -14,17 +14,23 @@ _PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _INSTALLED = tuple(_LIBRARY.removesuffix(os.sep) + each for each in _PACKAGES)
 
 
-def user_frame() -> FrameType:
-    """The frame of the nearest caller outside orchestra, Trio and Python's own library."""
+def user_frame(outermost: CodeType | None = None) -> FrameType:
+    """The frame of the nearest caller outside orchestra, Trio and Python's own library.
+
+    With `outermost`, not beyond the frame of that code: pipelines of orchestra's own are defined
+    in whatever first runs them, such as a request.
+    """
     frame = sys._getframe(1)  # noqa: SLF001 - `inspect.stack` reads every source file
     while frame.f_back is not None and not is_users(frame.f_code.co_filename):
+        if frame.f_code is outermost:
+            break
         frame = frame.f_back
     return frame
 
 
-def source_line() -> tuple[str, int]:
-    """File and line of `user_frame()`."""
-    frame = user_frame()
+def source_line(outermost: CodeType | None = None) -> tuple[str, int]:
+    """File and line of `user_frame(outermost)`."""
+    frame = user_frame(outermost)
     return frame.f_code.co_filename, frame.f_lineno
 
 

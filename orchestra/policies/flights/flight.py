@@ -38,7 +38,7 @@ from orchestra.errors import (
     ModelTimeoutError,
 )
 from orchestra.events import BudgetReached, Note
-from orchestra.groups import parted
+from orchestra.groups import abandon_nurseries, parted
 from orchestra.policies.account import NOBODY, PRESENT, Account, JointAccount
 from orchestra.policies.flights.coalesce import Bill, CoalesceRule, Question
 from orchestra.policies.flights.waiter import Waiter
@@ -145,6 +145,7 @@ class Flight(JointAccount, Generic[Item]):
                     del onward  # noqa: ASYNC104 - its traceback references this frame
             finally:
                 self._end(name)
+                abandon_nurseries()
 
         opener.spawn(fly, name)
 

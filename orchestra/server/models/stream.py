@@ -233,6 +233,8 @@ class ChunkEvents(Events):
                 batch = await self._reader.after(self._seq)
                 pieces.append(self._frames(batch))
         self._reader.awaits_content = False
+        if batch := self._run.journal.newer(self._seq):  # they have woken nobody
+            pieces.append(self._frames(batch))
         if chunks.failure is not None and not chunks.begun:
             self._run.journal.detach(self._reader)
             return chunks.failure

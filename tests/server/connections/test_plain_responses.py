@@ -192,7 +192,7 @@ def test_what_the_client_reads_is_what_the_long_way_would_have_written(
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The whole answers, and the heads of streams, that were written at once."""
+    """The whole answers, and the heads and ends of streams, that were written at once."""
     found: list[bytes] = []
 
     def noted(stock: Callable[..., bytes | None], *asked: object) -> bytes | None:
@@ -200,22 +200,22 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         found.extend([] if data is None else [data])
         return data
 
-    for name in ("_plain", "_plain_head"):
+    for name in ("_plain", "_plain_head", "_plain_end"):
         monkeypatch.setattr(plain_responses, name, partial(noted, getattr(plain_responses, name)))
     monkeypatch.setattr(HTTPStream, "app_send", plain_responses.app_send)
     return found
 
 
 @pytest.mark.parametrize(
-    "plain",
+    ("plain", "writes"),
     [
-        Told(200, [(b"content-type", b"application/json")], b"{}", b"2"),
-        Told(200, [(b"content-type", b"text/event-stream")], b"{}", None, 2, held=False),
+        (Told(200, [(b"content-type", b"application/json")], b"{}", b"2"), 1),
+        (Told(200, [(b"content-type", b"text/event-stream")], b"{}", None, 2, held=False), 2),
     ],
     ids=["whole", "streamed"],
 )
 def test_a_plain_answer_is_written_at_once_and_its_connection_goes_on(
-    plain: Told, written: list[bytes]
+    plain: Told, writes: int, written: list[bytes]
 ) -> None:
     """Without this, the law would hold of what always goes the long way."""
 
@@ -227,4 +227,4 @@ def test_a_plain_answer_is_written_at_once_and_its_connection_goes_on(
                 assert (await client.ask("POST / HTTP/1.1", b"abc")).body == b"{}"
 
     trio.run(main)
-    assert len(written) == 6
+    assert len(written) == 6 * writes

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any, cast
 
 import attrs
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra import Context, Stream, injected, open_engine, pipeline, step
 from orchestra.accounts import Usage
 from orchestra.codecs.openai_serving.answers import AnswerWriter
+from orchestra.engine.run import Run
 from orchestra.errors import ModelError, OverloadedError
 from orchestra.events import (
     ArmRestarted,
@@ -25,10 +28,15 @@ from orchestra.events import (
     StepRouted,
     StepStarted,
 )
+from orchestra.policies.routing import ByOrder, Candidate, Route
+from orchestra.providers.routing import RoutedModel
 from orchestra.server.inputs.chat_shapes import RELAYED, Gives, GivesText
-from orchestra.server.models.stream import Chunks, Facts
+from orchestra.server.models.stream import ChunkEvents, Chunks, Facts
+from orchestra.server.settings import Settings
 from orchestra.steps.relay import ChoiceEvents
-from orchestra.values import ModelEvent, Stopped, StopReason, TextDelta
+from orchestra.testing.virtual import virtual
+from orchestra.testing.world import ScriptedModel, World
+from orchestra.values import ChatRequest, Message, ModelEvent, Stopped, StopReason, TextDelta
 from tests.codecs.openai_streams import decode
 
 TEXT = GivesText(streams=True)
@@ -53,7 +61,7 @@ class Stub:
         self.cancelled = reason
 
 
-def chunks(gives: Gives = TEXT, run: Stub | None = None) -> Chunks:
+def chunks(gives: Gives = TEXT, run: Stub | Run | None = None) -> Chunks:
     writer = AnswerWriter(0, answer_id="a", model="m", include_usage=True)
     return Chunks(cast("Any", run or Stub()), gives, writer, Facts("r", "m"))
 
@@ -131,6 +139,33 @@ def test_what_is_known_of_a_run_is_told_with_its_usage() -> None:
 
 def test_what_is_not_known_yet_is_in_no_header() -> None:
     assert Facts("r", "m").headers() == {"x-orchestra-run-id": "r", "x-orchestra-model": "m"}
+
+
+@step
+async def asks_and_thinks(question: str, *, context: Context = injected) -> AsyncIterator[str]:
+    await context.model("either").complete(ChatRequest((Message("user", question),)))
+    await trio.sleep(9)
+    yield "late"
+
+
+@pipeline
+def slow(question: str) -> Stream[str]:
+    return asks_and_thinks(question)
+
+
+def test_a_head_that_waits_no_longer_names_the_model_that_a_route_has_chosen() -> None:
+    """Also where no content has come, and so nobody was woken for it."""
+
+    async def main() -> dict[str, str]:
+        route = Route(name="either", candidates=(Candidate(name="fast"),), by=ByOrder())
+        either = RoutedModel(route, {"fast": ScriptedModel.saying("yes")})
+        async with open_engine(World(models={"either": either})) as engine:
+            run = engine.start(slow, {"question": "why?"})
+            fold = chunks(run=run)
+            assert await ChunkEvents(run, Settings(heartbeat_s=5), fold).open() is None
+            return fold.facts.headers()
+
+    assert virtual(main)["x-orchestra-model"] == "fast"
 
 
 def test_what_was_told_cannot_be_taken_back() -> None:

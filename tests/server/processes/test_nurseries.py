@@ -10,27 +10,33 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-import attrs
 import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra import pipeline, step
+from orchestra import Context, injected, open_engine, pipeline, step
+from orchestra.answers import Completion
 from orchestra.groups import leaves
+from orchestra.policies.flights.coalesce import CoalesceRule
+from orchestra.policies.flights.coalesced import CoalescedModel
+from orchestra.protocols import Model, ModelReply
 from orchestra.server.processes.nurseries import MENDED_AGAINST, mend_trio
 from orchestra.server.processes.serve import serve
 from orchestra.testing.virtual import virtual
+from orchestra.testing.world import ScriptedModel, World
+from orchestra.values import Capabilities, ChatRequest, Message, Stopped, StopReason, TextPart
 from tests.patience import PATIENCE_S
 from tests.server.wire import Client
 
 ROOT = Path(__file__).parents[3]
+ASKED = ChatRequest((Message("user", "Why?"),))
 
 
 @contextmanager
@@ -157,7 +163,42 @@ async def leaves_early(n: int) -> int:
     return n
 
 
-leaves_early_in_its_run = attrs.evolve(leaves_early, shares_task=True)
+@asynccontextmanager
+async def opened() -> AsyncIterator[int]:
+    await breaks()
+    yield 1
+
+
+@step
+async def keeps(n: int, *, context: Context = injected) -> int:
+    return await context.kept(opened)
+
+
+class Breaks(Model):
+    """A model of a project, which leaves a nursery open."""
+
+    capabilities = Capabilities()
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        await breaks()
+        return Completion((TextPart("a"),), Stopped(StopReason.END))
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+        await breaks()
+        async with ScriptedModel.saying("a").stream(request) as reply:
+            yield reply
+
+
+@step
+async def asks(n: int, *, context: Context = injected) -> int:
+    return len((await context.model("m").complete(ASKED)).text)
+
+
+@step
+async def hears(n: int, *, context: Context = injected) -> int:
+    async with context.model("m").stream(ASKED) as reply:
+        return len(await reply.receive())
 
 
 @step
@@ -166,9 +207,34 @@ async def well(n: int) -> int:
 
 
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
+@pytest.mark.parametrize("failing", [leaves_early, keeps, asks, hears])
+def test_who_leaves_a_nursery_open_ends_nothing_beside_it(failing: object) -> None:
+    """Also in a task of the engine: of a call that runs share, and of a kept object."""
+
+    @pipeline
+    def fine(n: int) -> int:
+        return well(n)
+
+    @pipeline
+    def broken(n: int) -> int:
+        return failing(n)  # type: ignore[operator, no-any-return]
+
+    async def main() -> None:
+        shared = CoalescedModel(Breaks(), name="m", rule=CoalesceRule())
+        async with open_engine(World(models={"m": shared})) as engine:
+            with pytest.raises(RuntimeError, match="stack corrupted"):
+                await engine.start(broken, {"n": 1}).result()
+            await trio.sleep(9)
+            assert await engine.start(fine, {"n": 1}).result() == 1
+
+    with mended():
+        virtual(main)
+
+
+@pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
 @pytest.mark.parametrize(
     ("failing", "n"),
-    [(odd, 0), (odd, 3), (deeper, 900), (leaves_early, 1), (leaves_early_in_its_run, 1)],
+    [(odd, 0), (odd, 3), (deeper, 900), (leaves_early, 1)],
 )
 def test_such_a_step_fails_its_run_and_the_server_goes_on(failing: object, n: int) -> None:
     @pipeline
