@@ -119,31 +119,26 @@ def test_a_read_ends_as_by_a_scope_of_its_own(stories: list[Story], schedule: in
     assert watched == virtual(lambda: told(stories, Scoped), schedule=schedule)
 
 
-def test_the_task_ends_at_a_check_that_finds_no_readers() -> None:
-    """Answers that come one after the other have one task, and not one each."""
-
-    def living() -> int:
-        return trio.lowlevel.current_statistics().tasks_living
-
+def test_the_last_that_leaves_ends_the_task() -> None:
     async def main() -> None:
-        await trio.testing.wait_all_tasks_blocked()
-        before = living()
+        before = trio.lowlevel.current_statistics().tasks_living
         here, there = socket.socketpair()
         with here, there:
             both = [Watched(Line(here)), Watched(Line(there))]
+            assert trio.lowlevel.current_statistics().tasks_living == before + 1
+            both[0].leave()
+            both[0].leave()
             await trio.testing.wait_all_tasks_blocked()
-            for reader in (*both, both[0], Watched(Line(here))):
-                reader.leave()
-            await trio.sleep(LIMIT_S - 1)
-            assert living() == before + 1
-            late = Watched(Line(here))
-            await trio.sleep(LIMIT_S)
-            assert living() == before + 1
-            late.leave()
-            await trio.sleep(LIMIT_S)
-            assert living() == before
+            assert trio.lowlevel.current_statistics().tasks_living == before + 1
+            both[1].leave()
+            await trio.testing.wait_all_tasks_blocked()
+            assert trio.lowlevel.current_statistics().tasks_living == before
+            Watched(Line(here)).leave()
+            Watched(Line(there)).leave()
+            await trio.testing.wait_all_tasks_blocked()
+            assert trio.lowlevel.current_statistics().tasks_living == before
 
-    virtual(main)
+    trio.run(main)
 
 
 def test_who_was_left_behind_by_a_run_of_trio_may_leave_after_it() -> None:
