@@ -23,7 +23,7 @@ PUBLIC = (
     *("orchestra.stores.memory", "orchestra.stores.sqlite", "orchestra.batch.batch"),
     "orchestra.stores.postgres.stores",
     *("orchestra.batch.ledger", "orchestra.steps.ingest", "orchestra.failed", "orchestra.logprobs"),
-    "orchestra.citations",
+    *("orchestra.citations", "orchestra.portal.portal", "orchestra.event_lines"),
 )
 """The modules of `docs/api.md`; if several have a name, the first of them is suggested."""
 

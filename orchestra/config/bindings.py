@@ -208,9 +208,12 @@ class LocalBindings(DeploymentBindings, Closing):
         Raises:
             BindingError: as for `state`.
         """
-        if not (self._several or self._shared):
-            return None
-        return self._given_state or self._patient
+        return (self._given_state or self._patient) if self.shares_state else None
+
+    @property
+    def shares_state(self) -> bool:
+        """Whether other processes can use the state, too."""
+        return self._several or self._shared
 
     def check_there(self) -> None:
         """Raise StateError if an open file of state or keys has been removed."""

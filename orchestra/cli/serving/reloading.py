@@ -139,8 +139,8 @@ class Loader:
         return make_one(self._data, find_file(self._config, os.environ))
 
     def state_place(self) -> str:
-        """The file or URL of the current state."""
-        if self._bindings is None:
+        """The file or URL of the current state; empty if it is in the memory of this process."""
+        if self._bindings is None or not self._bindings.shares_state:
             return ""
         scheme, _, rest = self._bindings.state_settings.url.partition(":")
         file = self._bindings.stores.path.parent / rest

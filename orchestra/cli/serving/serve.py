@@ -204,7 +204,7 @@ def _print_served(loader: Loader, place: WorkerPlace | None, log: Log, url: str)
         log.note("  no key is required, so only this machine is served")
     if loader.locked:
         log.note(f"  a key is required, and there is none yet: {loader.make_a_key()}")
-    if (where := loader.state_place()) != "memory:":
+    if where := loader.state_place():
         log.note(f"  limits, budgets, cache and runs are shared in {where}")
     if place is None:
         log.say(f"orchestra is listening on {url}")

@@ -215,7 +215,7 @@ def test_a_state_that_is_not_there_does_not_take_the_place_of_one_that_is(say: P
         with pytest.raises(StateError, match=r"redis://127\.0\.0\.1:1/0"):
             admitted(loader)
         assert loader.pipelines is pipelines
-        assert loader.state_place() == "memory:"
+        assert loader.state_place() == ""
     with (loader := loader_of(say)):
         assert admitted(loader).keyring is not None
         say.write("orchestra.toml", f"{away}drain_s = 1\n")
@@ -326,7 +326,7 @@ def test_workers_share_a_file_where_one_process_needs_none(say: Project) -> None
         assert loader.state_place() == ".orchestra/state.sqlite"
     with (loader := loader_of(say)):
         loaded(loader)
-        assert loader.state_place() == "memory:"
+        assert loader.state_place() == ""
 
 
 def test_what_is_said_of_a_pipeline_that_is_not_served_is_in_the_log(
