@@ -5,13 +5,20 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Mapping
-from typing import Any, NotRequired, Required, cast, get_args, get_origin, is_typeddict
+from typing import Any, cast, is_typeddict
 
 import attrs
 import msgspec
 
 from orchestra.annotations.deferred import signature
-from orchestra.annotations.shapes import MISSING, READ_ONLY, class_of, fields, required_keys
+from orchestra.annotations.shapes import (
+    MISSING,
+    READ_ONLY,
+    class_of,
+    fields,
+    required_keys,
+    unmarked,
+)
 from orchestra.eventclass import frozen
 
 
@@ -50,7 +57,7 @@ def is_made(kind: object) -> bool:
         begins = hasattr(cls, "__attrs_pre_init__")  # it may take the arguments, too
         return begins or _is_written(cls.__init__) or any(map(_is_own, attrs.fields(cls)))
     if is_typeddict(cls):  # msgspec does not read a `ReadOnly` member
-        return any(map(_is_read_only, fields(kind).values()))
+        return any(READ_ONLY in unmarked(hint)[1] for hint in fields(kind).values())
     if not dataclasses.is_dataclass(cls):
         return False
     members = dataclasses.fields(cls)
@@ -82,7 +89,7 @@ def members_of(kind: object) -> Mapping[str, Member]:
         listed_ = msgspec.structs.fields(cls)
         return {each.encode_name: Member(each.name, each.type, each.required) for each in listed_}
     required = required_keys(kind)
-    return {name: Member(name, _bare(hint), name in required) for name, hint in hints.items()}
+    return {name: Member(name, unmarked(hint)[0], name in required) for name, hint in hints.items()}
 
 
 def _as_taken(members: Mapping[str, Member], cls: Any) -> Mapping[str, Member]:
@@ -148,19 +155,3 @@ def _taken_by(converter: Any, otherwise: object) -> object:
     except Exception:  # noqa: BLE001 - built-ins have no signature, and annotations may raise
         return otherwise
     return kind
-
-
-def _bare(hint: object) -> object:
-    """An annotation without `Required`, `NotRequired` and `ReadOnly`."""
-    while get_origin(hint) in _QUALIFIERS:
-        (hint,) = get_args(hint)
-    return hint
-
-
-def _is_read_only(hint: object) -> bool:
-    while get_origin(hint) in (NotRequired, Required):
-        (hint,) = get_args(hint)
-    return get_origin(hint) is READ_ONLY
-
-
-_QUALIFIERS = (NotRequired, Required, READ_ONLY)

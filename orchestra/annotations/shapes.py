@@ -186,18 +186,21 @@ def required_keys(typed_dict: object) -> frozenset[str]:
     `__required_keys__` alone is wrong if annotations are strings, which it does not evaluate.
     """
     listed = getattr(typed_dict, "__required_keys__", ())
-    marks = {key: _mark(hint) for key, hint in fields(typed_dict).items()}
+    marks = {key: unmarked(hint)[1] for key, hint in fields(typed_dict).items()}
     return frozenset(
         key
-        for key, mark in marks.items()
-        if mark is Required or (key in listed and mark is not NotRequired)
+        for key, found in marks.items()
+        if Required in found or (key in listed and NotRequired not in found)
     )
 
 
-def _mark(hint: object) -> object:
-    """`Required` or `NotRequired`, also within `ReadOnly`; anything else if there is neither."""
-    origin = get_origin(hint)
-    return get_origin(get_args(hint)[0]) if origin is READ_ONLY else origin
+def unmarked(hint: object) -> tuple[object, list[object]]:
+    """An annotation without `Required`, `NotRequired` and `ReadOnly`, and those that it had."""
+    found = []
+    while (origin := get_origin(hint)) in _MARKS:
+        found.append(origin)
+        (hint,) = get_args(hint)
+    return hint, found
 
 
 def substitute(annotation: object, table: abc.Mapping[object, object]) -> object:
@@ -348,14 +351,8 @@ _SPECIAL: tuple[tuple[object, object], ...] = (
     (typing.LiteralString, str),
 )
 
-_QUALIFIERS = (
-    Annotated,
-    Final,
-    ClassVar,
-    Required,
-    NotRequired,
-    READ_ONLY,
-)
+_MARKS = (Required, NotRequired, READ_ONLY)
+_QUALIFIERS = (Annotated, Final, ClassVar, *_MARKS)
 
 _METHODS: abc.Mapping[object, tuple[str, str]] = {
     abc.Iterable: ("__iter__", "__next__"),

@@ -9,7 +9,6 @@ import trio
 from hypothesis import settings
 
 from orchestra import Stream, pipeline, race
-from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.errors import BindingError
 from orchestra.events import Event, RunFinished
@@ -18,10 +17,8 @@ from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits, Load
 from orchestra.protocols import Embedder, Model, Timeouts, VectorStore
 from orchestra.providers.connections.pool import HttpLimits, Pool
-from orchestra.providers.credentials import bearer
 from orchestra.providers.network import HttpTransport
 from orchestra.providers.remote import Endpoint, RemoteModel
-from orchestra.secret import Secret
 from orchestra.steps.generate import generate
 from tests.faults.misbehaving import (
     DONE,
@@ -35,7 +32,16 @@ from tests.faults.misbehaving import (
     whole,
 )
 from tests.faults.stand import follow
-from tests.providers.upstream import Handler, Upstream, Visit, open_sockets, run, until, upstream
+from tests.providers.upstream import (
+    Handler,
+    Upstream,
+    Visit,
+    open_sockets,
+    openai_endpoint,
+    run,
+    until,
+    upstream,
+)
 
 RACES = 10_000 if settings.get_current_profile_name() == "orchestra" else 1_000
 """A tenth of them for a mutant and on a second Python: see tests/conftest.py."""
@@ -100,14 +106,7 @@ class Two:
 
 
 def _endpoint(name: str, server: Upstream) -> Endpoint:
-    return Endpoint(
-        provider="openai",
-        model=name,
-        base_url=f"http://{server.host}:{server.port}/v1",
-        dialect=OpenAiDialect(),
-        credentials=bearer(Secret("sk-test")),
-        timeouts=Timeouts(first_byte_s=15, idle_s=15),
-    )
+    return openai_endpoint(server, name, timeouts=Timeouts(first_byte_s=15, idle_s=15))
 
 
 async def racing(engine: Engine, draw: random.Random, races: int, ends: Counter[str]) -> None:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import trio
 
 from orchestra import Stream, pipeline
-from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.engine.engine import open_engine
 from orchestra.engine.run import Run
 from orchestra.policies.flights.coalesced import CoalescedModel
-from orchestra.providers.credentials import bearer
 from orchestra.providers.network import HttpTransport
-from orchestra.providers.remote import Endpoint, RemoteModel
-from orchestra.secret import Secret
+from orchestra.providers.remote import RemoteModel
 from orchestra.steps.generate import generate
 from orchestra.testing.world import World
-from tests.providers.upstream import CHUNKED, Visit, run, until, upstream
+from tests.providers.upstream import CHUNKED, Visit, openai_endpoint, run, until, upstream
 
 HEAD = CHUNKED.replace(b"\r\n\r\n", b"\r\ncontent-type: text/event-stream\r\n\r\n")
 TEXT = b'data: {"id":"1","model":"m","choices":[{"index":0,"delta":{"content":"Be"}}]}\n\n'
@@ -44,13 +41,7 @@ def test_the_socket_is_closed_when_the_last_has_left_and_not_before() -> None:
     async def main() -> None:
         transport = HttpTransport()
         async with upstream(goes_on) as server:
-            endpoint = Endpoint(
-                provider="openai",
-                model="m",
-                base_url=f"http://{server.host}:{server.port}/v1",
-                dialect=OpenAiDialect(),
-                credentials=bearer(Secret("sk-test")),
-            )
+            endpoint = openai_endpoint(server)
             shared = CoalescedModel(RemoteModel(endpoint, transport), name="m")
             async with open_engine(World(models={"m": shared})) as engine:
                 first, second = (engine.start(answer, {"question": "why?"}) for _ in range(2))

@@ -11,15 +11,12 @@ import pytest
 import trio
 
 from orchestra.answers import Completion
-from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.errors import ModelError, ModelsFailedError
 from orchestra.policies.routing import Candidate, Route
 from orchestra.protocols import Model, Timeouts
-from orchestra.providers.credentials import bearer
 from orchestra.providers.network import HttpTransport
-from orchestra.providers.remote import Endpoint, RemoteModel
+from orchestra.providers.remote import RemoteModel
 from orchestra.providers.routing import RoutedModel
-from orchestra.secret import Secret
 from orchestra.values import ChatRequest, Message, ModelEvent, Stopped, TextDelta
 from tests.providers.upstream import (
     CHUNKED,
@@ -27,6 +24,7 @@ from tests.providers.upstream import (
     Upstream,
     Visit,
     open_sockets,
+    openai_endpoint,
     run,
     until,
     upstream,
@@ -94,15 +92,8 @@ FAULTS = {
 
 
 def model(server: Upstream, transport: HttpTransport, wait_s: float = 20) -> Model:
-    endpoint = Endpoint(
-        provider="openai",
-        model="m",
-        base_url=f"http://{server.host}:{server.port}/v1",
-        dialect=OpenAiDialect(),
-        credentials=bearer(Secret("sk-test")),
-        timeouts=Timeouts(first_byte_s=wait_s, idle_s=wait_s),
-    )
-    return RemoteModel(endpoint, transport)
+    timeouts = Timeouts(first_byte_s=wait_s, idle_s=wait_s)
+    return RemoteModel(openai_endpoint(server, timeouts=timeouts), transport)
 
 
 @asynccontextmanager

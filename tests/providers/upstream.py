@@ -13,7 +13,11 @@ import attrs
 import trio
 import trio.testing
 
+from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.protocols import HttpReply, HttpRequest, Timeouts, Transport
+from orchestra.providers.credentials import bearer
+from orchestra.providers.remote import Endpoint
+from orchestra.secret import Secret
 from tests.patience import PATIENCE_S
 
 T = TypeVar("T")
@@ -94,6 +98,18 @@ class Upstream:
     @property
     def url(self) -> str:
         return f"{self.scheme}://{self.host}:{self.port}/v1/chat?a=1"
+
+
+def openai_endpoint(server: Upstream, model: str = "m", **options: Any) -> Endpoint:
+    """A model behind it that speaks OpenAI's format."""
+    return Endpoint(
+        provider="openai",
+        model=model,
+        base_url=f"http://{server.host}:{server.port}/v1",
+        dialect=OpenAiDialect(),
+        credentials=bearer(Secret("sk-test")),
+        **options,
+    )
 
 
 @asynccontextmanager

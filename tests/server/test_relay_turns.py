@@ -10,17 +10,14 @@ import pytest
 import trio
 import trio.testing
 
-from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.engine.engine import open_engine
-from orchestra.providers.credentials import bearer
 from orchestra.providers.network import open_transport
 from orchestra.providers.remote import Endpoint, RemoteModel
-from orchestra.secret import Secret
 from orchestra.server.app import create_app
 from orchestra.server.connections.hardening import mend_hypercorn
 from orchestra.server.settings import Settings
 from orchestra.testing.world import World
-from tests.providers.upstream import CHUNKED, Visit, run, upstream
+from tests.providers.upstream import CHUNKED, Visit, openai_endpoint, run, upstream
 from tests.server.wire import open_house
 
 STREAM_HEAD = CHUNKED.replace(b"\r\n\r\n", b"\r\ncontent-type: text/event-stream\r\n\r\n")
@@ -109,13 +106,7 @@ def test_a_relayed_answer_takes_no_turn_more_than_it_must(
 
     async def main() -> Counter[str]:
         async with upstream(answers) as server:
-            endpoint = Endpoint(
-                provider="openai",
-                model="m",
-                base_url=f"http://{server.host}:{server.port}/v1",
-                dialect=OpenAiDialect(),
-                credentials=bearer(Secret("sk-test")),
-            )
+            endpoint = openai_endpoint(server)
             messages = [{"role": "user", "content": "why?"}]
             return await turns(endpoint, {"model": "m", "messages": messages, "stream": stream})
 

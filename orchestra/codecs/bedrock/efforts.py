@@ -12,8 +12,7 @@ from collections.abc import Mapping
 import attrs
 
 from orchestra.codecs.anthropic.request import thinking
-from orchestra.codecs.raw_json import merged
-from orchestra.errors import CapabilityError
+from orchestra.codecs.bedrock.extra_fields import extra_field, unknown_field
 from orchestra.values import ChatRequest, Json, ReasoningEffort
 
 CLAUDE = "anthropic."
@@ -89,21 +88,14 @@ def effort_fields(model: str, request: ChatRequest, *, hidden: bool) -> Json:
     if field is None:
         if effort == "none" or request.effort_if_able:
             return {}
-        raise CapabilityError(
-            f"the field of {model} for reasoning_effort={effort!r} is not known: leave it out, or "
-            "set the field in a pipeline's extras="
-            "{'bedrock': {'additionalModelRequestFields': ...}}"
-        )
+        raise unknown_field(model, f"reasoning_effort={effort!r}")
     value = field.values.get(effort)
     if value is None:
         return {}
     limits = (request.output_tokens_max, request.temperature, request.top_p, request.top_k)
     if any(each is not None for each in limits):
         value = field.without_limits.get(value, value)
-    found: Json = {field.path[-1]: value}
-    for name in reversed(field.path[:-1]):
-        found = {name: found}
-    return {"additionalModelRequestFields": merged(found, field.beside)}
+    return extra_field(field.path, value, field.beside)
 
 
 def _claude(model: str, request: ChatRequest) -> Json:

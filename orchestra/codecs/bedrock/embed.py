@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from orchestra.accounts import Usage
-from orchestra.codecs.bedrock.request import EXTRAS
+from orchestra.codecs.bedrock.extra_fields import EXTRAS
 from orchestra.codecs.cohere.embeddings import VectorsByType, embed_fields
 from orchestra.codecs.faults import error_in
 from orchestra.codecs.framing.mending import read_whole

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 
 from orchestra.codecs.anthropic.request import anthropic_body
-from orchestra.codecs.bedrock.request import EXTRAS, chat_body, system_texts
+from orchestra.codecs.bedrock.extra_fields import EXTRAS
+from orchestra.codecs.bedrock.request import chat_body, system_texts
 from orchestra.codecs.dialect import refuse
 from orchestra.codecs.files import without_files
 from orchestra.codecs.raw_json import merged, without_nulls

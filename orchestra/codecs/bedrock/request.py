@@ -15,6 +15,7 @@ import attrs
 import msgspec
 
 from orchestra.codecs.bedrock.efforts import CLAUDE, effort_fields
+from orchestra.codecs.bedrock.extra_fields import EXTRAS, extra_field, unknown_field
 from orchestra.codecs.data_urls import with_bytes
 from orchestra.codecs.dialect import refuse
 from orchestra.codecs.enforced_schema import enforced
@@ -40,8 +41,6 @@ from orchestra.values import (
     ToolResult,
 )
 
-EXTRAS = "bedrock"
-"""The key of Bedrock's options in a request's extras."""
 _IMAGE_FORMATS = frozenset(("png", "jpeg", "gif", "webp"))
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 _FILE_FORMATS: Mapping[str, str] = {
@@ -328,11 +327,5 @@ def _top_k(model: str, request: ChatRequest) -> Json:
         return {}
     for family, path in _TOP_K:
         if family in model:
-            found: Json = {path[-1]: request.top_k}
-            for name in reversed(path[:-1]):
-                found = {name: found}
-            return {"additionalModelRequestFields": found}
-    raise CapabilityError(
-        f"the field of {model} for top_k={request.top_k} is not known: leave it out, or set the "
-        f"field in a pipeline's extras={{{EXTRAS!r}: {{'additionalModelRequestFields': ...}}}}"
-    )
+            return extra_field(path, request.top_k)
+    raise unknown_field(model, f"top_k={request.top_k}")

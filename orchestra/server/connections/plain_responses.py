@@ -110,10 +110,10 @@ def _plain_end(stream: HTTPStream, message: Any) -> bytes | None:
         return None
     if stream.state is not ASGIHTTPState.RESPONSE or stream.response.get("trailers"):
         return None
-    protocol = getattr(stream.send, "__self__", None)
-    if not isinstance(protocol, H11Protocol) or not isinstance(protocol.connection, h11.Connection):
+    found = _protocol_of(stream)
+    if found is None:
         return None
-    connection = protocol.connection
+    _, connection = found
     if connection.our_state is not h11.SEND_BODY or type(connection._writer) is not ChunkedWriter:  # noqa: SLF001 - as below
         return None
     connection._cstate.process_event(h11.SERVER, h11.EndOfMessage)  # noqa: SLF001 - as below
@@ -123,22 +123,29 @@ def _plain_end(stream: HTTPStream, message: Any) -> bytes | None:
 
 def _lines(stream: HTTPStream, head: Any) -> tuple[h11.Connection, bytes] | None:
     """The connection of a response and its encoded headers, if the response may be plain."""
-    protocol, status = getattr(stream.send, "__self__", None), int(head["status"])
-    if not isinstance(protocol, H11Protocol) or not isinstance(protocol.connection, h11.Connection):
+    found = _protocol_of(stream)
+    if found is None or not _may(*found, stream, int(head["status"])):
         return None
-    if not _may(protocol, stream, status):
-        return None
+    protocol, connection = found
     headers = [*head.get("headers", ()), *protocol.config.response_headers("h11")]
     lines = b"".join([b"\r\n%b: %b" % header for header in headers])
     if lines.count(b"\n") != len(headers) or _PLAIN.fullmatch(lines) is None:
         return None
-    return protocol.connection, lines
+    return connection, lines
 
 
-def _may(protocol: H11Protocol, stream: HTTPStream, status: int) -> bool:
+def _protocol_of(stream: HTTPStream) -> tuple[H11Protocol, h11.Connection] | None:
+    """The protocol and connection of a stream of HTTP/1.1; None for any other."""
+    protocol = getattr(stream.send, "__self__", None)
+    if not isinstance(protocol, H11Protocol) or not isinstance(protocol.connection, h11.Connection):
+        return None
+    return protocol, protocol.connection
+
+
+def _may(
+    protocol: H11Protocol, connection: h11.Connection, stream: HTTPStream, status: int
+) -> bool:
     """Whether the state of the connection allows a plain response."""
-    connection = protocol.connection
-    assert isinstance(connection, h11.Connection), "the caller has checked it"
     states = connection._cstate  # noqa: SLF001 - h11 has no public way to get and set its state
     return (
         status >= 200  # noqa: PLR2004 - below it the response has not ended

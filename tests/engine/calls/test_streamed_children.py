@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -51,9 +49,9 @@ from orchestra.testing.laws import check_laws
 from orchestra.testing.scripts import Gives
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.strategies import worlds
-from orchestra.testing.virtual import virtual
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import Stopped, StopReason, TextDelta
+from tests.engine.freed import assert_freed_when_done
 
 
 class RefusalError(Exception):
@@ -583,21 +581,7 @@ def test_several_are_read_at_the_same_time() -> None:
 
 @pytest.mark.parametrize("most", [9, 1])
 def test_a_run_that_is_done_is_freed_with_its_last_reference(most: int) -> None:
-    async def main() -> None:
-        async with open_engine() as engine:
-            run = engine.start(engine.plan(top), {"name": "spelled", "text": "ab", "most": most})
-            await run.result()
-            await engine.wait_idle()
-            await trio.testing.wait_all_tasks_blocked()
-            kept = weakref.ref(run)
-            del run
-            assert kept() is None
-
-    gc.disable()
-    try:
-        virtual(main)
-    finally:
-        gc.enable()
+    assert_freed_when_done({"name": "spelled", "text": "ab", "most": most}, top)
 
 
 def test_of_two_that_fail_the_one_whose_error_is_raised_is_blamed() -> None:

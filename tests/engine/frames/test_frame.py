@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import weakref
 from contextvars import ContextVar
 
 import attrs
@@ -33,6 +32,7 @@ from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.strategies import narrow_limits, schedules, worlds
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World
+from tests.engine.freed import assert_freed_when_done
 from tests.engine.steps import both, breaks, fails, first, numbers, says, slowly, waits
 
 
@@ -345,24 +345,7 @@ def raced(n: int) -> Stream[str]:
 
 
 def test_a_run_that_is_done_is_freed_with_its_last_reference() -> None:
-    """Its output may be large: it does not wait for the garbage collector."""
-
-    async def main() -> None:
-        async with open_engine() as engine:
-            for plan in map(engine.plan, (many, nested_arms, variables, ordinary, raced)):
-                run = engine.start(plan, {"n": 3})
-                await run.result()
-                await engine.wait_idle()
-                await trio.testing.wait_all_tasks_blocked()
-                kept = weakref.ref(run)
-                del run
-                assert kept() is None
-
-    gc.disable()
-    try:
-        virtual(main)
-    finally:
-        gc.enable()
+    assert_freed_when_done({"n": 3}, many, nested_arms, variables, ordinary, raced)
 
 
 @pipeline
