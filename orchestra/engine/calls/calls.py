@@ -137,11 +137,11 @@ def _flow(frame: Frame, operation: Operation[Call], outflow: Outflow) -> Awaitab
 
 
 class _Flow:
-    """The chunks of one call of a generator: `pull` waits for the next, and `put` passes it on.
+    """The chunks of one call of a generator: `pull` waits for the next.
 
-    While a chunk is put, the generator is suspended at its `yield`. So a cancellation during `put`
-    is raised there, by the next `pull`: as `Cancelled`, which nurseries and cancel scopes around
-    the `yield` expect.
+    Between two pulls, the generator is suspended at its `yield`. So a cancellation of what is
+    waited for in between, with `at_yield`, is raised there, by the next `pull`: as `Cancelled`,
+    which nurseries and cancel scopes around the `yield` expect.
     """
 
     __slots__ = ("_argument", "_resume", "_thrown", "generator", "outflow")
@@ -157,10 +157,10 @@ class _Flow:
         """Wait for the next chunk. Raises StopAsyncIteration after the last."""
         return self._resume(self._argument)
 
-    async def put(self, chunk: object) -> None:
-        """Pass a chunk on. If cancelled while it waits, this returns, for `pull` to raise it."""
+    async def at_yield(self, waits: Awaitable[object]) -> None:
+        """Wait between two pulls. If cancelled, this returns, for `pull` to raise it."""
         try:
-            await self.outflow.put_soon(chunk)
+            await waits
         except trio.Cancelled as cancelled:  # noqa: ASYNC103 - `pull` throws it into the generator
             if self._thrown == _THROWN_MAX:
                 raise
@@ -173,10 +173,11 @@ class _Flow:
 
 async def _pump(flow: _Flow) -> None:
     """Pass on all chunks."""
+    put_soon = flow.outflow.put_soon
     async with aclosing(flow.generator):
         with suppress(StopAsyncIteration):
             while True:
-                await flow.put(await flow.pull())
+                await flow.at_yield(put_soon(await flow.pull()))
 
 
 async def _hurried(frame: Frame, operation: Operation[Call], flow: _Flow, policy: Policy) -> None:
@@ -193,24 +194,35 @@ async def _hurried(frame: Frame, operation: Operation[Call], flow: _Flow, policy
                 if pulling.cancelled_caught:
                     limit = "idle_s" if outflow.begun() else "first_chunk_s"
                     raise _too_late(frame, operation, limit, getattr(policy, limit))
-                await parking(flow.put(chunk), outflow.before_wait)
+                await parking(flow.at_yield(outflow.put_soon(chunk)), outflow.before_wait)
 
 
 async def _pump_within(pulling: trio.CancelScope, flow: _Flow, policy: Policy) -> object:
     """Pass on chunks; the deadline of `pulling` is set only while a chunk is waited for.
 
     Returns the chunk that arrived at the moment when `pulling` expired. The caller has to put
-    it, since nothing can wait in an expired scope. Raises StopAsyncIteration.
+    it, since nothing can wait in an expired scope. A generator with a scope of its own open at
+    its `yield` is cancelled instead: `pulling` cannot be left before that scope. Raises
+    StopAsyncIteration.
     """
     wait_s = policy.idle_s if flow.outflow.begun() else policy.first_chunk_s
     while True:  # noqa: ASYNC913 - a lane is one, at least once in every bound
         pulling.deadline = inf if wait_s is None else trio.current_time() + wait_s
         chunk = await flow.pull()
-        if pulling.cancel_called:
+        pulling.deadline = inf  # before the next line, which cancels a scope that is past it
+        if not pulling.cancel_called:
+            await flow.at_yield(flow.outflow.put_soon(chunk))
+        elif _is_innermost(pulling):
             return chunk
-        pulling.deadline = inf
-        await flow.put(chunk)
+        else:
+            await flow.at_yield(trio.lowlevel.checkpoint())  # noqa: ASYNC105 - `at_yield` awaits it
         wait_s = policy.idle_s
+
+
+def _is_innermost(scope: trio.CancelScope) -> bool:
+    """Whether the current task has entered no other scope within this one that is still open."""
+    status = "_cancel_status"  # private: if a later Trio has no such attribute, this is always true
+    return getattr(trio.lowlevel.current_task(), status, None) is getattr(scope, status, None)
 
 
 def _bound(frame: Frame, operation: Operation[Call]) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing
 from math import inf
 
 import pytest
@@ -29,6 +29,7 @@ from orchestra.accounts import Caller, Usage
 from orchestra.errors import BindingError, DeadlineError, EdgeTypeError, LimitExceededError
 from orchestra.events import RunFinished, StepCancelled, StepFailed, StepFinished
 from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.steps import Step
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.strategies import schedules
@@ -50,27 +51,8 @@ def lawful(
 # ------------------------------------------------------------------------------------ deadlines
 
 
-@pytest.mark.parametrize("idle_s", [None, 5.0])
-def test_a_chunk_that_is_there_in_time_counts_although_the_process_was_busy(
-    idle_s: float | None,
-) -> None:
-    """It is ready before the deadline; that it is seen behind it is not its producer's fault."""
-    clock = trio.testing.MockClock()
-    clock.autojump_threshold = 0.0
-    beside: list[trio.Nursery] = []
-
-    @step(policy=Policy(first_chunk_s=0.2, idle_s=idle_s))
-    async def said(question: str) -> AsyncIterator[str]:
-        for _ in range(3):
-            ready = trio.Event()
-            beside[0].start_soon(busy, ready)
-            await ready.wait()
-            yield question
-
-    async def busy(ready: trio.Event) -> None:
-        await trio.sleep(0.15)
-        ready.set()
-        clock.jump(9.0)
+def busy_for_nine_seconds(said: Step[[str], Stream[str]], beside: list[trio.Nursery]) -> object:
+    """The result of a run of `said`, or its error, in virtual time, beside tasks in `beside[0]`."""
 
     @pipeline
     def asked(question: str) -> Stream[str]:
@@ -79,9 +61,97 @@ def test_a_chunk_that_is_there_in_time_counts_although_the_process_was_busy(
     async def main() -> object:
         async with trio.open_nursery() as nursery, open_engine() as engine:
             beside.append(nursery)
-            return await engine.run(asked, "x")
+            run = engine.start(asked, {"question": "x"})
+            await run.wait_ended()
+            return run.error or await run.result()
 
-    assert trio.run(main, clock=clock) == "xxx"
+    return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.0))
+
+
+async def made_ready(ready: trio.Event) -> None:
+    """Set the event in time; but nothing else runs before nine seconds have passed."""
+    await trio.sleep(0.15)
+    ready.set()
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, trio.testing.MockClock)
+    clock.jump(9.0)
+
+
+@pytest.mark.parametrize("idle_s", [None, 5.0])
+def test_a_chunk_that_is_there_in_time_counts_although_the_process_was_busy(
+    idle_s: float | None,
+) -> None:
+    """It is ready before the deadline; that it is seen behind it is not its producer's fault."""
+    beside: list[trio.Nursery] = []
+
+    @step(policy=Policy(first_chunk_s=0.2, idle_s=idle_s))
+    async def said(question: str) -> AsyncIterator[str]:
+        for _ in range(3):
+            ready = trio.Event()
+            beside[0].start_soon(made_ready, ready)
+            await ready.wait()
+            yield question
+
+    assert busy_for_nine_seconds(said, beside) == "xxx"
+
+
+LATE = {"first_chunk_s": Policy(first_chunk_s=0.2), "idle_s": Policy(idle_s=0.2)}
+
+
+async def a_cancel_scope(opened: AsyncExitStack) -> None:
+    opened.enter_context(trio.CancelScope())
+
+
+async def a_nursery(opened: AsyncExitStack) -> None:
+    nursery = await opened.enter_async_context(trio.open_nursery())
+    nursery.start_soon(trio.sleep_forever)
+
+
+@pytest.mark.parametrize("limit", LATE)
+@pytest.mark.parametrize("enter", [a_cancel_scope, a_nursery])
+def test_a_generator_with_a_scope_open_at_its_yield_is_late_in_a_busy_process(
+    limit: str, enter: Callable[[AsyncExitStack], Awaitable[object]]
+) -> None:
+    """Its own scope is inside that of the limit, so the chunk cannot leave without it."""
+    beside: list[trio.Nursery] = []
+    ended: list[str] = []
+
+    @step(policy=LATE[limit])
+    async def said(question: str) -> AsyncIterator[str]:
+        async with AsyncExitStack() as opened:
+            opened.callback(ended.append, question)
+            await enter(opened)
+            if limit == "idle_s":
+                yield question
+            ready = trio.Event()
+            beside[0].start_soon(made_ready, ready)
+            await ready.wait()
+            yield question
+            await trio.sleep(1)
+
+    error = busy_for_nine_seconds(said, beside)
+    assert str(error) == f"step 'said' {WORDS[limit]} within {limit}=0.2 s"
+    assert isinstance(error, DeadlineError)
+    assert ended == ["x"]
+
+
+@pytest.mark.parametrize("limit", LATE)
+def test_a_generator_that_blocks_the_process_itself_may_have_a_scope_open_at_its_yield(
+    limit: str,
+) -> None:
+    """Nothing has looked at the clock before its chunk came."""
+
+    @step(policy=LATE[limit])
+    async def said(question: str) -> AsyncIterator[str]:
+        with trio.CancelScope():
+            for _ in range(2):
+                await trio.lowlevel.checkpoint()
+                clock = trio.lowlevel.current_clock()
+                assert isinstance(clock, trio.testing.MockClock)
+                clock.jump(9.0)
+                yield question
+
+    assert busy_for_nine_seconds(said, []) == "xx"
 
 
 @step
