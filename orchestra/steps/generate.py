@@ -1,9 +1,10 @@
-"""`generate`: a model's answer as a stream of text or, with `returns`, as a value of a class."""
+"""`generate`: a model's answer as a stream of text or, with `returns`, as a value of a type."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
-from typing import Any, TypeVar, Unpack, cast, overload
+from types import UnionType
+from typing import Any, TypeAlias, TypeVar, Unpack, _SpecialForm, cast, overload
 
 import attrs
 
@@ -29,6 +30,8 @@ from orchestra.steps.conversation.tools import as_tools
 from orchestra.values import TextDelta
 
 T = TypeVar("T")
+Special: TypeAlias = "_SpecialForm | UnionType"
+"""A `Literal[...]` or a union, which type checkers do not count as a `type`."""
 
 
 async def _say(
@@ -73,9 +76,9 @@ async def _say(
 
 
 async def _fill(
-    asked: Asked, *, returns: type[T], context: Context = injected, **options: Unpack[Options]
-) -> T:
-    """The answer as a value of the class `returns`."""
+    asked: Asked, *, returns: Any, context: Context = injected, **options: Unpack[Options]
+) -> object:
+    """The answer as a value of the type `returns`."""
     return await fill(form_of(returns), Talk.of(asked, _settings(options), context))
 
 
@@ -90,10 +93,12 @@ _FILL = step(name="generate")(spelled_out(_fill, object))
 
 @attrs.frozen(eq=False)
 class Generate:
-    """A model's answer: its text as a stream or, with `returns`, a value of that class.
+    """A model's answer: its text as a stream or, with `returns`, a value of that type.
 
-        generate(asked)                          Stream[str]
-        generate(asked, returns=Invoice)         Invoice
+        generate(asked)                                 Stream[str]
+        generate(asked, returns=Invoice)                Invoice
+        generate(asked, returns=list[Invoice])          list[Invoice]
+        generate(asked, returns=Literal["yes", "no"])   Any, for a type checker
 
     The keywords are those of `orchestra.steps.conversation.options.Options`.
 
@@ -109,7 +114,8 @@ class Generate:
     contains only the text.
 
     With `returns`, the model is given the JSON Schema of an attrs class, a dataclass or a
-    TypedDict. A model without support for schemas (`capabilities.json_schema` is False) is asked
+    TypedDict; or, for any other type that has a form in JSON, that of an object whose only member
+    is `answer`. A model without support for schemas (`capabilities.json_schema` is False) is asked
     for JSON in the prompt. An answer that does not fit is sent back once, with a list of what is
     wrong. Tools are called first; then the object is requested, in a call of its own.
 
@@ -136,7 +142,9 @@ class Generate:
     def __call__(
         self, asked: Asked, *, returns: None = None, **options: Unpack[Options]
     ) -> Stream[str]: ...
-    def __call__(self, *args: Any, returns: type[Any] | None = None, **options: Any) -> Any:
+    @overload
+    def __call__(self, asked: Asked, *, returns: Special, **options: Unpack[Options]) -> Any: ...
+    def __call__(self, *args: Any, returns: Any = None, **options: Any) -> Any:
         """Add a node to the pipeline that is being defined.
 
         Raises:
@@ -177,7 +185,11 @@ class Generate:
     def call(
         self, asked: Asked, *, returns: None = None, context: Context, **options: Unpack[Options]
     ) -> AsyncIterator[str]: ...
-    def call(self, *args: Any, returns: type[Any] | None = None, **options: Any) -> Any:
+    @overload
+    def call(
+        self, asked: Asked, *, returns: Special, context: Context, **options: Unpack[Options]
+    ) -> Awaitable[Any]: ...
+    def call(self, *args: Any, returns: Any = None, **options: Any) -> Any:
         """Call the function itself, for a loop in your own step, whose `context` you pass.
 
         Returns an async iterator of text or, with `returns`, a value to await.
@@ -195,8 +207,8 @@ class Generate:
         return self.fill.call(*args, returns=returns, **options)
 
 
-def _returning(filling: Step[..., Any], kind: type[T]) -> Step[..., T]:
-    """The step, annotated to return this class."""
+def _returning(filling: Step[..., Any], kind: object) -> Step[..., Any]:
+    """The step, annotated to return this type."""
 
     async def call(**given: Any) -> Any:
         return await filling.call(**given)

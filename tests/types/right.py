@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
-from typing import Annotated, Any, TypedDict, assert_type
+from typing import Annotated, Any, Literal, TypedDict, assert_type
 
 import attrs
 
@@ -219,6 +219,12 @@ def everything(x: int, names: list[int]) -> int:  # noqa: PLR0915 - a statement 
     assert_type(generate("text", returns=Bill), Bill)
     assert_type(generate("text", returns=Bill, tools=[look], tool_rounds_max=2).lines, list[str])
     assert_type(generate("text", returns=Pair)["a"], int)
+    assert_type(generate("text", returns=list[Bill])[0].lines, list[str])
+    assert_type(generate("text", returns=bool), bool)
+    chosen: Literal["a", "b"] = generate("text", returns=Literal["a", "b"])
+    assert_type(plain(chosen), int)
+    perhaps: Bill | None = generate("text", returns=Bill | None)
+    assert_type(perhaps.lines if perhaps else [], list[str])
     assert_type(generate.using(Policy(timeout_s=1))("text", returns=Bill), Bill)
     assert_type(each([inner(x)], generate, at_once=2), list[Stream[str]])
     assert_type(each([inner(x)], lambda line: generate(line, returns=Bill), at_once=2), list[Bill])

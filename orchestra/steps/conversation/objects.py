@@ -1,8 +1,11 @@
-"""A model's answer as a checked value of a class.
+"""A model's answer as a checked value of a class or of another type.
 
 A model that supports schemas is given one; any other is asked for JSON in the prompt. In both
 cases, the answer is read in the same way. If it does not fit, it is sent back once, with a list of
 everything that is wrong.
+
+Providers require the schema of an object. So a value of another type, such as a list, is asked for
+as the only member of one.
 """
 
 from __future__ import annotations
@@ -10,13 +13,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import attrs
 import msgspec
 
 from orchestra.annotations.facts import spell
 from orchestra.annotations.reading import Misfit, decoded, read
+from orchestra.annotations.records import has_members
 from orchestra.annotations.schemas import class_schema
 from orchestra.answers import Completion
 from orchestra.errors import CapabilityError, DefinitionError, OutputError
@@ -45,17 +49,21 @@ _NAME = re.compile(r"[^a-zA-Z0-9_-]+")
 
 @attrs.frozen
 class Form(Generic[T]):
-    """A class that a model fills in, with its schema."""
+    """A type of which a model gives a value, with its schema."""
 
     kind: type[T]
     output: JsonOutput
+    holder: type[Any] | None
+    """The class with the value as its member `answer`; None if the value itself is an object."""
 
     def read(self, text: str) -> tuple[T | None, tuple[Misfit, ...]]:
         """The value read from a text; or None, and everything that does not fit."""
         found = _object_in(text)
         if isinstance(found, Misfit):
             return None, (found,)
-        value, misfits = read(self.kind, found)
+        value, misfits = read(self.holder or self.kind, found)
+        if self.holder is not None and not misfits:
+            value = cast("Any", value).answer
         return cast("T | None", value), misfits
 
     @property
@@ -69,23 +77,28 @@ class Form(Generic[T]):
 
 
 def form_of(kind: type[T]) -> Form[T]:
-    """The form of a class.
+    """The form of a type.
 
     Raises:
-        DefinitionError: the values of the class are not JSON objects with named members.
+        DefinitionError: the values of the type have no form in JSON.
     """
+    holder = None if has_members(kind) else _holding(kind)
     try:
-        described = class_schema(kind)
+        described = class_schema(holder or kind)
     except Exception as error:
-        instead = "an attrs class, a dataclass or a TypedDict whose fields have a form in JSON"
+        instead = "a class or another type that has a form in JSON: an attrs class, list[str], bool"
         if hasattr(kind, "model_validate"):
             instead = "an attrs class or a dataclass with the fields of this Pydantic model"
         raise DefinitionError(
-            f"{called_at()}: generate(returns={spell(kind)}): a model cannot fill it in "
+            f"{called_at()}: generate(returns={spell(kind)}): a model cannot give a value of it "
             f"({error}); pass {instead}"
         ) from error
-    name = _NAME.sub("_", spell(kind))[:64]
-    return Form(kind, JsonOutput(described.schema, name=name, strict=described.strict))
+    name = _NAME.sub("_", spell(kind)).strip("_")[:64]
+    return Form(kind, JsonOutput(described.schema, name=name, strict=described.strict), holder)
+
+
+def _holding(kind: Any) -> type[Any]:
+    return attrs.make_class("Answer", {"answer": attrs.field(type=kind)}, frozen=True)
 
 
 async def fill(form: Form[T], talk: Talk) -> T:
@@ -109,8 +122,7 @@ async def fill(form: Form[T], talk: Talk) -> T:
     if misfits:
         raise OutputError(
             f"model {talk.settings.model!r} was asked for {spell(form.kind)} twice, and its answer "
-            "does not fit the class; say more in the prompt, make the class simpler, or name "
-            "another model:",
+            "does not fit; say more in the prompt, make the type simpler, or name another model:",
             raw=answer.text,
             problems=tuple(map(str, misfits)),
             model=talk.settings.model,

@@ -344,7 +344,8 @@ def run_with(*functions: Any, calls: list[tuple[str, str]], **options: Any) -> A
     asked = [ToolCall(str(n), *call) for n, call in enumerate(calls)]
 
     def agent(question: str) -> Stream[str]:
-        return generate(question, tools=list(functions), **options)
+        answer: Stream[str] = generate(question, tools=list(functions), **options)
+        return answer
 
     model = ScriptedTurns.saying(asked, "done")
     return simulate(pipeline(agent), World(models={"default": model}), question="?")

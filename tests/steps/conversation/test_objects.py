@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 import re
-from typing import Any, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import attrs
 import pytest
@@ -379,6 +380,62 @@ def test_other_classes_with_members_will_do() -> None:
     assert not model.asked[0].output.strict
 
 
+class Mood(enum.Enum):
+    """How it sounds."""
+
+    GLAD = "glad"
+    SAD = "sad"
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "value", "strict"),
+    [
+        (bool, "true", True, True),
+        (int, "3", 3, True),
+        (str, '"tea"', "tea", True),
+        (list[Line], '[{"name": "tea", "price": 2.5}]', [Line("tea", 2.5)], True),
+        (Literal["good", "bad"], '"bad"', "bad", True),
+        (Mood, '"sad"', Mood.SAD, True),
+        (Line | None, "null", None, True),
+        (Annotated[float, "in metres"], "1.5", 1.5, True),
+        (dict[str, int], '{"tea": 1}', {"tea": 1}, False),
+        (set[int], "[1, 2]", {1, 2}, False),
+    ],
+    ids=spell,
+)
+def test_a_value_of_another_type_is_asked_for_as_the_member_of_an_object(
+    kind: Any, answer: str, value: object, strict: bool
+) -> None:
+    """Providers require the schema of an object."""
+
+    @pipeline
+    def asked(question: str) -> object:
+        return generate(question, returns=kind)
+
+    model = ScriptedTurns.saying('{"answer": [[]]}', f'{{"answer": {answer}}}')
+    done = run(asked, model).value
+    assert (done, type(done)) == (value, type(value))
+    output = model.asked[0].output
+    assert isinstance(output, JsonOutput)
+    assert output.schema is not None
+    assert list(output.schema["properties"]) == output.schema["required"] == ["answer"]
+    assert output.strict is strict
+    assert re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_]*", output.name)
+    assert "- `answer" in model.asked[1].messages[-1].text
+
+
+def test_a_model_without_schemas_is_asked_for_the_object_in_words() -> None:
+    @pipeline
+    def asked(question: str) -> list[str]:
+        return generate(question, returns=list[str])
+
+    model = ScriptedTurns.saying(
+        '["tea"]', '{"answer": ["tea"]}', capabilities=Capabilities(json_schema=False)
+    )
+    assert run(asked, model).value == ["tea"]
+    assert '"required":["answer"]' in model.asked[0].messages[-1].text
+
+
 def test_what_a_model_cannot_fill_in_is_refused_where_it_is_written() -> None:
     class Opaque:
         """It has no members."""
@@ -389,7 +446,7 @@ def test_what_a_model_cannot_fill_in_is_refused_where_it_is_written() -> None:
 
         held: Opaque
 
-    kinds: list[Any] = [int, list[Bill], Opaque, Holding, Bill | None, "Bill"]
+    kinds: list[Any] = [Opaque, Holding, list[Opaque], Stream[str], object, "Bill", 3]
     for kind in kinds:
 
         def wrong(question: str) -> object:
@@ -400,7 +457,7 @@ def test_what_a_model_cannot_fill_in_is_refused_where_it_is_written() -> None:
             DefinitionError, match=r"test_objects.py:\d+: generate\(returns="
         ) as caught:
             pipeline(wrong)
-        assert "pass an attrs class, a dataclass or a TypedDict" in str(caught.value)
+        assert "pass a class or another type that has a form in JSON" in str(caught.value)
 
 
 @step
@@ -444,11 +501,21 @@ def test_the_edge_has_the_type_of_the_class() -> None:
         return generate(question, returns=Bill).total  # type: ignore[attr-defined, no-any-return]
 
     @pipeline
+    def listed(question: str) -> float:
+        return total(generate(question, returns=list[Bill]))  # type: ignore[arg-type]
+
+    @pipeline
     def text(question: str) -> Stream[str]:
         return generate(question, returns=None)
 
-    codes = [[each.code for each in check(each)] for each in (wrong, gathered, impatient, missing)]
-    assert codes == [["type-clash"], ["value-into-stream"], ["policy-unfit"], ["unknown-part"]]
+    all_wrong = (wrong, gathered, impatient, missing, listed)
+    assert [[each.code for each in check(each)] for each in all_wrong] == [
+        ["type-clash"],
+        ["value-into-stream"],
+        ["policy-unfit"],
+        ["unknown-part"],
+        ["type-clash"],
+    ]
     assert run(text, ScriptedTurns.saying("a")).value == "a"
 
 

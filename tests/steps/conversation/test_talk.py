@@ -394,7 +394,8 @@ def test_what_cannot_be_kept_is_refused_where_it_is_written(
     options: dict[str, Any], message: str
 ) -> None:
     def wrong(question: str) -> Stream[str]:
-        return generate(question, **options)
+        answer: Stream[str] = generate(question, **options)
+        return answer
 
     with pytest.raises(DefinitionError, match=message) as caught:
         pipeline(wrong)
