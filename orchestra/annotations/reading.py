@@ -6,9 +6,11 @@ value read one by one, to find the other faults.
 
 from __future__ import annotations
 
+import operator
 from collections import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 import attrs
 import msgspec
@@ -24,6 +26,8 @@ MISFITS_MAX = 20
 _DEPTH_MAX = 20
 """How deep misfits are searched inside a value."""
 _NAME_MAX = 100
+_WHOLE_MAX = 2**53
+"""Up to here a float that is a whole number is exactly that number."""
 
 
 @attrs.frozen
@@ -81,13 +85,43 @@ def _unknown(name: str, kinds: Mapping[str, object]) -> str:
     return f"is unknown; {did_you_mean(name, kinds, written='`{}`'.format) or f'there is {known}'}"
 
 
+def convert(value: object, kind: Any, dec_hook: Callable[[type, Any], Any]) -> Any:
+    """A JSON value as msgspec reads it, but `5.0` is an int, too, as it is for a JSON Schema.
+
+    Strict: `"5"` is not an int. `kind` is a type for msgspec, as `for_msgspec` returns it.
+
+    Raises:
+        msgspec.ValidationError: the value does not fit.
+    """
+    try:
+        return msgspec.convert(value, kind, str_keys=True, dec_hook=dec_hook)
+    except msgspec.ValidationError:
+        whole = _with_whole_numbers(value, _DEPTH_MAX)
+        if whole is value:
+            raise
+    return msgspec.convert(whole, kind, str_keys=True, dec_hook=dec_hook)
+
+
+def _with_whole_numbers(value: object, depth: int) -> object:
+    """The value with 5 for each `5.0` in it; the same object if there is none."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) <= _WHOLE_MAX else value
+    if not (isinstance(value, list | dict) and depth):
+        return value
+    parts = value.values() if isinstance(value, dict) else value
+    found = [_with_whole_numbers(each, depth - 1) for each in parts]
+    if all(map(operator.is_, found, parts)):
+        return value
+    return dict(zip(value, found, strict=True)) if isinstance(value, dict) else found
+
+
 _MAKE = custom_dec_hook()
 
 
 def _converted(kind: object, value: object) -> tuple[object, tuple[str, str] | None]:
     """The converted value; or None, with the message and the place of the fault."""
     try:
-        return msgspec.convert(value, for_msgspec(kind), str_keys=True, dec_hook=_MAKE), None
+        return convert(value, for_msgspec(kind), _MAKE), None
     except Exception as error:  # noqa: BLE001 - validators of a class may raise anything
         return None, complaint_of(error)
 

@@ -83,6 +83,31 @@ def test_there_are_misfits_where_msgspec_refuses_and_nowhere_else(kind: Any, val
         assert (found, misfits) == (expected, ())
 
 
+def as_floats(value: object) -> Any:
+    """The value as a client writes it that has only one type of number."""
+    if isinstance(value, list):
+        return [as_floats(each) for each in value]
+    if isinstance(value, dict):
+        return {key: as_floats(each) for key, each in value.items()}
+    return float(value) if type(value) is int else value
+
+
+@given(st.sampled_from([*KINDS, int, dict[int, list[int]], Literal[1, 2]]), json)
+def test_a_float_that_is_a_whole_number_is_an_int(kind: Any, value: object) -> None:
+    """As in JSON Schema: 5.0 is an integer."""
+    found, misfits = read(kind, value)
+    again, more = read(kind, as_floats(value))
+    assert again == found
+    assert [misfit.path for misfit in more] == [misfit.path for misfit in misfits]
+
+
+@pytest.mark.parametrize("value", [5.5, float("inf"), 2.0**53 + 2, True, [5.0]])
+def test_no_other_number_is_an_int(value: object) -> None:
+    assert read(int, value)[1]
+    assert type(read(int, 5.0)[0]) is int
+    assert type(read(float, 5.0)[0]) is float
+
+
 def test_every_place_that_does_not_fit_is_told_by_its_path() -> None:
     wrong = {
         "lines": [{"name": "a", "price": 1}, {"price": "x"}, {"name": "b", "price": -1}],

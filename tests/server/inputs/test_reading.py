@@ -90,6 +90,8 @@ def test_values_of_the_right_types_are_read_as_they_are(
 ) -> None:
     given_ = {name: data.draw(EXAMPLES[kind]) for name, kind in annotations.items()}
     assert from_json(inputs(**annotations), given_) == (given_, [])
+    floats = {name: float(each) if type(each) is int else each for name, each in given_.items()}
+    assert from_json(inputs(**annotations), floats) == (given_, [])
 
 
 json = st.recursive(
