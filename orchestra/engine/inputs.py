@@ -32,8 +32,8 @@ def by_name(
     refuse_others(pipeline)
     if len(args) > len(pipeline.inputs):
         raise InputError(
-            f"pipeline {pipeline.name!r} takes {len(pipeline.inputs)} inputs, and was given "
-            f"{len(args)}"
+            f"pipeline {pipeline.name!r} was given too many inputs by position, {len(args)}; "
+            f"its inputs are: {', '.join(pipeline.inputs) or 'none'}"
         )
     if len(args) == 1 and not kwargs:
         _refuse_all_in_one(pipeline, args[0])

@@ -53,9 +53,12 @@ async def nearest(
     For documents that are not in a store: all passages are embedded in every call.
 
     A run may raise:
+        InputError: `most` is less than 1.
         BindingError: the embedder needs a package that is not installed.
         ModelError: the call of the embedder failed.
     """
+    if most < 1:
+        raise InputError(f"nearest(most={most}): it has to be 1 or more", field="most")
     embedder = context.embedder(model)
     (asked,) = await embedder.embed([question], purpose="query")
     scored: list[Passage] = []

@@ -260,6 +260,12 @@ CASES: list[tuple[str, str, str, str]] = [
         "name it: `{question}`",
     ),
     (
+        "return prompt('{q!r} {q!x}', q=q)  # HERE",
+        "bad-template",
+        "prompt(...): the template is invalid: `{q!x}` has an unknown conversion, `!x`",
+        "write `{{` and `}}` for braces that are text",
+    ),
+    (
         "return prompt('{q} in {[', q=q)  # HERE",
         "bad-template",
         "prompt(...): the template is invalid: expected '}' before end of string",

@@ -261,7 +261,7 @@ def test_a_limit_that_is_not_positive_is_refused_by_name(limit: str) -> None:
 
 
 @pytest.mark.parametrize("limit", ["timeout_s", "first_chunk_s", "idle_s"])
-@pytest.mark.parametrize("value", ["5", True, float("nan"), (5,)])
+@pytest.mark.parametrize("value", ["5", True, float("nan"), (5,), pytest.param(10**400, id="huge")])
 def test_a_limit_that_is_no_number_is_refused_by_name(limit: str, value: object) -> None:
     says = rf"Policy\({limit}=.*\): {limit} must be a number"
     with pytest.raises(ValueError, match=says):

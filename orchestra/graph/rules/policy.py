@@ -5,7 +5,8 @@ Numbers only. Each is a bound; the engine enforces them.
 
 from __future__ import annotations
 
-from math import isfinite
+from math import inf, isfinite
+from sys import float_info
 from typing import Any, TypeGuard
 
 import attrs
@@ -16,8 +17,10 @@ from orchestra.graph.calls.mistakes import explain_wrong_fields
 
 
 def is_number(given: object) -> TypeGuard[float]:
-    """Whether a value is an int or float: not a bool, not NaN."""
-    return isinstance(given, int | float) and not isinstance(given, bool) and given == given  # noqa: PLR0124 - NaN is not
+    """Whether a value is a float, or an int of its range: not a bool, not NaN."""
+    if not isinstance(given, int | float) or isinstance(given, bool):
+        return False
+    return abs(given) <= float_info.max or abs(given) == inf
 
 
 def is_count(given: object) -> TypeGuard[int]:

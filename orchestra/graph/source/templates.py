@@ -16,6 +16,7 @@ class FilledIn:
 
 Template: TypeAlias = Annotated[str, FilledIn()]
 
+_CONVERSIONS = (None, "r", "s", "a")
 BRACES = "write `{{` and `}}` for braces that are text"
 
 
@@ -83,6 +84,8 @@ def _places(template: str) -> Iterator[Place]:
             continue
         name, _ = split_field(field)
         place = Place(name, f"{{{field}{format_suffix(form, conversion)}}}")
+        if conversion not in _CONVERSIONS:
+            raise ValueError(f"`{place.written}` has an unknown conversion, `!{conversion}`")
         yield place
         if place.named:  # the format spec of any other place is plain text
             yield from _places(form or "")
