@@ -30,7 +30,7 @@ import attrs
 
 from orchestra.annotations import deferred
 from orchestra.annotations.acceptance import plain_classes
-from orchestra.annotations.facts import MISSING, hints, spell, yielded
+from orchestra.annotations.facts import MISSING, chunk_of, hints, spell, yielded
 from orchestra.errors import DefinitionError
 from orchestra.graph.calls.awaitables import refuse_awaitables
 from orchestra.graph.calls.binding import bind
@@ -157,15 +157,20 @@ class Step(Decorated, Generic[P, T_co]):
         return Stream[Any] if chunk is None else Stream[chunk]  # type: ignore[valid-type]
 
     @cached_property
-    def exact_return(self) -> object:
+    def gives(self) -> object:
+        """The annotation of the step's value or, of a stream, of each of its chunks."""
+        return self.returns if self.kind is not Kind.STREAM else chunk_of(self.returns)
+
+    @cached_property
+    def exact_class(self) -> object:
         """The class whose direct instances need no further check; `MISSING` for iterators."""
-        kind = self.returns
+        kind = self.gives
         return MISSING if isinstance(kind, type) and hasattr(kind, "__next__") else kind
 
     @cached_property
-    def plain_returns(self) -> tuple[type, ...]:
-        """Classes whose instances the step may return; `is_of` may accept others as well."""
-        return plain_classes(self.returns)
+    def plain_classes(self) -> tuple[type, ...]:
+        """Classes whose instances the step may give; `is_of` may accept others as well."""
+        return plain_classes(self.gives)
 
     @cached_property
     def injected(self) -> str | None:

@@ -19,21 +19,21 @@ from orchestra.compiler.blocks.slots import Operation
 from orchestra.engine.calls.attempts import retried
 from orchestra.engine.calls.children import Parent
 from orchestra.engine.calls.context import StepContext
-from orchestra.engine.calls.return_check import checked_return
+from orchestra.engine.calls.return_check import checked_return, misfit_chunk
 from orchestra.engine.frames.reading import arguments, collected
 from orchestra.engine.lanes.outflow import Outflow
 from orchestra.engine.lanes.parking import parking
 from orchestra.errors import DeadlineError
 from orchestra.graph.nodes import Call, Collect
 from orchestra.graph.rules.policy import Policy
-from orchestra.graph.steps import Kind
+from orchestra.graph.steps import Kind, Step
 from orchestra.policies.account import PRESENT
 from orchestra.policies.limits.shares import LENT, in_thread
 
 if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
 
-_THROWN_MAX = 8  # scopes of the generator that may be cancelled at one `yield`; bounds a loop
+_THROWN_MAX = 8  # errors that a generator may catch at one `yield`; bounds a loop
 
 
 def call(frame: Frame, operation: Operation[Call]) -> Awaitable[object]:
@@ -53,7 +53,7 @@ async def _call(frame: Frame, operation: Operation[Call]) -> object:
         value = await _in_thread(frame, function)
     else:
         value = await function()
-    return value if type(value) is step.exact_return else checked_return(frame, operation, value)
+    return value if type(value) is step.exact_class else checked_return(frame, operation, value)
 
 
 async def _in_thread(frame: Frame, function: Callable[[], object]) -> object:
@@ -70,7 +70,7 @@ def plain(frame: Frame, operation: Operation[Call]) -> object:
         Exception: whatever the function raises.
     """
     value, step = _bound(frame, operation)(), operation.node.step
-    return value if type(value) is step.exact_return else checked_return(frame, operation, value)
+    return value if type(value) is step.exact_class else checked_return(frame, operation, value)
 
 
 async def collect(frame: Frame, operation: Operation[Collect]) -> object:
@@ -130,7 +130,7 @@ async def _in_time(
 
 def _flow(frame: Frame, operation: Operation[Call], outflow: Outflow) -> Awaitable[object]:
     policy = operation.node.policy
-    flow = _Flow(_bound(frame, operation)(), outflow)
+    flow = _Flow(operation.node.step, _bound(frame, operation)(), outflow)
     if policy.first_chunk_s is policy.idle_s is None:
         return parking(_pump(flow), outflow.before_wait)
     return _hurried(frame, operation, flow, policy)
@@ -141,16 +141,21 @@ class _Flow:
 
     Between two pulls, the generator is suspended at its `yield`. So a cancellation of what is
     waited for in between, with `at_yield`, is raised there, by the next `pull`: as `Cancelled`,
-    which nurseries and cancel scopes around the `yield` expect.
+    which nurseries and cancel scopes around the `yield` expect. The same holds for the error about
+    a chunk that is not of the annotated class: it is raised at the `yield`.
     """
 
-    __slots__ = ("_argument", "_resume", "_thrown", "generator", "outflow")
+    __slots__ = ("_argument", "_resume", "_step", "_thrown", "exact_class", "generator", "outflow")
 
-    def __init__(self, generator: AsyncGenerator[object, None], outflow: Outflow) -> None:
+    def __init__(
+        self, step: Step[..., Any], generator: AsyncGenerator[object, None], outflow: Outflow
+    ) -> None:
+        self._step = step
+        self.exact_class = step.exact_class
         self.generator = generator
         self.outflow = outflow
         self._resume: Callable[[Any], Awaitable[object]] = generator.asend
-        self._argument: trio.Cancelled | None = None
+        self._argument: BaseException | None = None
         self._thrown = 0
 
     def pull(self) -> Awaitable[object]:
@@ -162,22 +167,34 @@ class _Flow:
         try:
             await waits
         except trio.Cancelled as cancelled:  # noqa: ASYNC103 - `pull` throws it into the generator
-            if self._thrown == _THROWN_MAX:
-                raise
-            self._resume, self._argument = self.generator.athrow, cancelled
-            self._thrown += 1
+            self._throw(cancelled)
         else:
             if self._thrown:
                 self._resume, self._argument, self._thrown = self.generator.asend, None, 0
 
+    def accepts(self, chunk: object) -> bool:
+        """Whether a chunk is of the annotated class; if it is not, `pull` raises that."""
+        error = misfit_chunk(self._step, chunk)
+        if error is not None:
+            self._throw(error)
+        return error is None
+
+    def _throw(self, error: BaseException) -> None:
+        if self._thrown == _THROWN_MAX:
+            raise error
+        self._resume, self._argument = self.generator.athrow, error
+        self._thrown += 1
+
 
 async def _pump(flow: _Flow) -> None:
     """Pass on all chunks."""
-    put_soon = flow.outflow.put_soon
+    put_soon, exact = flow.outflow.put_soon, flow.exact_class
     async with aclosing(flow.generator):
         with suppress(StopAsyncIteration):
             while True:
-                await flow.at_yield(put_soon(await flow.pull()))
+                chunk = await flow.pull()
+                if type(chunk) is exact or flow.accepts(chunk):
+                    await flow.at_yield(put_soon(chunk))
 
 
 async def _hurried(frame: Frame, operation: Operation[Call], flow: _Flow, policy: Policy) -> None:
@@ -209,7 +226,9 @@ async def _pump_within(pulling: trio.CancelScope, flow: _Flow, policy: Policy) -
     while True:  # noqa: ASYNC913 - a lane is one, at least once in every bound
         pulling.deadline = inf if wait_s is None else trio.current_time() + wait_s
         chunk = await flow.pull()
-        pulling.deadline = inf  # before the next line, which cancels a scope that is past it
+        pulling.deadline = inf  # before the next lines, which cancel a scope that is past it
+        if not (type(chunk) is flow.exact_class or flow.accepts(chunk)):
+            continue
         if not pulling.cancel_called:
             await flow.at_yield(flow.outflow.put_soon(chunk))
         elif _is_innermost(pulling):

@@ -1,9 +1,9 @@
-"""Checks a step's value against its annotation: a mismatch is an error of the step itself."""
+"""Checks what a step gives against its annotation: a mismatch is an error of the step itself."""
 
 from __future__ import annotations
 
 from inspect import isasyncgen, iscoroutine
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestra.annotations.acceptance import is_of
 from orchestra.annotations.facts import spell
@@ -13,6 +13,7 @@ from orchestra.engine.calls.iterators import is_iterator
 from orchestra.engine.lanes.lane import Lane
 from orchestra.errors import EdgeTypeError
 from orchestra.graph.nodes import Call
+from orchestra.graph.steps import Step
 
 if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
@@ -39,7 +40,7 @@ def checked_return(frame: Frame, operation: Operation[Call], value: object) -> o
             "the step returned a stream that it was given, which ends with the step; yield its "
             "chunks (`async for chunk in stream: yield chunk`), or return a value made from them"
         )
-    if isinstance(value, step.plain_returns) or is_of(step.returns, value):
+    if isinstance(value, step.plain_classes) or is_of(step.returns, value):
         if is_iterator(value) and (readers := reread(frame.block, operation.slot)):
             raise EdgeTypeError(
                 f"the step returned {value!r:.200}, which can be iterated only once, and has "
@@ -49,6 +50,17 @@ def checked_return(frame: Frame, operation: Operation[Call], value: object) -> o
     raise EdgeTypeError(
         f"the step is annotated `-> {spell(step.returns)}` and returned {value!r:.200}, "
         f"an instance of {type(value).__name__}; {_fix(value)}"
+    )
+
+
+def misfit_chunk(step: Step[..., Any], chunk: object) -> EdgeTypeError | None:
+    """The error about a chunk that is not of the class that the step is annotated to yield."""
+    if isinstance(chunk, step.plain_classes) or is_of(step.gives, chunk):
+        return None
+    return EdgeTypeError(
+        f"the step is annotated to yield {spell(step.gives)} and yielded {chunk!r:.200}, an "
+        f"instance of {type(chunk).__name__}; yield chunks of the annotated type, or correct the "
+        "annotation"
     )
 
 

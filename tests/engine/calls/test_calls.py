@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import types
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from math import inf
+from typing import Any
 
 import pytest
 import trio
@@ -27,7 +29,7 @@ from orchestra import (
 )
 from orchestra.accounts import Caller, Usage
 from orchestra.errors import BindingError, DeadlineError, EdgeTypeError, LimitExceededError
-from orchestra.events import RunFinished, StepCancelled, StepFailed, StepFinished
+from orchestra.events import Delta, RunFinished, StepCancelled, StepFailed, StepFinished
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.steps import Step
 from orchestra.testing.laws import check_laws
@@ -528,13 +530,87 @@ def not_text_collected(n: int) -> str:
     return collect(numbers_for_text(n))
 
 
-@pytest.mark.parametrize("careless", [not_text, not_text_collected])
-def test_a_chunk_of_the_wrong_type_fails_where_it_is_put_together(
+@step
+async def read_as_text(pieces: Stream[str]) -> list[str]:
+    return [piece async for piece in pieces]
+
+
+@pipeline
+def not_text_read(n: int) -> list[str]:
+    return read_as_text(numbers_for_text(n))
+
+
+@pytest.mark.parametrize("careless", [not_text, not_text_collected, not_text_read])
+def test_a_chunk_of_another_class_than_annotated_is_an_error_of_the_step_that_yields_it(
     careless: Pipeline[..., object],
 ) -> None:
     simulation = lawful(careless, n=3)
+    error = simulation.error
+    assert isinstance(error, EdgeTypeError)
+    assert "annotated to yield str and yielded 3, an instance of int" in str(error)
+    assert "in step 'numbers_for_text'" in error.__notes__[0]
+    (failed,) = [event for event in simulation.events if isinstance(event, StepFailed)]
+    assert failed.step == "numbers_for_text"
+
+
+@pytest.mark.parametrize("policy", [None, Policy(idle_s=5)], ids=["no policy", "idle_s"])
+@pytest.mark.parametrize("enter", [a_cancel_scope, a_nursery])
+def test_a_chunk_of_another_class_is_refused_at_the_yield(
+    policy: Policy | None, enter: Callable[[AsyncExitStack], Awaitable[object]]
+) -> None:
+    """So scopes and nurseries around it end as with any error; and one may be dropped."""
+    heard: list[EdgeTypeError] = []
+
+    @step(policy=policy)
+    async def said(n: int) -> AsyncIterator[str]:
+        async with AsyncExitStack() as opened:
+            await enter(opened)
+            try:
+                yield n  # type: ignore[misc]
+            except EdgeTypeError as error:
+                heard.append(error)
+            yield "text"
+            yield n  # type: ignore[misc]
+
+    @pipeline
+    def asked(n: int) -> Stream[str]:
+        return said(n)
+
+    simulation = lawful(asked, n=3)
     assert isinstance(simulation.error, EdgeTypeError)
-    assert "a stream of str gave 3, an instance of int" in str(simulation.error)
+    assert [event.chunk for event in simulation.events if isinstance(event, Delta)] == ["text"]
+    assert len(heard) == 1
+
+
+def test_a_step_that_drops_every_error_about_its_chunks_is_stopped() -> None:
+    @step
+    async def said(n: int) -> AsyncIterator[str]:
+        while True:
+            with suppress(EdgeTypeError):
+                yield n  # type: ignore[misc]
+
+    @pipeline
+    def asked(n: int) -> Stream[str]:
+        return said(n)
+
+    assert isinstance(lawful(asked, n=3).error, EdgeTypeError)
+
+
+@given(st.sampled_from([(float, 1), (int, True), (str | None, None), (Any, object()), (int, 1)]))
+def test_a_chunk_of_a_class_that_the_annotation_accepts_is_a_chunk(kind: tuple[Any, Any]) -> None:
+    annotation, chunk = kind
+
+    async def said() -> AsyncIterator[object]:
+        yield chunk
+
+    said.__annotations__["return"] = types.GenericAlias(AsyncIterator, (annotation,))
+    saying = step(said)
+
+    @pipeline
+    def asked() -> Stream[object]:
+        return saying()
+
+    assert lawful(asked).value == [chunk]
 
 
 @pipeline
