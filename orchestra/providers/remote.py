@@ -390,8 +390,9 @@ def _redirect_error(reply: HttpReply) -> ModelConnectionError:
 
 
 def _may_be_whole(reply: HttpReply) -> bool:
+    """Whether a body that begins with `{` is one JSON document, whatever its label."""
     media_type = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return media_type in ("application/json", "text/event-stream")  # no such event begins with {
+    return media_type != "application/x-ndjson"  # lines that are passed on as they arrive
 
 
 def batch_size(dialect: Dialect) -> BatchSize:

@@ -313,7 +313,9 @@ def test_a_body_without_end_behind_a_whole_answer_is_not_waited_for() -> None:
     assert Stopped(StopReason.END, "stop") in events
 
 
-@pytest.mark.parametrize("kind", ["application/json", "text/event-stream; charset=utf-8"])
+@pytest.mark.parametrize(
+    "kind", ["application/json", "text/event-stream; charset=utf-8", "text/plain", ""]
+)
 @pytest.mark.parametrize(
     "pieces",
     [
@@ -326,7 +328,7 @@ def test_a_body_without_end_behind_a_whole_answer_is_not_waited_for() -> None:
 def test_an_answer_in_one_piece_to_a_stream_is_an_answer(
     pieces: tuple[bytes, ...], kind: str
 ) -> None:
-    """Also from a server that labels it as the stream that it was asked for."""
+    """Whether the server labels it as JSON, as the stream that it was asked for, or not at all."""
     transport = canned(*pieces, headers={"content-type": kind})
     assert TextDelta("Because") in run(heard, model(transport))
 
@@ -337,8 +339,8 @@ LINES = (
 )
 
 
-@given(st.sampled_from(("application/json", "text/event-stream")), st.data())
-def test_json_lines_labelled_as_json_are_a_stream(kind: str, data: st.DataObject) -> None:
+@given(st.sampled_from(("application/json", "text/event-stream", "")), st.data())
+def test_json_lines_with_any_label_are_a_stream(kind: str, data: st.DataObject) -> None:
     """Whole, they give their events; cut, what came before, and then an error."""
     end = data.draw(st.integers(0, len(LINES) - 1))
     at = data.draw(st.integers(0, end))
