@@ -18,6 +18,7 @@ from orchestra.errors import (
     ContextLengthError,
     ModelError,
     ModelNotFoundError,
+    PermissionDeniedError,
     QuotaError,
 )
 
@@ -78,6 +79,8 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"budget has been exceeded|\bExceededBudget\b",  # LiteLLM
         r"余额不足|欠费|额度(不足|已用)|调用次数限额|使用上限",  # Zhipu; New API
         r"\bfree allocation\b",  # Cloudflare, for a day
+        r"\bfree tier of the model has been exhausted",  # Alibaba
+        r"\bout of call volume quota\b",  # Azure API Management
         r"\bUserBy\w*ByDay\b|\blimit_rpd/",  # GitHub; OpenRouter
         r"credits (are|is) depleted|doesn.t have any credits|out of credits",  # Gemini; xAI
         r"API usage limit|regain access on",  # Anthropic
@@ -85,6 +88,7 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"(requests?|calls?|api|tokens?|models?).{0,30}(per|/)[ -]?(day|month)\b",
         rf"{_OF_MONEY}.{{0,60}}{_USED_UP}|{_USED_UP}.{{0,60}}{_OF_MONEY}",
     ),
+    PermissionDeniedError: (r"\borganization has been (disabled|restricted)\b",),  # Anthropic, Groq
     AuthenticationError: (
         r"api key not valid|invalid api key|make sure your api key is valid",
         r"incorrect api key provided",  # xAI
