@@ -105,10 +105,15 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"prefill|must end with a user message|expected last role.{0,80}got assistant",
         r"(deprecated|unsupported|not supported|not available) (for|with|by|on|in) this model",
         r"(does not|doesn't) support .{1,60} (for|with) this model",
-        r"this model (does not|doesn't) support",
+        r"th(is|e) model (does not|doesn't) support",
+        r"when thinking is enabled\b|^thinking may not be enabled when\b",  # Claude
+        r"this model only works in thinking mode",  # Gemini
+        r"\bdeepseek-reasoner does not support",
+        r"\bimage_url is only supported by certain models",  # OpenAI
+        r"\bis not a multimodal model|tool choice requires --",  # vLLM
         r"cannot both be specified for this model",
         r": only .{1,40} (is|are) (allowed|supported) (for|with|by|on|in) this model",  # Moonshot
-        r"\bis not enabled for models/",  # Gemini
+        r"\bis not enabled for (models/|this model)",  # Gemini; Mistral
         r"function calling\b.{0,40} with a response mime type\b.{0,40}\bunsupported",  # Gemini
         r"json mode cannot be combined with (tool|function)",  # Groq
     ),

@@ -75,7 +75,7 @@ _CODES: Mapping[type[ModelError], str] = {
     PermissionDeniedError: "permission_error permission_denied accessdenied forbidden "
     "failed_precondition permissiondenied model_terms_required key_model_access_denied",
     CapabilityError: "not_supported_error unsupported_operation unsupported_value "
-    "unsupported_parameter",
+    "unsupported_parameter operationnotsupported",
     ContextLengthError: "context_length_exceeded model_context_window_exceeded "
     "context_window_exceeded exceed_context_size_error tokens_limit_reached",
     ContentFilterError: "content_filter content_policy_violation responsibleaipolicyviolation "

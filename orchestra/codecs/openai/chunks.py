@@ -93,7 +93,7 @@ class OpenAiDecoder(FrameDecoder):
         "_details",
         "_finish",
         "_id",
-        "_odd",
+        "_other_event",
         "_quirks",
         "_reader",
         "_searched",
@@ -111,7 +111,7 @@ class OpenAiDecoder(FrameDecoder):
         self._finish: Stopped | None = None
         self._usage: UsageReport | None = None
         self._counted = False  # whether `_usage` has both counts
-        self._odd = b""  # the last event without an answer in it
+        self._other_event = b""  # the last event without an answer in it
         self._calls = PiecedCalls()
         self._details = ReasoningDetails()
         self._text: list[str] = []
@@ -123,17 +123,21 @@ class OpenAiDecoder(FrameDecoder):
         del name
         if payload.startswith(_DONE):
             self.done = True
-            began = self._events or self._beginning is None
-            if began and not self._stopped and self._quirks.done_is_finish:
-                if self._error_in(self._odd) is None:
-                    self._finished(None)
+            if self._quirks.done_is_finish and not self._stopped:
+                self._finish_by_done()
             return
         chunk = self._reader.read(CHUNKS if self._began else OPENINGS, payload, _A_CHUNK)
         if chunk.failed:
             raise self._quirks.error_of(payload)
         if chunk.choices is None:
-            self._odd = payload[:LARGE_BYTES]
+            self._other_event = payload[:LARGE_BYTES]
         self._read(chunk, stream=True)
+
+    def _finish_by_done(self) -> None:
+        """Take `[DONE]` for the finish, if an answer has begun, and no error followed."""
+        began = self._events or self._beginning is None
+        if began and self._error_in(self._other_event) is None:
+            self._finished(None)
 
     def whole(self, body: bytes) -> list[ModelEvent]:
         """The events of an unstreamed answer; a decoder can read only one.
@@ -158,7 +162,7 @@ class OpenAiDecoder(FrameDecoder):
         return self._events
 
     def _cut(self) -> ModelError:
-        return self._error_in(self._odd) or super()._cut()
+        return self._error_in(self._other_event) or super()._cut()
 
     def _error_of(self, payload: bytes) -> ModelError:
         return self._quirks.error_of(payload)
