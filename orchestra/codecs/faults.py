@@ -234,7 +234,9 @@ def read_error(body: bytes | object) -> ReportedError:
         return ReportedError("" if found is None else str(found))
     inner = _error_of(found)
     if not isinstance(inner, dict):
-        return ReportedError(str(inner), _codes(found), request_id=_text(found.get("request_id")))
+        loads_s = seconds(str(found.get("estimated_time", "")))  # Hugging Face's, of a model
+        id_ = _text(found.get("request_id"))
+        return ReportedError(str(inner), _codes(found), wait_s=loads_s, request_id=id_)
     return ReportedError(
         _message(inner) or _message(found),
         _codes(inner),
