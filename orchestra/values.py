@@ -229,7 +229,11 @@ NO_EXTRAS: Extras = MappingProxyType({})
 
 @frozen
 class JsonOutput:
-    """Require a JSON object as the answer; with a schema, one that fits it."""
+    """Require a JSON object as the answer; with a schema, one that fits it.
+
+    `strict` asks the provider to enforce the schema, where it can. OpenAI refuses to, unless every
+    object in it requires all its members and has `additionalProperties: false`.
+    """
 
     schema: Json | None = None
     name: str = "answer"

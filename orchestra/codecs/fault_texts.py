@@ -18,6 +18,7 @@ from orchestra.errors import (
     ContextLengthError,
     ModelError,
     ModelNotFoundError,
+    PermissionDeniedError,
     QuotaError,
 )
 
@@ -78,6 +79,8 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"budget has been exceeded|\bExceededBudget\b",  # LiteLLM
         r"余额不足|欠费|额度(不足|已用)|调用次数限额|使用上限",  # Zhipu; New API
         r"\bfree allocation\b",  # Cloudflare, for a day
+        r"\bfree tier of the model has been exhausted",  # Alibaba
+        r"\bout of call volume quota\b",  # Azure API Management
         r"\bUserBy\w*ByDay\b|\blimit_rpd/",  # GitHub; OpenRouter
         r"credits (are|is) depleted|doesn.t have any credits|out of credits",  # Gemini; xAI
         r"API usage limit|regain access on",  # Anthropic
@@ -85,6 +88,7 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"(requests?|calls?|api|tokens?|models?).{0,30}(per|/)[ -]?(day|month)\b",
         rf"{_OF_MONEY}.{{0,60}}{_USED_UP}|{_USED_UP}.{{0,60}}{_OF_MONEY}",
     ),
+    PermissionDeniedError: (r"\borganization has been (disabled|restricted)\b",),  # Anthropic, Groq
     AuthenticationError: (
         r"api key not valid|invalid api key|make sure your api key is valid",
         r"incorrect api key provided",  # xAI
@@ -101,10 +105,15 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"prefill|must end with a user message|expected last role.{0,80}got assistant",
         r"(deprecated|unsupported|not supported|not available) (for|with|by|on|in) this model",
         r"(does not|doesn't) support .{1,60} (for|with) this model",
-        r"this model (does not|doesn't) support",
+        r"th(is|e) model (does not|doesn't) support",
+        r"when thinking is enabled\b|^thinking may not be enabled when\b",  # Claude
+        r"this model only works in thinking mode",  # Gemini
+        r"\bdeepseek-reasoner does not support",
+        r"\bimage_url is only supported by certain models",  # OpenAI
+        r"\bis not a multimodal model|tool choice requires --",  # vLLM
         r"cannot both be specified for this model",
         r": only .{1,40} (is|are) (allowed|supported) (for|with|by|on|in) this model",  # Moonshot
-        r"\bis not enabled for models/",  # Gemini
+        r"\bis not enabled for (models/|this model)",  # Gemini; Mistral
         r"function calling\b.{0,40} with a response mime type\b.{0,40}\bunsupported",  # Gemini
         r"json mode cannot be combined with (tool|function)",  # Groq
     ),

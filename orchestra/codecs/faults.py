@@ -75,7 +75,7 @@ _CODES: Mapping[type[ModelError], str] = {
     PermissionDeniedError: "permission_error permission_denied accessdenied forbidden "
     "failed_precondition permissiondenied model_terms_required key_model_access_denied",
     CapabilityError: "not_supported_error unsupported_operation unsupported_value "
-    "unsupported_parameter",
+    "unsupported_parameter operationnotsupported",
     ContextLengthError: "context_length_exceeded model_context_window_exceeded "
     "context_window_exceeded exceed_context_size_error tokens_limit_reached",
     ContentFilterError: "content_filter content_policy_violation responsibleaipolicyviolation "
@@ -234,7 +234,9 @@ def read_error(body: bytes | object) -> ReportedError:
         return ReportedError("" if found is None else str(found))
     inner = _error_of(found)
     if not isinstance(inner, dict):
-        return ReportedError(str(inner), _codes(found), request_id=_text(found.get("request_id")))
+        loads_s = seconds(str(found.get("estimated_time", "")))  # Hugging Face's, of a model
+        id_ = _text(found.get("request_id"))
+        return ReportedError(str(inner), _codes(found), wait_s=loads_s, request_id=id_)
     return ReportedError(
         _message(inner) or _message(found),
         _codes(inner),

@@ -25,12 +25,6 @@ _ASKS = re.compile(
     rf"(?:again|retry|wait)\b[^\d.]{{0,40}}(?=({_NUMBER}\s*[a-z].{{0,40}}))", re.IGNORECASE
 )
 _UNIT_S = {"ms": 0.001, "h": 3600.0, "m": 60.0, "s": 1.0}
-_KINDS = ("requests", "tokens", "input-tokens", "output-tokens")
-_SUFFIXES = (
-    *("", "-requests", "-tokens"),
-    *("-requests-minute", "-requests-hour", "-requests-day"),  # Cerebras
-    *("-tokens-minute", "-tokens-hour", "-tokens-day"),
-)
 _PLAIN = re.compile(r"\d{1,15}(?:\.\d{1,20})?", re.ASCII)
 _YEARS_S, _YEARS_MS = 1e9, 1e12
 """Larger numbers are times since 1970, in seconds or in milliseconds."""
@@ -71,8 +65,10 @@ def seconds(text: str) -> float | None:
 def reset_s(headers: Mapping[str, str], now_s: float) -> float | None:
     """Seconds until a used-up limit is reset; None if no limit is used up.
 
-    Reads `x-ratelimit-reset-*` (`6m0s`, `12.5`, or since 1970 as OpenRouter's) and
-    `anthropic-ratelimit-*-reset` (RFC 3339), each only where its `remaining` is 0.
+    Each limit has two headers, such as `x-ratelimit-remaining-tokens` and
+    `x-ratelimit-reset-tokens`, or with other words around: `anthropic-ratelimit-tokens-remaining`.
+    The reset is a duration (`6m0s`, `12.5`) or a time (RFC 3339, or a number since 1970, as
+    OpenRouter's). It counts only where 0 remain.
     """
     return max(_resets(headers, now_s), default=None)
 
@@ -84,23 +80,19 @@ def wait_in_text_s(message: str) -> float | None:
 
 
 def _resets(headers: Mapping[str, str], now_s: float) -> Iterator[float]:
-    for suffix in _SUFFIXES:
-        if headers.get(f"x-ratelimit-remaining{suffix}") == "0":
-            wait_s = _reset_in_s(headers.get(f"x-ratelimit-reset{suffix}", ""), now_s)
-            if wait_s is not None:
+    for name, remaining in headers.items():
+        if remaining == "0" and "ratelimit" in name and "remaining" in name:
+            reset = headers.get(name.replace("remaining", "reset"), "")
+            if (wait_s := _reset_in_s(reset, now_s)) is not None:
                 yield wait_s
-    for kind in _KINDS:
-        if headers.get(f"anthropic-ratelimit-{kind}-remaining") == "0":
-            try:
-                at = datetime.fromisoformat(headers.get(f"anthropic-ratelimit-{kind}-reset", ""))
-            except ValueError:
-                continue
-            yield _until(at, now_s)
 
 
 def _reset_in_s(text: str, now_s: float) -> float | None:
     if not _PLAIN.fullmatch(text):
-        return _length_s(text)
+        try:
+            return _until(datetime.fromisoformat(text), now_s)
+        except ValueError:
+            return _length_s(text)
     number = float(text)
     if number >= _YEARS_MS:
         number /= 1000

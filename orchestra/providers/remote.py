@@ -116,16 +116,17 @@ class Endpoint:
             ) from None  # the cause would keep the whole text in memory
 
     def located(self, error: ModelError) -> ModelError:
-        """Add the provider and the model to an error, and remove keys and frames from it."""
+        """Add provider and model to an error, and remove keys and frames from it and its cause."""
         redact = self.credentials.redact
-        error.provider = error.provider or self.provider
-        error.model = error.model or self.model
+        error.provider, error.model = error.provider or self.provider, error.model or self.model
         error.message = redact(error.message)
         error.code, error.request_id = redact(error.code), redact(error.request_id)
         error.args = (error.message,)
         _clear_frames(error)
-        if error.__cause__ is not None:
-            _clear_frames(error.__cause__)
+        if (cause := error.__cause__) is not None:
+            _clear_frames(cause)
+            cause.__context__ = None  # an error of an earlier attempt to read the answer
+            error.__cause__ = cause if redact(str(cause)) == str(cause) else None
         return error
 
 
@@ -391,7 +392,7 @@ def _redirect_error(reply: HttpReply) -> ModelConnectionError:
 
 def _may_be_whole(reply: HttpReply) -> bool:
     media_type = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return media_type in ("application/json", "text/event-stream")  # no such event begins with {
+    return media_type != "application/x-ndjson"  # no other stream begins with {
 
 
 def batch_size(dialect: Dialect) -> BatchSize:

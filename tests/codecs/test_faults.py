@@ -463,6 +463,11 @@ def test_the_wait_is_the_headers_then_the_details_then_the_sentences() -> None:
     assert told(429, google("RESOURCE_EXHAUSTED")).retry_after_s is None
 
 
+def test_a_model_that_is_being_loaded_tells_how_long_it_takes() -> None:
+    loading = {"error": "Model gpt2 is currently loading", "estimated_time": 20.5}
+    assert told(503, loading).retry_after_s == 20.5
+
+
 def test_a_limit_that_is_used_up_tells_the_wait_at_last() -> None:
     headers = {"x_ratelimit_remaining_tokens": "0", "x_ratelimit_reset_tokens": "12s"}
     assert told(429, openai("rate_limit_exceeded"), **headers).retry_after_s == 12

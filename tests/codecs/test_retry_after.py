@@ -168,6 +168,8 @@ def test_the_sentences_that_ask_to_wait(message: str, expected: float | None) ->
             },
             None,
         ),
+        ({"ratelimit-remaining": "0", "ratelimit-reset": "12"}, 12.0),  # IETF's draft, and Kong
+        ({"ratelimitbysize-remaining": "0", "ratelimitbysize-reset": "36"}, 36.0),  # Mistral
     ],
 )
 def test_a_limit_that_is_used_up_says_when_it_is_reset(

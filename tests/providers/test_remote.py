@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import pairwise
-from traceback import walk_tb
+from traceback import format_exception, walk_tb
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -18,6 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.accounts import Certainty, Usage
+from orchestra.codecs.anthropic.dialect import AnthropicDialect
+from orchestra.codecs.dialect import Dialect
+from orchestra.codecs.gemini.dialect import GeminiDialect
 from orchestra.codecs.ollama.dialect import OllamaDialect
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.errors import (
@@ -313,7 +316,9 @@ def test_a_body_without_end_behind_a_whole_answer_is_not_waited_for() -> None:
     assert Stopped(StopReason.END, "stop") in events
 
 
-@pytest.mark.parametrize("kind", ["application/json", "text/event-stream; charset=utf-8"])
+@pytest.mark.parametrize(
+    "kind", ["application/json", "text/event-stream; charset=utf-8", "text/plain", ""]
+)
 @pytest.mark.parametrize(
     "pieces",
     [
@@ -326,7 +331,7 @@ def test_a_body_without_end_behind_a_whole_answer_is_not_waited_for() -> None:
 def test_an_answer_in_one_piece_to_a_stream_is_an_answer(
     pieces: tuple[bytes, ...], kind: str
 ) -> None:
-    """Also from a server that labels it as the stream that it was asked for."""
+    """Whether the server labels it as JSON, as the stream that it was asked for, or not at all."""
     transport = canned(*pieces, headers={"content-type": kind})
     assert TextDelta("Because") in run(heard, model(transport))
 
@@ -337,8 +342,8 @@ LINES = (
 )
 
 
-@given(st.sampled_from(("application/json", "text/event-stream")), st.data())
-def test_json_lines_labelled_as_json_are_a_stream(kind: str, data: st.DataObject) -> None:
+@given(st.sampled_from(("application/json", "text/event-stream", "")), st.data())
+def test_json_lines_with_any_label_are_a_stream(kind: str, data: st.DataObject) -> None:
     """Whole, they give their events; cut, what came before, and then an error."""
     end = data.draw(st.integers(0, len(LINES) - 1))
     at = data.draw(st.integers(0, end))
@@ -436,6 +441,28 @@ def test_no_field_of_an_error_holds_the_key(field: str) -> None:
         run(model(transport).complete, ASKED)
     error = caught.value
     assert KEY not in str([str(error), *vars(error).values(), error.args])
+
+
+@pytest.mark.parametrize(
+    "raw", [b'data: {"x%b": \n\n', b'{"x%b": ', b'{"choices": "%b", "content": "%b"}']
+)
+@pytest.mark.parametrize("dialect", [AnthropicDialect(), OpenAiDialect(), GeminiDialect()])
+def test_no_traceback_of_an_invalid_answer_holds_the_key(raw: bytes, dialect: Dialect) -> None:
+    asked = model(canned(raw.replace(b"%b", KEY.encode())))
+    asked.endpoint = attrs.evolve(asked.endpoint, dialect=dialect)
+    with pytest.raises(ModelError) as caught:
+        run(heard, asked)
+    told = "".join(format_exception(caught.value))
+    assert KEY not in told
+    assert "[redacted]" in told
+
+
+def test_no_cause_of_an_error_holds_the_key() -> None:
+    broken = ModelConnectionError("it broke")
+    broken.__cause__ = ValueError(f"an odd byte in {KEY!r}")
+    with pytest.raises(ModelConnectionError) as caught:
+        run(heard, model(canned(b"data: ", error=broken)))
+    assert KEY not in "".join(format_exception(caught.value))
 
 
 @pytest.mark.parametrize("whole", [True, False])

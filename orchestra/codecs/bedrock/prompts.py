@@ -33,6 +33,7 @@ _MARKS = re.compile(r"<\||\[/?INST\]|</?s>|<</?SYS>>")
 _LLAMA_3 = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 _LLAMA_4 = ("<|begin_of_text|>", "<|header_start|>", "<|header_end|>", "<|eot|>")
 _SPEAKERS = {"user": "User", "assistant": "Bot"}
+_TITANS_TURNS = re.compile(r"^(?=(?:User|Bot):)", re.MULTILINE)
 
 
 def invoke_body(model: str, request: ChatRequest, family: str = "") -> Json:
@@ -91,10 +92,11 @@ def _titan(model: str, request: ChatRequest) -> Json:
         "topP": request.top_p,
         "stopSequences": list(request.stop) or None,
     }
-    lines = [f"{_SPEAKERS[role]}: {text}" for role, text in _spoken(model, request)]
+    spoken = [("", text) for text in map(_plain, system_texts(request))]
+    spoken += [(f"{_SPEAKERS[role]}: ", text) for role, text in _spoken(model, request)]
+    lines = [before + _TITANS_TURNS.sub(" ", text) for before, text in spoken]
     open_ = [] if _is_begun(request) else ["Bot:"]
-    text = "\n".join([*map(_plain, system_texts(request)), *lines, *open_])
-    return {"inputText": text, "textGenerationConfig": without_nulls(config)}
+    return {"inputText": "\n".join([*lines, *open_]), "textGenerationConfig": without_nulls(config)}
 
 
 def _llama(model: str, request: ChatRequest) -> Json:

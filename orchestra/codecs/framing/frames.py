@@ -231,8 +231,6 @@ def refuse_hollow(payload: bytes, what: str) -> None:
 
 def _truncated(beginning: bytes) -> TruncatedStreamError:
     message = "the answer ended without a stop reason: it was cut"
-    if beginning.lstrip(BEFORE_JSON).startswith((b"{", b"[")):
-        message += ", or the server ignored `stream`: the body is JSON"
     if shown := beginning[:_SHOWN_BYTES].decode("utf-8", "replace").strip():
         message += f"{BEGAN_WITH}{shown!r}"
     return TruncatedStreamError(message)

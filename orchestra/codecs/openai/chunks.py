@@ -14,7 +14,7 @@ import attrs
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.faults import ReportedError, as_error, error_in
-from orchestra.codecs.framing.frames import FrameDecoder
+from orchestra.codecs.framing.frames import LARGE_BYTES, FrameDecoder
 from orchestra.codecs.framing.sse import SseFraming
 from orchestra.codecs.openai.annotations import cited_of, searched
 from orchestra.codecs.openai.calls import PiecedCalls
@@ -93,6 +93,7 @@ class OpenAiDecoder(FrameDecoder):
         "_details",
         "_finish",
         "_id",
+        "_other_event",
         "_quirks",
         "_reader",
         "_searched",
@@ -110,6 +111,7 @@ class OpenAiDecoder(FrameDecoder):
         self._finish: Stopped | None = None
         self._usage: UsageReport | None = None
         self._counted = False  # whether `_usage` has both counts
+        self._other_event = b""  # the last event without an answer in it
         self._calls = PiecedCalls()
         self._details = ReasoningDetails()
         self._text: list[str] = []
@@ -121,13 +123,21 @@ class OpenAiDecoder(FrameDecoder):
         del name
         if payload.startswith(_DONE):
             self.done = True
-            if not self._stopped and self._quirks.done_is_finish:
-                self._finished(None)
+            if self._quirks.done_is_finish and not self._stopped:
+                self._finish_by_done()
             return
         chunk = self._reader.read(CHUNKS if self._began else OPENINGS, payload, _A_CHUNK)
         if chunk.failed:
             raise self._quirks.error_of(payload)
+        if chunk.choices is None:
+            self._other_event = payload[:LARGE_BYTES]
         self._read(chunk, stream=True)
+
+    def _finish_by_done(self) -> None:
+        """Take `[DONE]` for the finish, if an answer has begun, and no error followed."""
+        began = self._events or self._beginning is None
+        if began and self._error_in(self._other_event) is None:
+            self._finished(None)
 
     def whole(self, body: bytes) -> list[ModelEvent]:
         """The events of an unstreamed answer; a decoder can read only one.
@@ -150,6 +160,9 @@ class OpenAiDecoder(FrameDecoder):
             self._unfinished(chunk)
         self._end()
         return self._events
+
+    def _cut(self) -> ModelError:
+        return self._error_in(self._other_event) or super()._cut()
 
     def _error_of(self, payload: bytes) -> ModelError:
         return self._quirks.error_of(payload)

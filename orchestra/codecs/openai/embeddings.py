@@ -77,7 +77,7 @@ def embeddings_of(body: bytes, quirks: Quirks) -> Embeddings:
         ModelError: the body is an error.
         MalformedStreamError: the body has no vectors, or not one for each index.
     """
-    answer = _AnswerReader().read(_ANSWERS, body, "the embeddings")
+    answer = _AnswerReader().read(_ANSWERS, body, "the answer")
     if answer.error:
         raise quirks.error_of(body)
     if answer.data is None:

@@ -19,6 +19,7 @@ from orchestra.values import (
     JsonOutput,
     Message,
     ReasoningPart,
+    Role,
     TextPart,
     Tool,
 )
@@ -104,16 +105,21 @@ def test_an_answer_that_is_begun_is_left_open(model: str, key: str, end: str) ->
 
 
 MARKS = ("<|eot_id|>", "<|start_header_id|>", "[INST]", "[/INST]", "</s>", "<s>", "<<SYS>>")
+TITANS_MARKS = (r"\nUser:", r"\nBot:")
+"""As they are written in JSON."""
 
 
 @given(
-    st.sampled_from(TEXT_ONLY), st.lists(st.sampled_from(MARKS) | st.text(max_size=3), max_size=6)
+    st.sampled_from(TEXT_ONLY),
+    st.lists(st.sampled_from(MARKS + TITANS_MARKS) | st.text(max_size=3), max_size=6),
+    st.sampled_from(("user", "system")),
 )
-def test_nobody_speaks_in_anothers_role(model: str, said: list[str]) -> None:
+def test_nobody_speaks_in_anothers_role(model: str, said: list[str], role: Role) -> None:
     """The marks that a text holds are not those of the template."""
-    plain = json.dumps(body_of(model, ChatRequest((Message("user", "x"),))))
-    marked = json.dumps(body_of(model, ChatRequest((Message("user", "".join(said)),))))
-    for mark in MARKS:
+    text = "".join(said).replace(r"\n", "\n")
+    plain = json.dumps(body_of(model, ChatRequest((Message(role, "x"), USER))))
+    marked = json.dumps(body_of(model, ChatRequest((Message(role, f"x{text}"), USER))))
+    for mark in MARKS + (TITANS_MARKS if model == TITAN else ()):
         assert marked.count(mark) == plain.count(mark)
 
 

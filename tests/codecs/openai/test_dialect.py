@@ -211,6 +211,32 @@ def test_an_end_without_a_reason_is_forgiven_only_where_the_flag_is_set() -> Non
     assert OpenAiDialect(GENERIC).decode(raw)[-1] == Stopped(StopReason.END, "")
 
 
+@given(answers, st.sampled_from([OPENAI, GENERIC]), st.data())
+def test_an_error_in_no_known_format_ends_an_answer_without_a_reason(
+    before: list[Json], quirks: Quirks, data: st.DataObject
+) -> None:
+    """Otherwise, where `[DONE]` is the finish, half an answer would look complete."""
+    raw = stream(*before, {"detail": "out of memory"}, done=data.draw(st.booleans()))
+    decoder = OpenAiDialect(quirks).decoder()
+    for piece in split(raw, data):
+        decoder.feed(piece)
+    with pytest.raises(ProviderServerError, match="out of memory"):
+        decoder.close()
+
+
+def test_an_event_that_is_no_chunk_changes_no_answer_with_a_reason() -> None:
+    note = {"message": "searching"}
+    answer = Completion.of(
+        decode([stream(note, chunk({"content": "Hi"}), note, chunk(None, "stop"), note)])
+    )
+    assert (answer.text, answer.stopped.raw) == ("Hi", "stop")
+
+
+def test_an_end_alone_is_no_answer() -> None:
+    with pytest.raises(TruncatedStreamError):
+        decode([stream()], GENERIC)
+
+
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 @pytest.mark.parametrize("finish", [None, ""])
 def test_a_whole_answer_without_a_reason_is_complete(preset: str, finish: str | None) -> None:
