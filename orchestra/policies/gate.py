@@ -376,7 +376,7 @@ class GuardedCall(HeldCall):
             found = consumption(self.estimate, found, output_bytes=size, whole=whole, error=error)
         if found is not None:
             self.consumed = self._priced(found)
-            self.account.used(self.consumed)
+            self.account.used(self.consumed, self.gate.name)
 
     def outcome(self, breaker: Breaker, error: BaseException | None) -> Outcome:
         """The outcome of the call for the breaker.

@@ -54,7 +54,6 @@ class FlightBoard(Generic[Item]):
         self._size_bytes = size_bytes
         self._embedder = embedder
         self._whole = whole
-        self._title = f"a shared call of {name!r}"
         self._flights: dict[bytes, list[Flight[Item]]] = {}
         self._scopes: dict[bytes, dict[Flight[Item], None]] = {}
         """The flights whose questions can be compared, by scope, the youngest last.
@@ -149,7 +148,7 @@ class FlightBoard(Generic[Item]):
     ) -> Waiter[Item]:
         flight.join(waiter)
         try:
-            flight.start(waiter.account, partial(call, flight), self._title)
+            flight.start(waiter.account, partial(call, flight), self._name)
         except BaseException:
             flight.left(waiter)
             raise

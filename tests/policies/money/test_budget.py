@@ -111,7 +111,7 @@ class Told(NoAccount):
         self.usages: list[Usage] = []
         self.notes: list[tuple[object, ...]] = []
 
-    def used(self, usage: Usage) -> None:
+    def used(self, usage: Usage, model: str = "") -> None:
         if not usage.settled:
             self.usages.append(usage)
 
