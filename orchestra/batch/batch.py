@@ -21,7 +21,7 @@ from orchestra.batch.ledger import Ended, Row, digest_of, line_of
 from orchestra.batch.results import Results, open_results
 from orchestra.engine.engine import Engine
 from orchestra.engine.run import Run
-from orchestra.errors import BatchError, InputError, RunCancelledError
+from orchestra.errors import BatchError, BudgetHeldError, InputError, RunCancelledError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.policy import Retry
 from orchestra.groups import groupless_nursery
@@ -99,13 +99,19 @@ class Batch:
         self._caller = caller
         self._draw = draw
         self._stopping = trio.Event()
+        self._held = trio.lowlevel.ParkingLot()
+        self._active = 0
         self._error: BatchError | None = None
         self._scope = trio.CancelScope()
 
     def stop(self, within_s: float) -> None:
         """Start no more rows; cancel those still in progress after `within_s`."""
-        self._stopping.set()
+        self._stop_soon()
         self._scope.deadline = min(self._scope.deadline, trio.current_time() + within_s)
+
+    def _stop_soon(self) -> None:
+        self._stopping.set()
+        self._held.unpark_all()
 
     async def run(self) -> Progress:
         """Run all rows that have no result yet.
@@ -165,12 +171,26 @@ class Batch:
 
     async def _ended(self, row: Row) -> Ended | None:
         """Run a row with its retries; how it ended, or None if the batch was stopped first."""
+        self._active += 1
+        try:
+            return await self._tried(row)
+        finally:
+            self._active -= 1
+            self._held.unpark()
+
+    async def _tried(self, row: Row) -> Ended | None:
         began_s, usage, attempt = trio.current_time(), list[Usage](), 0
         while True:
             attempt += 1
             run, result, error = await self._attempt(row, usage)
             if error is not None and self._ends_all(row, error):
                 return None
+            if self._is_held_by_others(error):
+                await self._other_ends()
+                if self._stopping.is_set():
+                    return None
+                attempt -= 1
+                continue
             delay_s = None if error is None else self._delay_s(attempt, error)
             if delay_s is None:
                 return Ended(
@@ -184,6 +204,22 @@ class Batch:
                 )
             if await self._stops_within(trio.current_time() + delay_s):
                 return None
+
+    def _is_held_by_others(self, error: Exception | None) -> bool:
+        """Whether money that other rows may hold kept this row from running."""
+        return isinstance(error, BudgetHeldError) and self._active > 1
+
+    async def _other_ends(self) -> None:
+        """Wait until another row has ended, or the batch stops.
+
+        Each end lets one waiting row try again, besides the next row of the same worker: so the
+        number of active rows grows as far as there is room. The last active row does not wait here.
+        """
+        self._active -= 1
+        try:
+            await self._held.park()
+        finally:
+            self._active += 1
 
     async def _stops_within(self, until_s: float = -inf) -> bool:
         """Wait until `until_s`, and as long as a provider asked for; whether the batch stopped."""
@@ -217,7 +253,8 @@ class Batch:
 
     def _delay_s(self, attempt: int, error: Exception) -> float | None:
         """The delay before the next attempt at a row; None if there is none."""
-        if is_retryable(self.rules.retry, error):  # its Retry-After holds for all rows
+        every = not isinstance(error, BudgetHeldError)  # a Retry-After holds for all rows
+        if every and is_retryable(self.rules.retry, error):
             rests_until_s = trio.current_time() + retry_after_s(error)
             self.progress.rests_until_s = max(self.progress.rests_until_s, rests_until_s)
         return next_delay_s(self.rules.retry, attempt, error, self._draw(), inf)
@@ -249,7 +286,7 @@ class Batch:
 
     def _end(self, why: str, row: Row, error: Exception) -> None:
         """Start no more rows; those in progress may end."""
-        self._stopping.set()
+        self._stop_soon()
         if self._error is None:
             self._error = BatchError(f"{why} {row.id!r}: {describe(error)}")
             self._error.__cause__ = error

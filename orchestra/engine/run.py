@@ -99,6 +99,7 @@ class Run(Generic[T_co]):
         "routed",
         "shared",
         "until_s",
+        "usage_by_model",
         "usages",
         "variables",
     )
@@ -122,6 +123,9 @@ class Run(Generic[T_co]):
         self.plan = plan
         self.usages: dict[str, Usage] = {}
         """The usage that running steps have reported; removed when they end."""
+        self.usage_by_model: dict[str, Usage] = {}
+        """The part of `usage` of each model of the deployment; shared calls of a route are under
+        the name of the route."""
         self.cut = False
         """Whether the result was made from a model's answer that was cut; set with the result."""
         self.cuts: dict[str, bool] = {}

@@ -28,8 +28,8 @@ class Account(Origin, Protocol):
     def run_key(self) -> object:
         """An object that all accounts of one run share, and that lives as long as the run."""
 
-    def used(self, usage: Usage) -> None:
-        """Add the usage of a call, unless it is `settled` already."""
+    def used(self, usage: Usage, model: str = "") -> None:
+        """Add the usage of a call of this model, "" if unknown; unless it is `settled` already."""
 
     def record(self, note: type[Note], *fields: object) -> None:
         """Write an event into the run's journal; `fields` are the fields after its `step`."""
@@ -46,7 +46,7 @@ class NoAccount:
     step = ""
     run_key: object = None
 
-    def used(self, usage: Usage) -> None:
+    def used(self, usage: Usage, model: str = "") -> None:
         """Ignore the usage."""
 
     def record(self, note: type[Note], *fields: object) -> None:

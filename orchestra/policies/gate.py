@@ -43,13 +43,8 @@ from orchestra.policies.money.call_costs import CallCosts
 from orchestra.policies.money.prices import priced
 from orchestra.policies.money.purse import Reservation
 from orchestra.policies.observed import CallEnded, Teller, error_of, settings_of
-from orchestra.policies.requests.tokens import BYTES_PER_TOKEN, Estimate, estimated, tokens_taken
-from orchestra.values import (
-    ChatRequest,
-    EmbedRequest,
-    ModelEvent,
-    UsageReport,
-)
+from orchestra.policies.requests.tokens import Estimate, covered_bytes, estimated, tokens_taken
+from orchestra.values import ChatRequest, EmbedRequest, ModelEvent, UsageReport
 
 _FULL = (RateLimitError, OverloadedError)
 """Errors that mean that the model lacks capacity."""
@@ -159,7 +154,10 @@ class Gate:
         return most if isinstance(self.breaker.state(self.clock.now_s()), Closed) else 1
 
     async def _hold(self, call: GuardedCall, most: int) -> None:
-        """Hold money; if there is no room for `most` tokens, an unbounded answer is capped."""
+        """Hold money; if there is no room for `most` tokens, an unbounded answer is capped.
+
+        A stream with a bound is capped far beyond it, for providers that ignore the bound.
+        """
         hold, estimate = self.costs.hold, call.estimate
         unbounded = isinstance(call.request, ChatRequest) and not call.request.output_tokens_max
         if unbounded and most:
@@ -167,8 +165,8 @@ class Gate:
                 call.reservation = await hold(call.account, Estimate(estimate.input, most))
                 return
         call.reservation = await hold(call.account, estimate)
-        if unbounded and call.reservation is not None:
-            call.cap_bytes = estimate.output * BYTES_PER_TOKEN
+        if call.reservation is not None and (unbounded or not most):
+            call.cap_bytes = covered_bytes(estimate.output, bounded=not unbounded)
 
     async def _share(self, call: GuardedCall, shared: SharedLimits) -> None:
         """Wait for the limits that processes share, unless the breaker opens meanwhile."""
@@ -378,7 +376,7 @@ class GuardedCall(HeldCall):
             found = consumption(self.estimate, found, output_bytes=size, whole=whole, error=error)
         if found is not None:
             self.consumed = self._priced(found)
-            self.account.used(self.consumed)
+            self.account.used(self.consumed, self.gate.name)
 
     def outcome(self, breaker: Breaker, error: BaseException | None) -> Outcome:
         """The outcome of the call for the breaker.

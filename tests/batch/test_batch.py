@@ -27,6 +27,7 @@ from orchestra.batch.ledger import Row
 from orchestra.errors import (
     AuthenticationError,
     BatchError,
+    BudgetHeldError,
     InputError,
     OverloadedError,
     RateLimitError,
@@ -44,6 +45,8 @@ class Book:
     ended: Counter[int] = attrs.field(factory=Counter)
     running: int = 0
     peak: int = 0
+    room: float = inf
+    last_s: float = 0.0
     fails: Callable[[int], Exception | None] = lambda _: None
 
 
@@ -53,14 +56,19 @@ BOOK = Book()
 @step
 async def worked(number: int, lasts_s: float) -> int:
     BOOK.began.append((number, trio.current_time()))
+    if BOOK.running >= BOOK.room:
+        error = BudgetHeldError("other calls hold the rest")
+        error.retry_after_s = 1.0
+        raise error
     BOOK.running += 1
     BOOK.peak = max(BOOK.peak, BOOK.running)
     try:
         await trio.sleep(lasts_s)
-        if (error := BOOK.fails(number)) is not None:
-            raise error
+        if (failed := BOOK.fails(number)) is not None:
+            raise failed
     finally:
         BOOK.running -= 1
+        BOOK.last_s = trio.current_time()
     BOOK.ended[number] += 1
     return number * 2
 
@@ -313,6 +321,39 @@ def test_patience_that_is_asked_for_meanwhile_counts(given: list[tuple[int, int]
         assert begun(rows(lasting_s), Path(folder) / "r", retry=WAITED).failed == 0
     for number, since_s in asked.items():
         assert not [at for _, at in BOOK.began if since_s < at < since_s + given[number][1]]
+
+
+@given(st.integers(1, 4), st.integers(1, 6), st.lists(st.integers(1, 40), min_size=1, max_size=12))
+def test_rows_that_only_other_rows_keep_from_money_are_run_as_those_end(
+    room: int, at_once: int, given: list[int]
+) -> None:
+    """However long those take: no row fails, and none that has room waits (Graham's bound)."""
+    BOOK.__init__()  # type: ignore[misc]
+    BOOK.room = room
+    lasting_s = [each / 4 for each in given]
+    with TemporaryDirectory() as folder:
+        progress = begun(rows(lasting_s), Path(folder) / "r", at_once=at_once)
+        assert progress.finished == len(given)
+        assert progress.rests_until_s == -inf
+        assert all(each["attempts"] == 1 for each in told(Path(folder) / "r").values())
+    assert BOOK.peak <= room
+    assert BOOK.last_s <= sum(lasting_s) / min(room, at_once) + max(lasting_s) + 1e-6
+
+
+def test_a_row_that_others_than_its_batch_keep_from_money_is_tried_as_often_as_any(
+    tmp_path: Path,
+) -> None:
+    BOOK.room = 0
+    progress = begun(rows([1.0] * 6), tmp_path / "r", at_once=3, retry=WAITED)
+    assert progress.failed == 6
+    assert {each["attempts"] for each in told(tmp_path / "r").values()} == {3}
+
+
+def test_it_stops_at_once_while_rows_wait_for_the_money_of_others(tmp_path: Path) -> None:
+    BOOK.room = 1
+    progress = begun(rows([60.0] * 4), tmp_path / "r", stopped_at_s=5.0)
+    assert progress.ended == 0
+    assert BOOK.last_s == 5.5
 
 
 def test_it_stops_at_once_while_it_waits(tmp_path: Path) -> None:

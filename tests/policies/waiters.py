@@ -135,7 +135,7 @@ class Payer:
     run_key: object = None
     step: str = "s"
 
-    def used(self, usage: Usage) -> None:
+    def used(self, usage: Usage, model: str = "") -> None:
         if not usage.settled:
             self.usage = usage if self.usage is None else self.usage + usage
 

@@ -28,7 +28,7 @@ class Told(NoAccount):
     def __init__(self) -> None:
         self.usages: list[Usage] = []
 
-    def used(self, usage: Usage) -> None:
+    def used(self, usage: Usage, model: str = "") -> None:
         self.usages.append(usage)
 
 

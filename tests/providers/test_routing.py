@@ -603,7 +603,7 @@ class Heard(NoAccount):
     def __init__(self) -> None:
         self.told: list[Usage] = []
 
-    def used(self, usage: Usage) -> None:
+    def used(self, usage: Usage, model: str = "") -> None:
         if not usage.settled:
             self.told.append(usage)
 

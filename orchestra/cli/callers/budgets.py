@@ -182,6 +182,7 @@ async def _reset(
     caller: Caller, period: str | None, json: bool, bindings: LocalBindings, state: State
 ) -> None:
     from orchestra.cli.callers.budget_views import Owned, as_object, was_spent
+    from orchestra.policies.money.balances import is_known
     from orchestra.policies.money.balances import reset as reset_budgets
     from orchestra.policies.money.budget import NO_BUDGETS, Period
 
@@ -192,16 +193,20 @@ async def _reset(
         kind = "key"
     payers = (bindings.budgets or NO_BUDGETS).of_caller(caller)
     periods = [each for each in (Period.DAY, Period.MONTH) if period in (None, each.value)]
-    chosen = [each for each in payers if each.kind == kind]
-    before = [each for payer in chosen for each in await reset_budgets(payer, periods, state)]
-    if not before:
+    chosen = [
+        payer
+        for payer in payers
+        if payer.kind == kind and any(each.period in periods for each in payer.budgets)
+    ]
+    if not chosen:
         whose = caller.key or "/".join(filter(None, (caller.organisation, caller.user)))
         raise CommandError(
             f"{kind} {whose} has no budget of a {period or 'day or a month'}: there is nothing to "
             "reset; `orchestra budgets list` shows all budgets"
         )
-    if kind != "key" and not any(each.spent or each.held for each in before):
+    if kind != "key" and not await is_known(chosen, state):
         await _refuse_strangers(caller, kind, bindings)
+    before = [each for payer in chosen for each in await reset_budgets(payer, periods, state)]
     if json:
         after = (Owned(attrs.evolve(each, spent=0), caller) for each in before)
         say_json([as_object(each) for each in after])

@@ -61,13 +61,13 @@ class StepContext:
         """The store of this name. Raises BindingError."""
         return self.run_key.shared.bindings.store(name)
 
-    def used(self, usage: Usage | None) -> None:
+    def used(self, usage: Usage | None, model: str = "") -> None:
         """Add the usage of a call to the step's account; after the step's end, to the run's."""
         if usage is None or usage.settled:
             return
-        usages = self.run_key.usages
-        so_far = usages.get(self.step)
-        usages[self.step] = usage if so_far is None else so_far + usage
+        _add(self.run_key.usages, self.step, usage)
+        if model:
+            _add(self.run_key.usage_by_model, model, usage)
 
     def record(self, note: type[Note], *fields: object) -> None:
         """Write an event of this step into the run's journal, unless the run has ended."""
@@ -121,3 +121,8 @@ class StepContext:
         """Run a task beside the runs until the engine is closed; its errors are only logged."""
         what = f"the background task {name} failed"
         self.run_key.shared.nursery.start_soon(contained, task, log, what, name=name)
+
+
+def _add(usages: dict[str, Usage], name: str, usage: Usage) -> None:
+    so_far = usages.get(name)
+    usages[name] = usage if so_far is None else so_far + usage

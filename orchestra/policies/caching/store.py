@@ -11,8 +11,9 @@ from typing import TypeVar
 
 import trio
 
-from orchestra.errors import ModelError, StateError
+from orchestra.errors import BindingError
 from orchestra.groups import in_order
+from orchestra.messages import describe
 from orchestra.policies.clock import Clock
 from orchestra.protocols import State
 
@@ -94,6 +95,8 @@ class CacheStore:
     ) -> T:
         """The result of `act`, or `otherwise` if it fails or takes longer than `limit_s`.
 
+        Only a BindingError is raised further: the configuration is wrong, and not the moment.
+
         Of several failures in a row, the first is logged, and at most one per minute of each kind
         (`what`).
         """
@@ -101,8 +104,10 @@ class CacheStore:
         with trio.move_on_after(limit_s):
             try:
                 found = await act()
-            except (StateError, ModelError) as error:
-                reason = str(error)
+            except BindingError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a project's own class may raise anything
+                reason = describe(error)
             else:
                 self._away.discard(what)
                 return found

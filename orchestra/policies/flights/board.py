@@ -5,16 +5,16 @@ Rules of the file: nothing is awaited between finding a flight and joining it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import Generic, TypeVar
 
 import trio
 
-from orchestra.errors import BindingError, ModelError
 from orchestra.events import StepCoalesced
+from orchestra.messages import describe
 from orchestra.policies.account import NOBODY, PRESENT
 from orchestra.policies.caching.alike import may_ask_the_same
 from orchestra.policies.flights.coalesce import (
@@ -35,6 +35,8 @@ Item = TypeVar("Item")
 COMPARE_S = 1.0
 """The longest wait for the vectors of the questions to compare."""
 
+log = logging.getLogger("orchestra.policies")
+
 
 class FlightBoard(Generic[Item]):
     """The flights of one model that can be joined, by their questions."""
@@ -54,7 +56,7 @@ class FlightBoard(Generic[Item]):
         self._size_bytes = size_bytes
         self._embedder = embedder
         self._whole = whole
-        self._title = f"a shared call of {name!r}"
+        self._fails = False
         self._flights: dict[bytes, list[Flight[Item]]] = {}
         self._scopes: dict[bytes, dict[Flight[Item], None]] = {}
         """The flights whose questions can be compared, by scope, the youngest last.
@@ -149,7 +151,7 @@ class FlightBoard(Generic[Item]):
     ) -> Waiter[Item]:
         flight.join(waiter)
         try:
-            flight.start(waiter.account, partial(call, flight), self._title)
+            flight.start(waiter.account, partial(call, flight), self._name)
         except BaseException:
             flight.left(waiter)
             raise
@@ -201,24 +203,39 @@ class FlightBoard(Generic[Item]):
     ) -> tuple[Flight[Item], float] | None:
         """The flight with the most similar question, and its similarity.
 
-        None if no question is similar enough, or the embedder fails or is too slow: sharing only
-        saves money, and must not fail a call.
+        None if no question is similar enough, or their vectors are missing.
         """
-        assert self._embedder is not None, "flights are compared only with an embedder"
         unknown = [flight for flight in flights if flight.vector is None]
         texts = [question.text, *(flight.question.text for flight in unknown)]
-        asked: Vector | None = None
-        with trio.move_on_after(COMPARE_S), suppress(ModelError, BindingError):
-            asked, *others = await self._embedder.embed(texts, purpose="query")
-            for flight, vector in zip(unknown, others, strict=True):
-                flight.vector = vector
-        if asked is None:
+        vectors = await self._vectors(texts)
+        if len(vectors) != len(texts):
             return None
+        asked, *others = vectors
+        for flight, vector in zip(unknown, others, strict=True):
+            flight.vector = vector
         known = [(each, each.vector) for each in flights if each.open and each.vector is not None]
-        vectors = [vector for _, vector in known]
         assert self._rule.similarity is not None, "without it, no questions are compared"
-        found = nearest(asked, vectors, self._rule.similarity)
+        found = nearest(asked, [vector for _, vector in known], self._rule.similarity)
         return None if found is None else (known[found[0]][0], found[1])
+
+    async def _vectors(self, texts: Sequence[str]) -> Sequence[Vector]:
+        """The vectors of these texts; none if the embedder fails or is too slow.
+
+        Sharing only saves money, and must not fail a call. Of several failures in a row, the first
+        is logged.
+        """
+        assert self._embedder is not None, "flights are compared only with an embedder"
+        found: Sequence[Vector] = ()
+        try:
+            with trio.move_on_after(COMPARE_S):
+                found = await self._embedder.embed(texts, purpose="query")
+        except Exception as error:  # noqa: BLE001 - a project's own embedder may raise anything
+            if not self._fails:
+                log.warning("similar calls of %s are not shared: %s", self._name, describe(error))
+            self._fails = True
+            return ()
+        self._fails = False
+        return found
 
 
 def _serves(flight: Flight[Item], waiter: Waiter[Item], *, together: bool) -> bool:

@@ -75,6 +75,8 @@ class Flight(JointAccount, Generic[Item]):
     _succeeded = False
     _error: BaseException | None = None
     _opener = _last = NOBODY
+    _name = ""
+    """The model whose calls are shared, or the route."""
     _landed: trio.Event | None = None
     _progress: trio.lowlevel.ParkingLot | None = None
     _notes: tuple[Callable[[object], None], ...] = ()
@@ -124,10 +126,11 @@ class Flight(JointAccount, Generic[Item]):
         return waiter
 
     def start(self, opener: Account, call: Callable[[], Awaitable[None]], name: str) -> None:
-        """Start the call, in a task beside the runs of the opener's engine."""
-        self._opener = opener
+        """Start the call of the model `name`, in a task beside the runs of the opener's engine."""
+        self._opener, self._name = opener, name
         self.caller, self.run_id = opener.caller, opener.run_id
         self.step, self.run_key = opener.step, opener.run_key
+        title = f"a shared call of {name!r}"
 
         async def fly() -> None:
             PRESENT.set(self)
@@ -144,10 +147,10 @@ class Flight(JointAccount, Generic[Item]):
                 finally:
                     del onward  # noqa: ASYNC104 - its traceback references this frame
             finally:
-                self._end(name)
+                self._end(title)
                 abandon_nurseries()
 
-        opener.spawn(fly, name)
+        opener.spawn(fly, title)
 
     def queue(self) -> None:
         """As `JointAccount.queue`; turns the waiters of other callers away."""
@@ -186,8 +189,9 @@ class Flight(JointAccount, Generic[Item]):
         for key in {id(key): key for key in keys}.values():
             note(key)
 
-    def used(self, usage: Usage) -> None:
+    def used(self, usage: Usage, model: str = "") -> None:
         """Add the usage of a part of the call to the shared bill, unless it is settled already."""
+        del model  # the waiters pay for the shared call, whichever model of a route it is
         self.bill.add(usage)
         if self._over:
             self._settle()
@@ -259,7 +263,7 @@ class Flight(JointAccount, Generic[Item]):
         if not self._over:
             paid = self.bill.pay(len(self.waiters), self.waiters.index(waiter))
             if paid is not None:
-                waiter.account.used(paid)
+                waiter.account.used(paid, self._name)
         self.waiters.remove(waiter)
         self._last = waiter.account
         if self._progress is not None:
@@ -277,11 +281,11 @@ class Flight(JointAccount, Generic[Item]):
                 self._landed = trio.Event()
             await self._landed.wait()
 
-    def _end(self, name: str) -> None:
+    def _end(self, title: str) -> None:
         self._close()
         if not self._succeeded and self._error is None:
             self._error = ModelConnectionError(
-                f"{name}: the engine that made the call was closed; ask again in another engine",
+                f"{title}: the engine that made the call was closed; ask again in another engine",
                 code="engine",
             )
         self._settle()
@@ -295,7 +299,7 @@ class Flight(JointAccount, Generic[Item]):
         """Charge the waiters that stayed; if all have left, the last one, for later usage."""
         payers = [waiter.account for waiter in self.waiters] or [self._last]
         for at, usage in enumerate(self.bill.settle(len(payers))):
-            payers[at].used(usage)
+            payers[at].used(usage, self._name)
 
     @property
     def _count(self) -> int:

@@ -55,6 +55,16 @@ async def balances(payers: Sequence[Payer], state: State) -> list[Balance]:
     return found
 
 
+async def is_known(payers: Sequence[Payer], state: State) -> bool:
+    """Whether a ledger of these payers is kept, even if it cannot be read.
+
+    Raises:
+        StateError: the state cannot be reached, or is too slow.
+    """
+    keys = [payer.key for payer in payers]
+    return await state.look(keys, lambda kept, _: any(each is not None for each in kept), ENCODING)
+
+
 async def reset(payer: Payer, periods: Collection[Period], state: State) -> list[Balance]:
     """Set the spending of the payer's budgets of these periods to 0; return the old balances.
 

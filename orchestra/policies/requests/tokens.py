@@ -39,6 +39,8 @@ MESSAGE_TOKENS = 4
 OUTPUT_TOKENS = 1_000
 """The assumed length of an answer that the request does not bound: about a page and a half."""
 
+BYTES_PER_TOKEN_MOST = 16
+"""More than any answer has on average: English has 4 bytes per token, Hindi and Georgian 10."""
 OUTPUT_TOKENS_MOST = 128_000
 """The longest answer of any model, for models whose limit is unknown."""
 
@@ -141,6 +143,15 @@ def _read(file: FilePart) -> int:
 def text_bytes(text: str) -> int:
     """The bytes of a text in UTF-8."""
     return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+
+
+def covered_bytes(tokens: int, *, bounded: bool) -> int:
+    """The bytes of an answer beyond which money for so many tokens may be too little.
+
+    With `bounded`, the provider was told to stop after so many tokens: an answer of this size
+    shows that it ignores that, whatever the language.
+    """
+    return tokens * (BYTES_PER_TOKEN_MOST if bounded else BYTES_PER_TOKEN)
 
 
 def tokens_of(size_bytes: int) -> int:

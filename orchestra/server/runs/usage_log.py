@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -26,11 +26,21 @@ log = logging.getLogger("orchestra.usage")
 _NOTHING = Usage()
 
 
+class ModelUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a run's usage that one model has consumed."""
+
+    input_tokens: int
+    output_tokens: int
+    cost_dollars: msgspec.Raw
+    unpriced_calls: int
+
+
 class RunUsage(msgspec.Struct, frozen=True, kw_only=True):
     """The entry of a run.
 
     `model` is the requested name if a model was called directly; `pipeline` is None then. `routed`
-    are the models of routes that started to answer, each once. `error` is the class of the error
+    are the models of routes that started to answer, each once, and `models` the usage of each model
+    by its name, also of those that the pipeline names. `error` is the class of the error
     with which the run failed. `first_chunk_s` is when the first chunk of output came, and
     `duration_s` when the run ended, both since its start; `ended_s` is since 1970. Tokens are as in
     `Usage`; calls without a known price are counted in `unpriced_calls`, and not in the cost.
@@ -42,6 +52,7 @@ class RunUsage(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: str | None
     model: str | None
     routed: tuple[str, ...]
+    models: Mapping[str, ModelUsage]
     organisation: str
     user: str
     key: str
@@ -76,6 +87,7 @@ def usage_of(run: Run, ended_s: float) -> RunUsage:
         pipeline=run.pipeline if model is None else None,
         model=model,
         routed=run.routed,
+        models={name: _of_model(each) for name, each in sorted(run.usage_by_model.items())},
         organisation=run.caller.organisation,
         user=run.caller.user,
         key=run.caller.key,
@@ -87,8 +99,22 @@ def usage_of(run: Run, ended_s: float) -> RunUsage:
         output_tokens=usage.output_tokens,
         reasoning_tokens=usage.reasoning_tokens,
         certainty=None if last.usage is None else usage.certainty.value,
-        cost_dollars=msgspec.Raw(in_dollars(usage.cost_nanodollars)[1:].encode()),
+        cost_dollars=_dollars(usage),
         unpriced_calls=usage.unpriced_calls,
         first_chunk_s=None if first_s is None else round(first_s, 6),
         duration_s=round(last.at_s, 6),
     )
+
+
+def _of_model(usage: Usage) -> ModelUsage:
+    return ModelUsage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cost_dollars=_dollars(usage),
+        unpriced_calls=usage.unpriced_calls,
+    )
+
+
+def _dollars(usage: Usage) -> msgspec.Raw:
+    """The cost as a number of JSON, exactly."""
+    return msgspec.Raw(in_dollars(usage.cost_nanodollars)[1:].encode())

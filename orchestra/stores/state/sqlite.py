@@ -52,6 +52,10 @@ APPLICATION_ID = 0x6F727374  # "orst"
 OWNER_ONLY = 0o600
 LIMIT_BYTES = 64 * 1024 * 1024
 TIMEOUT_S = 0.05
+LOCK_SHARE = 0.9
+"""How much of the timeout a batch may wait for another process's lock. The rest is for the thread
+to say so: if the time was over for both at once, the error would not name the cause.
+"""
 THREADS_MAX = 4
 """The most threads: one works, and the others may be blocked by a hanging disk."""
 SWEPT_AT_ONCE = 16
@@ -195,13 +199,14 @@ class SqliteState(GroupedState):
     def _connect(self) -> Opened:
         """Connect to the file that is there now; creates it if none was opened before."""
         inode = self._place.make()
-        return connect(self.path, _SCHEMA, self._timeout_s), inode
+        return connect(self.path, _SCHEMA, LOCK_SHARE * self._timeout_s), inode
 
     def _explained(self, error: sqlite3.Error) -> StateError:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
             return StateError(
-                f"{self.path}: another process has been writing for {self._timeout_s:g} s, and "
-                "nothing was changed; send fewer requests, or give it a longer timeout_s"
+                f"{self.path}: another process has been writing for "
+                f"{LOCK_SHARE * self._timeout_s:g} s, and nothing was changed; end it if it is a "
+                "backup or a shell, send fewer requests, or give it a longer timeout_s"
             )
         fixes = {
             **FIXES,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,6 +15,7 @@ from orchestra.access.principal import Principal
 from orchestra.accounts import Caller
 from orchestra.cli.failures import FAILED, MISUSED
 from orchestra.config import bindings, default_bindings
+from orchestra.errors import StateError
 from orchestra.policies.account import NoAccount
 from tests.cli.conftest import Project
 from tests.patience import PATIENCE_S, eventually
@@ -212,6 +215,21 @@ def test_a_reset_of_somebody_who_is_not_there_says_who_may_be_meant(project: Pro
         assert project.orchestra("budgets", "reset", *words)[0] == FAILED
     for words in (("--organisation", "acme"), ("--organisation", "acme", "--user", "ada")):
         assert project.orchestra("budgets", "reset", *words)[0] == 0
+    assert project.orchestra("budgets", "reset", "--user", "ada")[0] == FAILED, "nothing was made"
+
+
+def test_what_cannot_be_read_is_reset_also_of_somebody_without_a_key(project: Project) -> None:
+    """Whoever cannot spend because of it is told to reset it."""
+    project.write("orchestra.toml", BUDGETS)
+    spend_without_key(Caller("", "ann"), DOLLAR // 4)
+    (file,) = (project.folder / ".orchestra").glob("state.sqlite")
+    with closing(sqlite3.connect(file, isolation_level=None)) as by_hand:
+        by_hand.execute("UPDATE entry SET data = 'x'")
+    with pytest.raises(StateError, match="orchestra budgets reset"):
+        spend_without_key(Caller("", "ann"), DOLLAR // 4)
+    assert project.orchestra("budgets", "reset", "--user", "ann")[0] == 0
+    spend_without_key(Caller("", "ann"), DOLLAR // 4)
+    assert shortly(listed(project, "--user", "ann")) == [("user", "ann", "day", DOLLAR // 4)]
 
 
 def test_a_reset_lets_one_spend_anew_and_leaves_the_others(project: Project) -> None:

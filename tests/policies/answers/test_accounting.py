@@ -95,7 +95,7 @@ class Told(NoAccount):
     def __init__(self) -> None:
         self.usages: list[Usage] = []
 
-    def used(self, usage: Usage) -> None:
+    def used(self, usage: Usage, model: str = "") -> None:
         if not usage.settled:
             self.usages.append(usage)
 

@@ -174,9 +174,10 @@ def test_the_questions_that_were_used_last_are_known() -> None:
 
 
 @pytest.mark.parametrize("hangs", [True, False])
-def test_an_embedder_that_is_away_is_a_miss(hangs: bool) -> None:
+@pytest.mark.parametrize("error", [ModelConnectionError("gone"), ValueError("a bug")])
+def test_an_embedder_that_is_away_or_broken_is_a_miss(error: Exception, hangs: bool) -> None:
     async def main() -> None:
-        house = House(points=Points(error=ModelConnectionError("gone"), hangs=hangs))
+        house = House(points=Points(error=error, hangs=hangs))
         assert await house.ask("open") == "OPEN"
         assert trio.current_time() == pytest.approx(3 + (EMBED_WAIT_S if hangs else 0))
         assert await house.ask("opened") == "OPENED"

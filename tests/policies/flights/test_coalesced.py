@@ -21,6 +21,7 @@ from orchestra.accounts import Caller, Usage
 from orchestra.answers import Completion
 from orchestra.engine.engine import open_engine
 from orchestra.errors import (
+    BindingError,
     ContentFilterError,
     InvalidRequestError,
     LimitReachedError,
@@ -29,6 +30,7 @@ from orchestra.errors import (
     ModelsFailedError,
     ModelTimeoutError,
     ProviderServerError,
+    StateError,
 )
 from orchestra.events import RunFinished, StepCached, StepCoalesced
 from orchestra.policies.account import NOBODY, PRESENT, Account, left_s
@@ -317,6 +319,7 @@ class Letters(Embedder):
 
     takes_s: float = 0.0
     error: Exception | None = None
+    gives: int | None = None
     texts: int = 0
 
     @property
@@ -329,7 +332,7 @@ class Letters(Embedder):
             raise self.error
         self.texts += len(texts)
         known = {"sk": (1.0, 0.0), "Sk": (0.96, 0.28), "xx": (0.0, 1.0)}
-        return [Vector.of(known[text[:2]]) for text in texts]
+        return [Vector.of(known[text[:2]]) for text in texts][: self.gives]
 
 
 def test_questions_that_are_alike_share_a_call() -> None:
@@ -349,13 +352,38 @@ def test_questions_that_are_alike_share_a_call() -> None:
         model = Fake()
         await together(CoalescedModel(model, name="m", rule=plain, embedder=letters), *asked[:3])
         assert (model.asked, letters.texts) == (2, 5 + 2), "a plain word is another question"
-        for embedder in (Letters(takes_s=100), Letters(error=ProviderServerError("it broke"))):
-            model = Fake()
-            shared = CoalescedModel(model, name="m", rule=rule, embedder=embedder)
-            await together(shared, *asked[:2])
-            assert model.asked == 2, "it goes on without"
 
     run(main)
+
+
+@pytest.mark.parametrize(
+    "embedder",
+    [
+        Letters(takes_s=100),
+        Letters(gives=1),
+        Letters(error=ProviderServerError("it broke")),
+        Letters(error=StateError("its budget cannot be read")),
+        Letters(error=BindingError("there is none")),
+        Letters(error=ValueError("a bug")),
+    ],
+    ids=lambda each: repr(each.error),
+)
+def test_without_vectors_each_question_is_a_call_of_its_own(
+    embedder: Letters, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever an embedder does, which may be the project's own; and it is told, but once."""
+
+    async def main(engine: trio.Nursery) -> None:
+        model, rule = Fake(), CoalesceRule(similarity=0.95, paraphrases=True)
+        payers = [Payer(engine, str(at)) for at in range(3)]
+        asked = zip(payers, map(ask, ("sky?", "Sky!", "sky! ")), strict=True)
+        await together(CoalescedModel(model, name="m", rule=rule, embedder=embedder), *asked)
+        assert model.asked == 3
+
+    run(main)
+    told = [each.message for each in caplog.records if each.name == "orchestra.policies"]
+    assert len(told) == (embedder.error is not None)
+    assert all(repr(embedder.error)[:10] in each for each in told)
 
 
 @pytest.mark.parametrize(("runs", "calls"), [("rr", 2), ("rs", 1)])

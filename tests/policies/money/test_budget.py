@@ -55,6 +55,7 @@ from orchestra.policies.money.ledger import (
 )
 from orchestra.policies.money.prices import Price
 from orchestra.policies.money.purse import Purse, Reservation
+from orchestra.policies.requests.tokens import BYTES_PER_TOKEN_MOST
 from orchestra.protocols import Change, Model, ModelReply, State
 from orchestra.records import Encoding, Revision
 from orchestra.stores.state_memory import MemoryState
@@ -110,7 +111,7 @@ class Told(NoAccount):
         self.usages: list[Usage] = []
         self.notes: list[tuple[object, ...]] = []
 
-    def used(self, usage: Usage) -> None:
+    def used(self, usage: Usage, model: str = "") -> None:
         if not usage.settled:
             self.usages.append(usage)
 
@@ -770,6 +771,44 @@ def test_a_stream_goes_on_while_there_is_room_and_stops_where_there_is_none(
     if error is not None:
         assert account.cost > limit
         assert error.limit_nanodollars == limit
+
+
+@given(st.integers(1, 20), st.integers(0, 100), schedules())
+def test_a_provider_that_ignores_the_bound_of_an_answer_is_stopped(
+    bound: int, room: int, schedule: int
+) -> None:
+    """An answer in words of any language goes on; one that is many times too long does not."""
+    account, fake = Told(), Fake(words=100, word="x" * 300, counts=None)
+    bounded = attrs.evolve(ASKED, output_tokens_max=bound)
+    limit = 14 + bound + 40 * room
+
+    async def main() -> bool:
+        state = watched()
+        stopped = False
+        try:
+            await ask(guarded(fake, acme(day=limit), state), account, bounded)
+        except BudgetExceededError:
+            stopped = True
+        assert fake.running == 0
+        (ledger,) = await state.ledgers([ACME])
+        assert not ledger.holds
+        assert ledger.spent[DAY] == account.cost
+        return stopped
+
+    assert virtual(main, schedule=schedule)
+    batch = 100
+    assert account.cost <= max(limit, 14 + bound * BYTES_PER_TOKEN_MOST // 3 + 1) + batch
+
+
+def test_an_answer_within_its_bound_is_not_stopped_if_its_tokens_are_long() -> None:
+    """In Hindi, for instance, a token may have ten bytes, and the budget covers just this call."""
+    account, fake = Told(), Fake(words=86, word="x" * 10, counts=None)
+
+    async def main() -> None:
+        await ask(guarded(fake, acme(day=WORST), watched()), account)
+
+    virtual(main)
+    assert account.usages[0].output_tokens == 287  # as estimated: it came to its end
 
 
 @attrs.define(eq=False)

@@ -9,16 +9,23 @@ from typing import Any
 import pytest
 import trio
 
+from orchestra import collect, pipeline, prompt
 from orchestra.accounts import Usage
 from orchestra.engine.engine import open_engine
+from orchestra.engine.run import Run
 from orchestra.errors import AuthenticationError
+from orchestra.policies.flights.coalesced import CoalescedModel
+from orchestra.policies.guard import GuardedModel
+from orchestra.policies.money.prices import Price
 from orchestra.policies.routing import Candidate, Route
 from orchestra.providers.routing import RoutedModel
 from orchestra.server.app import create_app
+from orchestra.server.runs.usage_log import usage_of
 from orchestra.server.settings import Settings
-from orchestra.testing.world import ScriptedModel
+from orchestra.steps import generate
+from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import Stopped, StopReason, TextDelta, UsageReport
-from tests.server.asking import ASK, CHAT, Failing, asking
+from tests.server.asking import ADA, ASK, CHAT, Failing, asking
 from tests.server.served import PIPELINES
 from tests.server.wire import open_house
 
@@ -62,6 +69,14 @@ def test_a_run_is_told_with_its_caller_tokens_and_cost(
     assert line.pop("request_id") == reply.headers["x-request-id"]
     assert line == names | {
         "routed": [],
+        "models": {
+            "smart": {
+                "input_tokens": 120,
+                "output_tokens": 30,
+                "cost_dollars": 0.00042,
+                "unpriced_calls": 0,
+            }
+        },
         "organisation": "acme",
         "user": "ada",
         "key": "k1",
@@ -89,6 +104,33 @@ def test_of_a_route_it_is_told_which_models_have_answered(
     asking(head, routed, TOLD, **({"n": 2} if head == CHAT else {}))
     (line,) = lines(caplog)
     assert line["routed"] == ["instead"]
+
+
+@pipeline
+def asked(question: str) -> str:
+    """Ask a model, a route, and the same route where its calls are shared."""
+    answers = [collect(generate(question, model=name)) for name in ("fast", "route", "shared")]
+    return prompt("{a} {b} {c}", a=answers[0], b=answers[1], c=answers[2])
+
+
+def test_each_model_is_told_with_what_it_has_consumed() -> None:
+    """A model of a route by its own name, but if its call may be shared by that of the route."""
+
+    async def main() -> Run:
+        price = Price(input=10**9, output=10**10)
+        fast, member = (GuardedModel(ANSWERING, name=name, price=price) for name in ("fast", "m"))
+        route = RoutedModel(Route(name="route", candidates=(Candidate(name="m"),)), {"m": member})
+        models = {"fast": fast, "route": route, "shared": CoalescedModel(route, name="shared")}
+        async with open_engine(World(models=models)) as engine:
+            run = engine.start(asked, {"question": "How do you do?"}, caller=ADA)
+            await run.result()
+            return run
+
+    run = trio.run(main)
+    each = Usage(120, 30, cached_input_tokens=100, reasoning_tokens=7, cost_nanodollars=420_000)
+    assert run.usage_by_model == {"fast": each, "m": each, "shared": each}
+    assert run.usage == each + each + each
+    assert list(usage_of(run, 1.0).models) == sorted(run.usage_by_model)
 
 
 def test_a_run_that_failed_is_told_with_the_class_of_its_error(
