@@ -225,8 +225,8 @@ def refusing(handler: Handler) -> Handler:
             return await handler(*args, **values)
         except RefusedError as error:
             return refuse(error.error)
-        except LimitExceededError as error:
-            return refuse(as_served(problems.too_busy(str(error))))
+        except LimitExceededError:
+            return refuse(as_served(problems.too_busy()))
         except (ModelError, InputError, StateError) as error:
             return refuse(error_reply(error))
 
