@@ -151,7 +151,7 @@ SCHEMAS: Mapping[str, Json] = {
                 finish_reason=or_null(_FINISH),
             )
         ),
-        usage=_USAGE,
+        usage=or_null(_USAGE),
     )
     | {"description": "A chunk of the answers. The last `data` of a stream is `[DONE]`, not JSON."},
     EMBEDDINGS: opened(
