@@ -172,7 +172,7 @@ def newer(kept: Sequence[EventLine], seq: int, record: Record) -> tuple[EventLin
     if first is None or not (first.type == "snapshot" or record.lost or seq + 1 >= first.seq):
         raise RunLostError(
             f"run {record.id} has ended, and its events after {seq} are no longer kept; follow it "
-            "earlier, or raise the limit of a run's kept events, kept_bytes"
+            "earlier, or have `kept_bytes` raised in [server.runs]"
         )
     if seq < first.seq:
         return tuple(kept)

@@ -184,6 +184,7 @@ class AnswerWriter:
             "created": self._created_s,
             "model": self._model,
             **self._details,
+            **({"usage": None} if self._include_usage else {}),
         }
 
 

@@ -63,6 +63,8 @@ _OPENAI_ONLY = frozenset(
     )
 )
 """Fields that other servers with this dialect do not know, and several refuse."""
+MISSING = "it is missing; send a text, or a list of parts"
+"""Why a message without content is refused, and a result of a tool without output."""
 _OLD = {"functions": "tools", "function_call": "tool_choice"}
 _UNSUPPORTED = {
     "audio": "this server stores no audio; send its transcript as `content`",
@@ -215,6 +217,8 @@ def _content(
 ) -> str | tuple[Part, ...]:
     """The content of a message; `allowed` tells which images are allowed, None allows only text."""
     content, kept = message.content, message.cache_control is not None
+    if content is None and message.role != "assistant":
+        raise refused(f"{where}.content", MISSING)
     if content is None or isinstance(content, str):
         return (TextPart(content, prompt_cache=True),) if content and kept else content or ""
     parts = [

@@ -15,7 +15,13 @@ import attrs
 import msgspec
 
 from orchestra.codecs.openai_serving.body import ChatFile
-from orchestra.codecs.openai_serving.request import STORED_DEPTH_MAX, deeper, file_part, meant_for
+from orchestra.codecs.openai_serving.request import (
+    MISSING,
+    STORED_DEPTH_MAX,
+    deeper,
+    file_part,
+    meant_for,
+)
 from orchestra.codecs.openai_serving.responses_body import (
     ResponsesBody,
     ResponsesFormat,
@@ -266,8 +272,9 @@ def _messages(items: Iterable[ResponsesItem], allowed: Allowlist) -> Iterator[Me
 def _message(item: ResponsesItem, where: str, allowed: Allowlist) -> Message:
     if item.role is None:
         raise refused(f"{where}.role", "it is missing: system, developer, user or assistant")
-    role = "system" if item.role == "developer" else item.role
-    content = item.content or ""
+    if item.content is None:
+        raise refused(f"{where}.content", MISSING)
+    role, content = "system" if item.role == "developer" else item.role, item.content
     if isinstance(content, str):
         return Message(role, content)
     shown = allowed if role == "user" else None
@@ -317,7 +324,9 @@ def _call(item: ResponsesItem, where: str) -> ToolCall:
 def _result(
     item: ResponsesItem, where: str, names: Mapping[str, str], allowed: Allowlist
 ) -> tuple[Part, ...]:
-    call, given = called(item.call_id, names, f"{where}.call_id"), item.output or ""
+    call, given = called(item.call_id, names, f"{where}.call_id"), item.output
+    if given is None:
+        raise refused(f"{where}.output", MISSING)
     if isinstance(given, str):
         return result_parts(*call, given)
     parts = [_part(each, f"{where}.output[{at}]", allowed) for at, each in enumerate(given)]

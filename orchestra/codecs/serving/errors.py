@@ -182,6 +182,7 @@ def _param(error: BaseException) -> str | None:
     if not isinstance(error, InvalidRequestError):
         return None
     field, colon, _ = error.message.partition(": ")
+    field = field.partition("[...]")[0]  # msgspec's sign for a key of an object
     if colon and _PATH.fullmatch(field):
         return field
     named = (_FIELDS.get(each[1]) for each in _FIELD.finditer(error.message))

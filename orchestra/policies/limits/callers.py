@@ -350,7 +350,7 @@ def _refused(waiting: _Waiting, why: str, line: str = "wait_max_s") -> LimitReac
         owner,
         limit,
         f"refused by limit {limit} of {owner}: {what}{wait}, {why}; ask for less at once, "
-        "or raise the limit",
+        "or have the limit raised",
         wait_s,
     )
 

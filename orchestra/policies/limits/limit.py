@@ -250,7 +250,7 @@ class Limiter:
     def _refused(self, limit: str, why: str, wait_s: float | None = None) -> LimitReachedError:
         return LimitReachedError(
             f"refused by our own limit {limit}: {why}; ask for less at once, ask another model, "
-            "or raise the limit",
+            "or have the limit raised",
             code=limit,
             retry_after_s=wait_s,
             model=self._name,

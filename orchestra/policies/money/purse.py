@@ -262,7 +262,6 @@ def _record(account: Account, budget: Budget, percent: int, spent: int) -> None:
 _ALL_PERCENT = 100
 _LEAST = 1
 """The least amount, in nano-dollars: a budget without room for it has nothing left."""
-_RAISE = "Raise the limit in [budgets]"
 _BOUND = "bound the answer by output_tokens_max (in OpenAI's API: max_completion_tokens)"
 _HELD = (
     "they release what they have not spent when they end. Retry then, make fewer calls at once, "
@@ -286,13 +285,15 @@ def _exceeded(
         what = "nothing is left"
     else:
         what = f"this call may cost {in_dollars(nanodollars)}"
-    more = "Ask for a key that may spend more" if budget.kind == "key" else _RAISE
+    more = "have the limit in [budgets] raised"
+    if budget.kind == "key":
+        more = "ask for a key that may spend more"
     if refusal.spent < budget.limit_nanodollars:  # else nothing that costs anything would fit
-        more = f"{more}, ask a cheaper model, or {_BOUND}"
+        more = f"{_BOUND}, ask a cheaper model, or {more}"
     error = (BudgetHeldError if only_held else BudgetExceededError)(
         f"the budget of {budget} is {in_dollars(budget.limit_nanodollars)}: "
         f"{in_dollars(refusal.spent)} is spent and {in_dollars(refusal.held)} held by other calls, "
-        f"and {what}; " + (_HELD if only_held else f"{when}. {more}"),
+        f"and {what}; " + (_HELD if only_held else f"{when}. {more[0].upper()}{more[1:]}"),
         budget=str(budget),
         spent_nanodollars=refusal.spent,
         held_nanodollars=refusal.held,

@@ -96,7 +96,7 @@ class Bounds:
         limit_s = getattr(self.timeouts, name)
         return ModelTimeoutError(
             f"{_WHAT[name]} within {name} = {limit_s:g} from {self.where}; "
-            "ask another model, or raise the limit",
+            "ask another model, or have the limit raised",
             code=name,
         )
 

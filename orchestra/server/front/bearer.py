@@ -15,10 +15,12 @@ _BEARER = r"bearer +(\S+) *"
 
 def bearer(arrival: Arrival) -> str | None:
     """The key in a request: None if there is none, "" if it cannot be read."""
-    given = arrival.header(b"authorization")
-    if given is None:
+    given = arrival.all_of(b"authorization")
+    if not given:
         return _beside(arrival)
-    found = re.fullmatch(_BEARER, given, re.IGNORECASE)
+    if len(given) > 1:
+        return ""  # a proxy in front may have checked another one than this server would
+    found = re.fullmatch(_BEARER, given[0], re.IGNORECASE)
     return found[1] if found else ""
 
 

@@ -57,6 +57,8 @@ log = logging.getLogger("orchestra.server")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _RUN_GOT = re.compile(r"/v1/pipelines/[^/]+/runs")
 _PLAIN = "identity"
+_BESIDE = len(b": \r\n")
+"""The bytes of a header beside its name and its value."""
 
 
 class Layer(Protocol):
@@ -195,10 +197,14 @@ class Bounds:
         Also if the body is compressed, or its length is given in two ways.
         """
         scope, settings = arrival.scope, self._settings
-        if len(scope["raw_path"]) + len(scope["query_string"]) > settings.target_limit_bytes:
+        target = len(scope["raw_path"]) + len(scope["query_string"])
+        if target > settings.target_limit_bytes:
             return problems.target_too_long(settings.target_limit_bytes)
         if len(scope["headers"]) > settings.headers_max:
             return problems.too_many_headers(settings.headers_max)
+        lines = sum(len(name) + len(value) + _BESIDE for name, value in scope["headers"])
+        if target + lines > settings.header_limit_bytes:  # h11 bounds only what arrives in parts
+            return problems.too_many_headers(settings.header_limit_bytes, "bytes of headers")
         length = arrival.header(b"content-length") or ""
         if length and arrival.header(b"transfer-encoding"):
             return problems.two_lengths()

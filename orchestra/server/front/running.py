@@ -49,7 +49,7 @@ class Running:
             if self._counts[holder] >= most:
                 raise LimitReachedError(
                     f"refused by limit runs of {holder.kind} {holder.name!r}: {most} are in "
-                    "flight; wait for one to end, cancel one, or raise the limit",
+                    "flight; wait for one to end, cancel one, or have the limit raised",
                     code=f"{holder.kind}.runs",
                 )
         if not limits:

@@ -262,7 +262,7 @@ def _wrong(given: Input, error: Exception, at: str, *, is_text: bool) -> Fault:
     name, (what, path) = given.name, complaint_of(error)
     what = what if path else with_allowed(what, given.annotation)
     inside = _parts(path)
-    spelled = "".join(f"[{part!r}]" for part in inside)
+    spelled = "".join(f"[{part!r}]" for part in inside) + ("[...]" if "[...]" in path else "")
     place = pointer(at, name, *(map(str, inside) if at.startswith("#") else ()))
     instead = _AS_JSON[at] if is_text and at in _AS_JSON and _needs_json(given) else ""
     return Fault(name, place, f"input `{name}{spelled}`: {what}{instead}")

@@ -10,10 +10,16 @@ import attrs
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.codecs.openai.usage import usage_record
-from orchestra.codecs.serving.errors import ServedError, error_reply
+from orchestra.codecs.serving.errors import NO_RETRY, ServedError, error_reply
 from orchestra.codecs.serving.requests import ServedChat, refused
 from orchestra.computed import LARGE_BYTES, computed
-from orchestra.errors import InputError, LimitExceededError, ModelError, StateError
+from orchestra.errors import (
+    InputError,
+    LimitExceededError,
+    ModelError,
+    RunCancelledError,
+    StateError,
+)
 from orchestra.events import Delta, RunFinished, StepRouted
 from orchestra.server import sse
 from orchestra.server.front.departure import arrived, present, principal, when_over, whole_body
@@ -25,7 +31,7 @@ from orchestra.server.models.shapes import as_served
 from orchestra.server.models.stream import RUN_ID, ChunkEvents, Chunks, Facts, Writer
 from orchestra.server.responses import problems
 from orchestra.server.responses.whole_answers import answer, as_json
-from orchestra.server.runs.pipelines import EventStream
+from orchestra.server.runs.pipelines import CANCELLED, EventStream
 from orchestra.server.runs.relay import relay, relay_whole
 from orchestra.server.settings import media_type
 
@@ -225,8 +231,8 @@ def refusing(handler: Handler) -> Handler:
             return await handler(*args, **values)
         except RefusedError as error:
             return refuse(error.error)
-        except LimitExceededError as error:
-            return refuse(as_served(problems.too_busy(str(error))))
+        except LimitExceededError:
+            return refuse(as_served(problems.too_busy()))
         except (ModelError, InputError, StateError) as error:
             return refuse(error_reply(error))
 
@@ -234,8 +240,10 @@ def refusing(handler: Handler) -> Handler:
 
 
 def failure(run: Run, error: BaseException | None) -> ServedError:
-    """The error of a run without a result."""
+    """The error of a run without a result. Clients must not retry what a client has cancelled."""
     reply = error_reply(error if error is not None else RuntimeError("no result"))
+    if isinstance(error, RunCancelledError) and error.reason == CANCELLED:
+        reply = reply.beside(NO_RETRY)
     return reply.beside((RUN_ID, run.id))
 
 

@@ -151,7 +151,7 @@ SCHEMAS: Mapping[str, Json] = {
                 finish_reason=or_null(_FINISH),
             )
         ),
-        usage=_USAGE,
+        usage=or_null(_USAGE),
     )
     | {"description": "A chunk of the answers. The last `data` of a stream is `[DONE]`, not JSON."},
     EMBEDDINGS: opened(
@@ -176,7 +176,7 @@ SCHEMAS: Mapping[str, Json] = {
 NO_MODEL = ServedError(404, "", "model_not_found", "model")
 _FAILURES = tuple(each.beside((RUN_ID, "")) for each in every_reply())
 """All errors with which the run behind an answer can fail."""
-RUN_PROBLEMS: tuple[Refusal, ...] = (NO_MODEL, *UNREADABLE, problems.too_busy(""), *_FAILURES)
+RUN_PROBLEMS: tuple[Refusal, ...] = (NO_MODEL, *UNREADABLE, problems.too_busy(), *_FAILURES)
 INVALID = ServedError(400, "", "invalid_value")
 AWAY = error_reply(StateError(""))
 TAG = "OpenAI's API"

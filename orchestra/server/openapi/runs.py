@@ -95,7 +95,7 @@ _STARTING = (
     *UNKNOWN,
     problems.not_acceptable("", ()),
     problems.bad_inputs([problems.Fault("", "", "")]),
-    problems.too_busy(""),
+    problems.too_busy(),
     _NOT_KEPT,
     _AWAY,
     *FAILURES,

@@ -108,4 +108,4 @@ def not_started(error: InputError | LimitExceededError | LimitReachedError) -> H
     if isinstance(error, InputError):
         field = error.field or "inputs"
         return bad_inputs([Fault(field, f"#/inputs/{field}", str(error))])
-    return too_busy(str(error))
+    return too_busy()

@@ -174,13 +174,13 @@ def target_too_long(limit_bytes: int) -> HttpProblem:
     return HttpProblem(414, "target-too-long", "The address is too long.", detail)
 
 
-def too_many_headers(limit: int) -> HttpProblem:
-    """There are more headers than the server reads."""
-    detail = f"there are more than {limit} headers"
+def too_many_headers(limit: int, unit: str = "headers") -> HttpProblem:
+    """There are more headers, or bytes in them, than the server reads."""
+    detail = f"there are more than {limit} {unit}"
     return HttpProblem(431, "too-many-headers", "There are too many headers.", detail)
 
 
-def too_busy(detail: str) -> HttpProblem:
+def too_busy(detail: str = "this server allows no more runs at once; try again") -> HttpProblem:
     """A limit of the server is reached; the same request may succeed a little later."""
     return HttpProblem(503, "too-busy", "The server is full.", detail, headers=RETRY_SOON)
 

@@ -99,9 +99,8 @@ class RunResources:
         """Answer with the events of one run that the client does not have yet."""
         if request.method == "HEAD":  # Quart treats it as a GET
             raise MethodNotAllowed(["GET"])
-        accept = accepted()
-        if sse.choose(accept, (sse.STREAM,)) is None:
-            return answer(problems.not_acceptable(accept or "", (sse.STREAM,)))
+        if (refusal := _no_stream()) is not None:
+            return answer(refusal)
         given = request.headers.get("Last-Event-ID") or request.args.get("after") or "0"
         found = sse.event_id(given)
         if found is None or found[0] not in ("", run_id):
@@ -114,6 +113,8 @@ class RunResources:
     @reachable
     async def resume(self, pipeline: str, run_id: str, seq: int) -> Response:
         """The rest of a run, for a client that started it and reconnects to the same URL."""
+        if (refusal := _no_stream()) is not None:
+            return answer(refusal)
         record = await self._seen(run_id)
         if record is None or record.pipeline != pipeline:
             return answer(run_views.unknown_run(run_id))
@@ -163,6 +164,14 @@ class RunResources:
                 return await following.last(record.last_seq - 1)
             except RunLostError:
                 return None
+
+
+def _no_stream() -> problems.HttpProblem | None:
+    """The problem that the current request does not accept a stream of events; None if it does."""
+    accept = accepted()
+    if sse.choose(accept, (sse.STREAM,)) is not None:
+        return None
+    return problems.not_acceptable(accept or "", (sse.STREAM,))
 
 
 def sees(principal: Principal, record: Record) -> bool:

@@ -251,6 +251,17 @@ def test_usage_is_written_where_it_was_asked_for_only() -> None:
     assert done == "data: [DONE]"
 
 
+@given(answers(), st.integers(1, 3))
+def test_where_usage_was_asked_for_each_chunk_before_it_says_null(
+    events: list[ModelEvent], choices: int
+) -> None:
+    """As OpenAI's documentation says of `include_usage`."""
+    writer = AnswerWriter(0, include_usage=True, choices=choices)
+    raw = b"".join(writer.write(events, choice) for choice in range(choices))
+    chunks = [json.loads(each.removeprefix("data: ")) for each in raw.decode().split("\n\n")[:-1]]
+    assert {each["usage"] for each in chunks} == {None}
+
+
 def test_a_client_is_told_our_names_where_we_have_some() -> None:
     events: list[ModelEvent] = [Began("theirs", "gpt"), TextDelta("Hi"), Stopped(StopReason.END)]
     answer = Completion.of(decode([written(events, answer_id="ours", model="pipeline")]))
@@ -348,6 +359,7 @@ def test_a_refused_field_is_the_errors_param() -> None:
         return error_reply(error).param
 
     assert param(InvalidRequestError("messages[0].role: no")) == "messages[0].role"
+    assert param(InvalidRequestError("metadata[...]: no")) == "metadata", "a key is not known"
     assert param(InvalidRequestError("the body is not JSON: x")) is None
     assert param(InvalidRequestError("no")) is None
     assert param(ProviderServerError("panic: no")) is None

@@ -195,6 +195,15 @@ CALLING = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": 
         ({"messages": [USER, {"content": "x"}]}, "messages[1].role: "),
         ({"messages": [{"role": "function"}]}, "messages[0].role: Invalid enum value 'function'"),
         ({"messages": [{"role": "user", "content": 3}]}, "messages[0].content: "),
+        *(
+            ({"messages": [USER, CALLING, message]}, "messages[2].content: it is missing")
+            for message in (
+                {"role": "user", "contents": "misspelt"},
+                {"role": "system", "content": None},
+                {"role": "developer"},
+                {"role": "tool", "tool_call_id": "c"},
+            )
+        ),
         (
             {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
             "messages[0].content[0].type: a part of type 'input_audio' cannot be read here",

@@ -388,6 +388,16 @@ REFUSED: list[tuple[Json, str]] = [
     ({"input": []}, "input: Expected `array` of length >= 1"),
     ({"input": [{"type": "mcp_call"}]}, r"input\[0\].type: an item of type 'mcp_call'"),
     ({"input": [{"content": "a"}]}, r"input\[0\].role: it is missing"),
+    ({"input": [{"role": "user"}]}, r"input\[0\].content: it is missing; send a text"),
+    (
+        {
+            "input": [
+                {"type": "function_call", "call_id": "c", "name": "f"},
+                {"type": "function_call_output", "call_id": "c"},
+            ]
+        },
+        r"input\[1\].output: it is missing; send a text",
+    ),
     (
         {"input": [{"role": "user", "content": [{"type": "input_file"}]}]},
         r"input\[0\].content\[0\].file_data: it is missing; send the file itself",

@@ -290,7 +290,7 @@ def test_a_refusal_tells_which_limit_whose_and_when_there_is_room() -> None:
     assert (error.code, error.retry_after_s) == ("user.requests_per_minute", 60.0)
     assert str(error) == (
         "refused by limit requests_per_minute of user 'acme/ada': 1 at once, of 1 a minute, are "
-        "taken, there is room in 60 s, and its wait_max_s is 0; ask for less at once, or raise the limit (retry after 60 s)"
+        "taken, there is room in 60 s, and its wait_max_s is 0; ask for less at once, or have the limit raised (retry after 60 s)"
     )
     rules = CallerRules(organisation=OwnerLimits(concurrency=1, wait_max_s=0))
     error = refused(rules, [ADA, BOB])

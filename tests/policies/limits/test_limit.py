@@ -221,7 +221,7 @@ def test_a_full_queue_refuses_at_once() -> None:
     assert isinstance(error, RateLimitError)
     assert error.retryable
     assert str(error) == (
-        "m: refused by our own limit waiting_max: 2 calls are waiting already; ask for less at once, ask another model, or raise the limit"
+        "m: refused by our own limit waiting_max: 2 calls are waiting already; ask for less at once, ask another model, or have the limit raised"
     )
 
 

@@ -45,6 +45,7 @@ from orchestra.server.front.layers import (
     RequestIds,
     Spending,
 )
+from orchestra.server.responses import problems
 from orchestra.server.responses.caller_problems import CHALLENGE
 from orchestra.server.responses.problems import Encoded, HttpProblem
 from orchestra.server.settings import Settings
@@ -113,6 +114,29 @@ def test_a_body_that_is_compressed_is_not_read(method: str | None, coding: str |
         assert early.headers == (("Accept-Encoding", "identity"),)
     else:
         assert early is None
+
+
+@given(
+    st.lists(st.tuples(st.binary(max_size=60), st.binary(max_size=60)), max_size=9),
+    st.integers(0, 200),
+)
+def test_headers_are_bounded_however_fast_they_arrive(
+    more: list[tuple[bytes, bytes]], target: int
+) -> None:
+    """Only a head that arrives in parts is bounded by h11."""
+    arrived = arrival(raw_path=b"/" * target)
+    arrived.scope["headers"].extend(more)
+    early = trio.run(Bounds(Settings(header_limit_bytes=150)).admit, arrived)
+    size = target + sum(len(b"%b: %b\r\n" % each) for each in more)
+    assert early == (problems.too_many_headers(150, "bytes of headers") if size > 150 else None)
+
+
+@given(st.lists(st.sampled_from(["Bearer a", "Bearer b", "Basic c"]), min_size=2, max_size=3))
+def test_whoever_sends_several_keys_has_none(given_keys: list[str]) -> None:
+    """A proxy in front might have checked another of them."""
+    arrived = arrival()
+    arrived.scope["headers"].extend((b"authorization", each.encode()) for each in given_keys)
+    assert bearer(arrived) == ""
 
 
 @given(st.text(st.characters(max_codepoint=255)))

@@ -224,16 +224,20 @@ def test_a_fault_says_where_and_what(given_: dict[str, object], pointer: str, de
 
 
 @pytest.mark.parametrize(
-    ("annotation", "value", "pointer"),
+    ("annotation", "value", "pointer", "place"),
     [
-        (dict[str, list[int]], {"a": [1, "x"]}, "#/inputs/each"),  # msgspec names no keys
-        (dict[Literal["a"], int], {"b": 1}, "#/inputs/each"),
-        (list[list[int]], [[], [1, None]], "#/inputs/each/1/1"),
+        (dict[str, list[int]], {"a": [1, "x"]}, "#/inputs/each", "each[...]"),  # no keys are known
+        (list[dict[str, int]], [{"a": "x"}], "#/inputs/each/0", "each[0][...]"),
+        (dict[Literal["a"], int], {"b": 1}, "#/inputs/each", "each"),
+        (list[list[int]], [[], [1, None]], "#/inputs/each/1/1", "each[1][1]"),
     ],
 )
-def test_a_pointer_goes_as_far_as_is_known(annotation: object, value: object, pointer: str) -> None:
+def test_a_pointer_goes_as_far_as_is_known(
+    annotation: object, value: object, pointer: str, place: str
+) -> None:
     (fault,) = from_json(inputs(each=annotation), {"each": value})[1]
     assert fault.pointer == pointer
+    assert fault.detail.startswith(f"input `{place}`: ")
 
 
 @pytest.mark.parametrize(

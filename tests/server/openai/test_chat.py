@@ -64,6 +64,7 @@ MODELS: Mapping[str, ScriptedModel] = {
     ),
     "team/m": ScriptedModel.saying("slash"),
     "hanging": HANGING,
+    "mute": ScriptedModel(((999.0, TextDelta("late")),)),
     "silent": SILENT,
     "silent-broken": ScriptedModel(((1.0, TextDelta("")),), AuthenticationError("our key")),
     "broken": ScriptedModel((), AuthenticationError("our key")),
@@ -240,6 +241,31 @@ def test_a_server_that_is_full_says_so_as_openai_would() -> None:
     reply = trio.run(main)
     assert error(reply)[0] == 503
     assert int(reply.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("by_client", [False, True])
+def test_what_a_client_has_cancelled_is_not_tried_again(*, stream: bool, by_client: bool) -> None:
+    """OpenAI's clients try a 503 again, which is right if the server stops."""
+
+    async def main() -> Reply:
+        async with house() as (opened, engine):
+            client, other = await opened.connect(), await opened.connect()
+            messages = [{"role": "user", "content": "Hi"}]
+            body = {"model": "mute", "messages": messages, "stream": stream}
+            await client.send(POST, msgspec.json.encode(body))
+            while not engine.runs:  # noqa: ASYNC110 - another task starts it
+                await trio.lowlevel.checkpoint()
+            (run,) = engine.runs.values()
+            if by_client:
+                await other.ask(f"DELETE /v1/runs/{run.id} HTTP/1.1")
+            else:
+                run.cancel("the server stops")
+            return await client.reply()
+
+    reply = trio.run(main)
+    assert error(reply) == (503, "run_cancelled", None)
+    assert reply.headers.get("x-should-retry") == ("false" if by_client else None)
 
 
 def test_a_compressed_body_is_told_that_it_is_not_read() -> None:

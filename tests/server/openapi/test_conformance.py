@@ -221,6 +221,8 @@ async def models(ask: Asker) -> None:
         await ask(400, f"POST {path}", {**CHAT, "messages": 3})
         await ask(415, f"POST {path}")
         await ask(503 if "chat" in path else 529, f"POST {path}", {**CHAT, "model": "broken"})
+    counted: Json = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
+    await ask(200, "POST /v1/chat/completions", counted)
     await ask(200, "POST /v1/messages/count_tokens", CHAT)
     await ask(404, "POST /v1/messages/count_tokens", {**CHAT, "model": "n"})
     embed: Json = {"model": "vectors", "input": ["a", "b"]}

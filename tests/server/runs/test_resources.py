@@ -527,7 +527,9 @@ def test_events_are_a_stream_and_nothing_else() -> None:
     async def main(one: Served, other: Served) -> None:
         del other
         location = (await in_background(one, COUNT)).headers["location"]
-        assert (await one.ask(f"GET {location}/events\nAccept: text/html")).status == 406
+        resumed = f"/v1/pipelines/count/runs\nLast-Event-ID: {location[9:]}.1"
+        for where in (f"GET {location}/events", f"GET {resumed}", f"POST {resumed}"):
+            assert (await one.ask(f"{where}\nAccept: application/json")).status == 406
         for wrong in ("x", "0" * 32 + ".3"):
             reply = await one.ask(f"GET {location}/events\nLast-Event-ID: {wrong}")
             assert reply.status == 400
