@@ -15,6 +15,8 @@ from typing import Literal, TextIO, TypeAlias
 
 import trio
 
+from orchestra.cli.failures import unwritable
+
 Colour: TypeAlias = Literal["bold", "dim", "red", "green", "yellow", "cyan"]
 _CODES: dict[Colour, int] = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
 OUT, ERR = 1, 2
@@ -161,6 +163,7 @@ async def write(descriptor: int, data: bytes) -> None:
 
     Raises:
         BrokenPipeError: the reader has closed it.
+        CommandError: it cannot be written for another reason, such as a full disk.
     """
     view = memoryview(data)
     while view:
@@ -170,20 +173,27 @@ async def write(descriptor: int, data: bytes) -> None:
             )
         except BlockingIOError:  # the calling process has made it non-blocking
             await trio.lowlevel.wait_writable(descriptor)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise unwritable(error) from error
         else:
             view = view[taken:]
 
 
-def forget_unwritable(*, errors_too: bool = False) -> None:
+def forget_unwritable(*, errors_too: bool = False) -> OSError | None:
     """Let Python exit without an error about output that can no longer be written.
 
-    With `errors_too`, also about output to standard error.
+    With `errors_too`, also about output to standard error. Returns the error, if there is one.
     """
+    found = None
     for stream, descriptor in ((sys.stdout, OUT), (sys.stderr, ERR))[: 2 if errors_too else 1]:
         try:
             stream.flush()
-        except OSError:
+        except OSError as error:
+            found = error
             os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    return found
 
 
 def _write(stream: TextIO, text: str, *, needed: bool = True) -> None:

@@ -142,6 +142,10 @@ WORKER_ENDS = _count(
     "Workers that ended while the server kept running, by how they ended.",
     "how",
 )
+RELOADS_REFUSED = _count(
+    "orchestra_reloads_refused",
+    "Reloads that a process refused; it continues to serve what it served before.",
+)
 SPANS_MADE = _count("orchestra_spans_made", "Spans queued to be sent.")
 SPANS_SENT = _count("orchestra_spans_sent", "Spans that the collector has accepted.")
 

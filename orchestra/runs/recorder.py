@@ -129,6 +129,14 @@ class Recorder:
         while self._waits and await self.write():  # noqa: ASYNC913 - `write` takes a lock
             pass
 
+    def report_left(self) -> None:
+        """Log what still waits, and is lost: nothing is written any more."""
+        if left := self._started.keys() | self._ended.keys() | self._finals.keys():
+            log.warning(
+                "runs that were not recorded: %d; clients find them lost, or not at all",
+                len(left),
+            )
+
     async def write(self) -> bool:
         """Write one batch; whether that succeeded."""
         async with self._writing:
@@ -229,7 +237,7 @@ class Recorder:
         if not self._away:
             self._away = True
             log.warning(
-                "runs cannot be recorded now; they go on, and are recorded later: %s",
+                "runs cannot be recorded now; they go on, and are recorded when possible: %s",
                 error,
                 exc_info=unforeseen(error),
             )

@@ -247,12 +247,16 @@ class Registry:
             self._open_publisher()
 
     async def end(self) -> None:
-        """Write all records and remove this process's heartbeat, within `flush_s`."""
+        """Write all records and remove this process's heartbeat, within `flush_s`.
+
+        The log says how many records could not be written.
+        """
         with trio.move_on_after(self._archive.settings.flush_s, shield=True):
             await self._recorder.flush()
             if self._publisher is not None and not self._local.runs:
                 with suppress(StateError):  # the heartbeat then expires by itself
                     await self._publisher.leave()
+        self._recorder.report_left()
 
     # -------------------------------------------------------------
 

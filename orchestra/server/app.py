@@ -275,13 +275,14 @@ def table(
     """Every route, in the documents' order; `pipelines` includes those used like models."""
     openai, sockets = openai_api(runs, pipelines), Later(open_sockets)
     at, several = "/v1/pipelines/<name>/ws", "Several runs over one WebSocket."
+    shared = runs.engine.shared
     return [
         *pipeline_routes(runs),
         sockets.route("open-socket", at, lambda it: it.open, several, methods=(), access=may_run),
         *run_routes(runs.registry, runs.settings),
         *openai_routes(runs, openai),
         *anthropic_routes(runs, lambda: openai.get().catalog),
-        *health_routes(runs.engine.shared.bindings, readiness),
+        *health_routes(shared.bindings, shared.nursery, readiness),
     ]
 
 

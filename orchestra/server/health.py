@@ -2,7 +2,8 @@
 
 Responses contain names only: no address, no key, nothing of a request. They describe this process.
 
-Rules of the file: no probe waits longer than `CHECK_S`; a disk that hangs blocks only one thread.
+Rules of the file: no probe waits longer than `CHECK_S`; a disk that hangs blocks only one thread,
+and a dependency that hangs is called by one task, however many probes come meanwhile.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.engine.bindings import DeploymentBindings
 from orchestra.errors import StateError
+from orchestra.groups import contained
 from orchestra.messages import describe
 from orchestra.observe import names
 from orchestra.observe.tally import Tally
@@ -56,12 +59,25 @@ READY = Readiness()
 """The readiness of an application that is never asked to stop."""
 
 
-def health_routes(bindings: Bindings, readiness: Readiness = READY) -> list[Route]:
-    """The routes of the server's health; the first two need no key, as load balancers have none."""
-    health = Health(bindings, readiness)
+@attrs.define(eq=False)
+class Check:
+    """A check of a dependency that is in progress, and what it has found so far."""
+
+    found: str = SLOW
+    over: trio.Event = attrs.field(factory=trio.Event)
+
+
+def health_routes(
+    bindings: Bindings, nursery: trio.Nursery, readiness: Readiness = READY
+) -> list[Route]:
+    """The routes of the server's health; the first two need no key, as load balancers have none.
+
+    A check that takes too long ends in `nursery`.
+    """
+    health = Health(bindings, nursery, readiness)
     lives = "Whether the process answers."
     ready = "Whether to send it requests: it is not stopping, and what it depends on works."
-    models = "The state of each model that was called: its breaker, and its calls in flight."
+    models = "The state of each remote model: its breaker, and its calls in flight."
     return [
         Route("live", "/healthz", health.live, lives, public),
         Route("ready", "/readyz", health.ready, ready, public),
@@ -75,9 +91,13 @@ class Health:
     Other bindings than `DeploymentBindings` have no models to show, and no state or keys to check.
     """
 
-    def __init__(self, bindings: Bindings, readiness: Readiness = READY) -> None:
+    def __init__(
+        self, bindings: Bindings, nursery: trio.Nursery, readiness: Readiness = READY
+    ) -> None:
         self.bindings = bindings
         self.readiness = readiness
+        self._nursery = nursery
+        self._checking: dict[str, Check] = {}
         self._threads = trio.CapacityLimiter(1)
 
     async def live(self) -> Response:
@@ -95,13 +115,13 @@ class Health:
         found: dict[str, str] = {}
         async with trio.open_nursery() as nursery:
             for name, check in self._checks().items():
-                nursery.start_soon(_check, name, check, found)
+                nursery.start_soon(self._check, name, check, found)
         ready = all(each == OK for each in found.values())
         body = {"status": "ready" if ready else "not ready", "checks": dict(sorted(found.items()))}
         return as_json(body, 200 if ready else 503, _NO_STORE)
 
     async def models(self) -> Response:
-        """Each guarded model that was called: its breaker, and its running and waiting calls.
+        """Each guarded model that was set up: its breaker, and its running and waiting calls.
 
         Like `/v1/models`, it includes only models that the caller may use.
         """
@@ -120,6 +140,38 @@ class Health:
             if lasting and bindings.budget_state is not bindings.state:
                 found["budgets"] = partial(_write, bindings.budget_state)
         return found
+
+    async def _check(
+        self, name: str, check: Callable[[], Awaitable[object]], found: dict[str, str]
+    ) -> None:
+        """Find out how a dependency is, by the check in progress, or a new one.
+
+        It has a task of its own, since a call of a state does not end when it is cancelled.
+        """
+        checking = self._checking.get(name)
+        if checking is None:
+            self._checking[name] = checking = Check()
+            perform = partial(self._perform, name, check, checking)
+            self._nursery.start_soon(contained, perform, log, f"not ready: {name}")
+        with trio.move_on_after(CHECK_S):
+            await checking.over.wait()
+        found[name] = checking.found
+        if found[name] is SLOW:
+            log.warning("not ready: %s: no answer within %g s", name, CHECK_S)
+
+    async def _perform(
+        self, name: str, check: Callable[[], Awaitable[object]], checking: Check
+    ) -> None:
+        try:
+            with trio.move_on_after(CHECK_S):
+                await check()
+                checking.found = OK
+        except Exception as error:  # noqa: BLE001 - after any error it is not ready
+            checking.found = FAILED
+            log.warning("not ready: %s: %s", name, describe(error))
+        finally:
+            del self._checking[name]
+            checking.over.set()
 
     async def _read_stores(self) -> None:
         names = partial(self.bindings.names, "store")
@@ -148,22 +200,8 @@ def _probed(_: Sequence[bytes | None], now_s: float) -> Change[None]:
     return Change(None, {PROBE: Entry(str(now_s).encode(), PROBE_TTL_S)})
 
 
-async def _check(name: str, check: Callable[[], Awaitable[object]], found: dict[str, str]) -> None:
-    found[name] = SLOW
-    with trio.move_on_after(CHECK_S):
-        try:
-            await check()
-        except Exception as error:  # noqa: BLE001 - after any error it is not ready
-            found[name] = FAILED
-            log.warning("not ready: %s: %s", name, describe(error))
-        else:
-            found[name] = OK
-    if found[name] is SLOW:
-        log.warning("not ready: %s: no answer within %g s", name, CHECK_S)
-
-
 def states_of(bindings: Bindings) -> Mapping[str, GuardState]:
-    """The breaker and the load of each guarded model that was called, by the model's name."""
+    """The breaker and the load of each guarded model that was set up, by the model's name."""
     return bindings.states() if isinstance(bindings, DeploymentBindings) else {}
 
 

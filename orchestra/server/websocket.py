@@ -241,7 +241,7 @@ class Conversation:
             data = event.get("bytes") if event.get("text") is None else event["text"]
             if data is None:
                 limit = self._settings.body_limit_bytes
-                self._close(TOO_LARGE, f"a message is larger than {limit}")
+                self._close(TOO_LARGE, f"a message is larger than {limit} bytes")
                 return
             self._note_activity()
             self._act_on(ws_messages.read(data))

@@ -193,12 +193,15 @@ def test_closed_streams_stay_closed(say: Project, closed: str) -> None:
     assert b"Traceback" not in done.stderr
 
 
-def test_a_full_disk_is_told(say: Project) -> None:
+@pytest.mark.parametrize(
+    "words", [["check"], ["--help"], ["run", "pipelines.say:say", "--text", "a"]]
+)
+def test_a_full_disk_is_told(say: Project, words: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
-        process = say.launch("check", stdout=full)
+        process = say.launch(*words, stdout=full)
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == FAILED
-    assert err.startswith(b"error: OSError: [Errno 28] No space left on device")
+    assert err.endswith(b"error: standard output cannot be written: No space left on device\n")
     assert b"Traceback" not in err
 
 

@@ -20,7 +20,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 NONE_YET: Samples = {
     (f"orchestra_{name}_total", frozenset()): 0.0
-    for name in ("runs_lost", "spans_made", "spans_sent")
+    for name in ("runs_lost", "reloads_refused", "spans_made", "spans_sent")
 }
 """Told from the start: Prometheus would see no increase in a series that begins with 1."""
 

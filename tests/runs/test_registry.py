@@ -191,10 +191,29 @@ def test_a_run_goes_on_without_its_state_and_is_written_when_that_is_back(
     said = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
     assert [each.partition(":")[0] for each in sorted(said)] == [
         "records of runs are written again",
-        "runs cannot be recorded now; they go on, and are recorded later",
+        "runs cannot be recorded now; they go on, and are recorded when possible",
         "runs of this process can be followed elsewhere again",
         "runs of this process cannot be followed elsewhere",
     ]
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_what_was_not_written_before_the_end_is_told(
+    caplog: pytest.LogCaptureFixture, cut: bool
+) -> None:
+    """Nobody writes it later, and other processes take these runs for lost."""
+
+    async def main() -> None:
+        cable = Cable(memory())
+        async with process(cable) as one:
+            cable.cut = cut
+            for _ in range(3):
+                one.registry.adopt(one.start([(0.1, "a")]))
+            await trio.sleep(1.0)
+
+    virtual(main)
+    told = "runs that were not recorded: 3; clients find them lost, or not at all"
+    assert (told in caplog.messages) == cut
 
 
 def test_what_waits_when_a_driver_panics_is_written_afterwards() -> None:

@@ -180,6 +180,40 @@ def test_one_without_is_not_and_says_what_is_missing_but_not_where(
     assert any(word in why for word in ("secret-host", "no answer within", "damaged"))
 
 
+def test_a_state_that_hangs_holds_no_probe_and_is_called_by_one_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As Redis does: a call that has been sent ends with its own time limit, not when cancelled."""
+    monkeypatch.setattr("orchestra.server.health.CHECK_S", 0.05)
+
+    class Deaf(MemoryState):
+        calls = 0
+        back = trio.Event()
+
+        async def change(self, *_: object) -> Any:
+            self.calls += 1
+            with trio.CancelScope(shield=True):
+                await self.back.wait()
+
+    state = Deaf()
+
+    async def main() -> None:
+        async with open_engine(Deployed(state)) as engine:
+            app = create_app(engine, PIPELINES, Settings())
+            async with open_house(app, Settings()) as house:
+                try:
+                    for _ in range(3):
+                        with trio.fail_after(PATIENCE_S):
+                            reply = await (await house.connect()).ask("GET /readyz HTTP/1.1")
+                        assert reply.status == 503
+                        assert b'"state":"slow"' in reply.body
+                    assert state.calls == 1
+                finally:
+                    state.back.set()
+
+    trio.run(main)
+
+
 def test_a_state_that_answers_when_it_is_asked_again_is_there() -> None:
     class Late(MemoryState):
         """A state whose first call fails, while it is being opened."""

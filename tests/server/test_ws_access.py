@@ -109,6 +109,7 @@ def test_a_page_is_told_in_its_one_frame_why_its_socket_closes(
             told = await socket.receive()
             assert (told["id"], told["problem"]["status"]) == (None, status)
             assert told["problem"]["type"] == f"urn:problem-type:orchestra:{code}"
+            assert ("retry_after_s" in told) == (status == 429)
             assert not socket._messages
             assert (closed.code, closed.reason) == (4000 + status, told["problem"]["title"])
             assert await socket.stream.receive_some() == b""
@@ -211,6 +212,7 @@ def test_each_start_is_one_of_the_requests_that_a_caller_has() -> None:
 
     found = on_stage(test, admission=admission)
     assert found["problem"]["type"] == "urn:problem-type:orchestra:rate-limited"
+    assert found["retry_after_s"] >= 3  # as `Retry-After`, which a frame cannot have
 
 
 def test_each_start_is_one_of_the_runs_that_a_caller_has() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 import trio
+import wsproto.events as ws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +44,21 @@ def test_a_message_that_is_too_large_closes_the_socket(text: str) -> None:
         await socket.receive()
 
     assert closing(test, Settings(body_limit_bytes=1000)).code == TOO_LARGE
+
+
+@pytest.mark.parametrize("kind", [ws.TextMessage, ws.BytesMessage])
+def test_a_message_is_refused_as_soon_as_it_is_too_large(kind: type[ws.Message[Any]]) -> None:
+    """Its client need not send the rest, which may be gigabytes, to learn that."""
+
+    async def test(stage: Stage) -> None:
+        socket = await open_socket(stage.house)
+        part = "x" * 600 if kind is ws.TextMessage else b"x" * 600
+        for _ in range(2):
+            await socket._write(kind(part, message_finished=False))
+        await socket.receive()
+
+    closed = closing(test, Settings(body_limit_bytes=1000))
+    assert (closed.code, closed.reason) == (TOO_LARGE, "a message is larger than 1000 bytes")
 
 
 def test_a_socket_on_which_nothing_goes_on_is_closed() -> None:

@@ -125,6 +125,8 @@ class Loader:
                 )
                 refused.pop_all()
             yield loaded
+        if gone := sorted(self.pipelines.keys() - pipelines.keys()):
+            log.warning("pipelines that are no longer served: %s", ", ".join(gone))
         self._bindings, self.pipelines, self._config = new, pipelines, config
         self.by_json, self._stores, self._admission = by_json or {}, set(), self._coming
         if _asks(self._admission):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 YOUNG_OBJECTS = 50_000
 """Allocations between two runs of the garbage collector while serving: some 1,000 events."""
+DESCRIPTORS = 65_536
+"""Enough for the default `connections_max` and as many connections to providers, several times."""
 
 
 def serve(
@@ -127,6 +131,7 @@ def _serve(
 
         place = WorkerPlace.take(*worker)
     log.begin(f"worker {place.number}" if place else "")
+    raise_descriptor_limit()
     watched = loader.watched if watches else None
     counts, traces = counting(place.number if place else 0), tracing()
     flush = [counts.write] if counts is not None and place is not None else []
@@ -143,6 +148,19 @@ def _serve(
             flush=flush,
         )
         trio.run(partial(serve_loaded, loader.load, listen, house, on_ready=on_ready))
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the limit on open files to `DESCRIPTORS`, or as far as the hard limit allows.
+
+    Nearly everywhere it is 1,024, for programs that use `select`, which knows no more: too few for
+    `connections_max`, with the connections to providers.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # the kernel may have another limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _stopping(dog: Watchdog, place: WorkerPlace | None, within_s: float) -> None:

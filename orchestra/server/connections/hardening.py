@@ -296,13 +296,14 @@ async def _handle_events(self: WSStream) -> None:
     """Hypercorn's method, except that a client that violates the protocol gets the reason.
 
     Hypercorn closes its connection without a close frame, as if the network had failed: the client
-    sees 1006 instead of 1002 or 1007 with the reason.
+    sees 1006 instead of 1002 or 1007 with the reason. A message that is too large is passed on,
+    without its content, before its end: that may be gigabytes away.
     """
     assert self.app_put is not None, "it has been accepted"
     for event in self.connection.events():
         if isinstance(event, Message):
             self.buffer.extend(event)
-            if event.message_finished:
+            if event.message_finished or self.buffer.length > self.buffer.max_length:
                 await self.app_put(self.buffer.to_message())
                 self.buffer.clear()
         elif isinstance(event, Ping):

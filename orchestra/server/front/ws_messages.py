@@ -5,11 +5,12 @@
 
 {"id": "a", "event": {...}}                         an event of the run, as in a stream of events
 {"id": "a", "problem": {...}}                       why the run does not start (RFC 9457)
+{"id": "a", "problem": {...}, "retry_after_s": 3}   the same, if it may start later
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -111,7 +112,14 @@ def event_frame(run: str, event: Event, request_id: str) -> str:
 
 def problem_frame(run: str | None, problem: HttpProblem) -> str:
     """The frame of a problem: the run with this id does not start, or a message is invalid."""
-    return f'{{"id":{_quoted(run)},"problem":{problem.encode().decode()}}}'
+    return refusal_frame(run, problem.encode(), problem.headers)
+
+
+def refusal_frame(run: str | None, problem: bytes, headers: Iterable[tuple[str, str]]) -> str:
+    """The frame of an encoded problem; with the seconds in the header `Retry-After`, if any."""
+    waits = [value for name, value in headers if name.lower() == "retry-after"]
+    later = f',"retry_after_s":{waits[0]}' if waits else ""
+    return f'{{"id":{_quoted(run)},"problem":{problem.decode()}{later}}}'
 
 
 def choose_protocol(offered: Collection[str]) -> str | None:

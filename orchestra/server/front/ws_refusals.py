@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from orchestra.server.front.ws_messages import CODES, PROTOCOL
+from orchestra.server.front.ws_messages import CODES, PROTOCOL, refusal_frame
 from orchestra.server.responses.problems import MEDIA_TYPE
 
 _FOREIGN = (":foreign-origin", ":foreign-host")
@@ -63,7 +63,8 @@ class Telling:
             await self._send({"type": "websocket.http.response.body", "body": self._body})
             return
         headers = [each for each in headers if each[0] not in _OF_BODIES]
-        frame = f'{{"id":null,"problem":{self._body.decode()}}}'
+        texts = [(name.decode(), value.decode()) for name, value in headers]
+        frame = refusal_frame(None, self._body, texts)
         accept = {"type": "websocket.accept", "subprotocol": PROTOCOL, "headers": headers}
         await self._send(accept)
         await self._send({"type": "websocket.send", "text": frame})

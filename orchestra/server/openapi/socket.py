@@ -25,6 +25,11 @@ _ID: Json = {
     "maxLength": ID_CHARS_MAX,
     "description": "The client's own id for a run; may be used again after the run's last event.",
 }
+_WAIT: Json = {
+    "type": "integer",
+    "minimum": 1,
+    "description": "Seconds to wait before another attempt; as the header `Retry-After`.",
+}
 _START = closed(type={"const": "start"}, id=_ID, inputs={"type": "object"})
 SCHEMAS: Mapping[str, Json] = {
     MESSAGE: {
@@ -51,8 +56,9 @@ SCHEMAS: Mapping[str, Json] = {
                 "description": "An event of a run, until its last one.",
             },
             {
-                **closed(id=or_null(_ID), problem=reference("Problem")),
+                **closed(id=or_null(_ID), problem=reference("Problem"), retry_after_s=_WAIT),
                 "description": "Why a message was refused; `id` is null if it had no valid id.",
+                "required": ["id", "problem"],
             },
         ],
     },

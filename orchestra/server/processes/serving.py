@@ -222,8 +222,12 @@ class Serving:
         return sum(len(each.engine.runs) for each in self._generations)
 
     async def reload(self) -> None:
-        """Load another version with `begin`, unless the server is stopping; errors are logged."""
-        await contained(self._reload, log, "not reloaded; what was served before stays")
+        """Load another version with `begin`, unless the server is stopping.
+
+        Errors are logged and counted.
+        """
+        if not await contained(self._reload, log, "not reloaded; what was served before stays"):
+            self._count_refused()
 
     async def _reload(self) -> None:
         async with self._turn:
@@ -234,10 +238,15 @@ class Serving:
                 await self.begin()
             except OrchestraError as error:
                 log.error("not reloaded; what was served before stays:\n%s", error)  # noqa: TRY400
+                self._count_refused()
                 return
         stays = before.kept_until_restart(self.settings)
         kept = f"until a restart these stay as they were: {', '.join(stays)}"
         log.info("reloaded; %s", kept if stays else "new requests use the new version")
+
+    def _count_refused(self) -> None:
+        if self._house.counting is not None:
+            self._house.counting.metrics.tally.count(names.RELOADS_REFUSED, ())
 
     async def wait_idle(self) -> None:
         """Wait until no generation has a run in flight."""

@@ -268,7 +268,10 @@ class Supervisor:
             self._died.set()
             self._died = trio.Event()
             if self._shutdown.stop.is_set():
-                self._ends.append(Ended(worker.number, code, worker.ready_at is not None))
+                ended = Ended(worker.number, code, worker.ready_at is not None)
+                self._ends.append(ended)
+                if not ended.in_order:
+                    log.error("worker %d ended with %s at the stop", worker.number, spelled(code))
 
     def _fail(self, code: int) -> None:
         """Stop all workers, and end with this exit code."""

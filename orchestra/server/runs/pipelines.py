@@ -62,8 +62,27 @@ def pipeline_routes(runs: Runs) -> list[Route]:
     return [
         Route("list-pipelines", at, runs.list, every),
         Route("describe-pipeline", one, runs.describe, describe, may_run),
-        Route("start-run", f"{one}/runs", runs.start, start, may_run, ("GET", "POST")),
+        Route(
+            "start-run",
+            f"{one}/runs",
+            runs.start,
+            start,
+            may_run,
+            ("GET", "POST"),
+            prepare=_import_others,
+        ),
     ]
+
+
+def _import_others() -> None:
+    """Import what only some runs need, such as those that fail.
+
+    When the first one fails, there may be no descriptor left with which to read a module.
+    """
+    from orchestra.server.inputs import uploads
+    from orchestra.server.runs import durable, problems, words
+
+    del uploads, durable, problems, words
 
 
 class Runs:

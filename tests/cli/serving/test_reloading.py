@@ -340,6 +340,20 @@ def test_what_is_said_of_a_pipeline_that_is_not_served_is_in_the_log(
         caplog.clear()
 
 
+def test_pipelines_that_are_gone_are_told_once_the_rest_is_served(
+    say: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that was copied in part has none, which is no error if there is a configuration."""
+    say.write("orchestra.toml", "")
+    with (loader := loader_of(say)):
+        loaded(loader)
+        say.write("pipelines/say.py", "")
+        loaded(loader)
+        assert caplog.messages == ["pipelines that are no longer served: count, say"]
+        loaded(loader)
+        assert len(caplog.messages) == 1
+
+
 UNSERVABLE = """\
 from collections.abc import Callable
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -14,12 +15,14 @@ import sys
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestra.cli.demo import lines
 from orchestra.cli.failures import FAILED, MISUSED
+from orchestra.cli.serving.serve import DESCRIPTORS
 from tests.cli.conftest import ROOT, Project, err_of, out_of
 from tests.patience import PATIENCE_S, eventually, line_with
 from tests.ports import reserved_port
@@ -58,6 +61,21 @@ def test_pipelines_are_served_until_a_signal(say: Project, number: int) -> None:
     assert b"Traceback" not in err
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_may_open_as_many_files_as_it_is_allowed_to(say: Project, workers: int) -> None:
+    """A shell allows 1,024 at first; a thousand clients with a call each need more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        process = say.launch("serve", "--port", "0", "--workers", str(workers))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    listening(process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for each in children or [str(process.pid)]:
+        assert resource.prlimit(int(each), resource.RLIMIT_NOFILE)[0] == min(hard, DESCRIPTORS)
+
+
 LATER = {
     "httpx", "orchestra.access.keyring", "orchestra.compiler.picture",
     "orchestra.config.deployment.own_classes", "orchestra.graph.refusals.refusal",
@@ -85,6 +103,25 @@ def test_a_start_imports_nothing_that_it_does_not_use(say: Project) -> None:
     imported = set(names[names.index("site") :])  # before it, what measures coverage
     assert "orchestra.engine.engine" in imported
     assert imported & LATER == set()
+
+
+def test_what_a_failing_run_needs_is_imported_before_there_are_no_descriptors_left(
+    say: Project,
+) -> None:
+    """Else the request gets a 500 instead of its problem, since no module can be read."""
+    say.write("orchestra.toml", '[models.m]\nprovider = "ollama"\nmodel = "llama3"\n')
+    told = say.folder / "imported.txt"
+    with told.open("wb") as file:
+        env = {"PYTHONPROFILEIMPORTTIME": "1"}
+        process = say.launch("serve", "--port", "0", env=env, stderr=file.fileno())
+    url = LISTENING.fullmatch(line_with(out_of(process), ""))
+    assert url
+    before = len(told.read_text())
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        get(f"{url[1]}/v1/pipelines/say/runs?text=boom")
+    with caught.value as answer:
+        assert answer.code == 500
+    assert "orchestra." not in "".join(re.findall("import time:.*", told.read_text()[before:]))
 
 
 def test_the_built_in_embedder_is_loaded_before_the_first_run_that_needs_it(say: Project) -> None:

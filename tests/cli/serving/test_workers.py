@@ -139,6 +139,7 @@ def test_of_two_workers_one_is_killed_and_the_other_goes_on(who: Project) -> Non
     process.send_signal(signal.SIGHUP)
     for _ in range(2):
         assert " worker " in said(process, "not reloaded", since)
+    counted(url, "orchestra_reloads_refused_total", 2)
     assert "/docs" not in "".join(since), "what is served is told by the first, once"
     who.write("pipelines/who.py", PID.replace('"one"', '"two"'))
     process.send_signal(signal.SIGHUP)

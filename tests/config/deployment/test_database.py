@@ -115,12 +115,14 @@ def test_a_store_that_is_not_there_is_a_problem_of_the_pipeline(text: str) -> No
 
 
 async def checks(deployed: LocalBindings) -> str:
-    health, tested = Health(deployed), dict[str, str]()
-    with trio.move_on_after(CHECK_S * 10):
-        try:
-            await health._checks()["stores"]()
-        except StoreError as error:
-            tested["stores"] = str(error)
+    tested = dict[str, str]()
+    async with trio.open_nursery() as nursery:
+        health = Health(deployed, nursery)
+        with trio.move_on_after(CHECK_S * 10):
+            try:
+                await health._checks()["stores"]()
+            except StoreError as error:
+                tested["stores"] = str(error)
     return tested.get("stores", "ok")
 
 

@@ -21,7 +21,7 @@ from orchestra.server.front.ws_messages import (
     problem_frame,
     read,
 )
-from orchestra.server.responses.problems import not_found
+from orchestra.server.responses.problems import HttpProblem, not_found
 
 ids = st.text(st.characters(codec="utf-8"), min_size=1, max_size=ID_CHARS_MAX)
 values = st.dictionaries(st.text(max_size=8), st.integers(-9, 9) | st.text(max_size=8), max_size=3)
@@ -60,6 +60,12 @@ def test_a_frame_is_one_object_under_its_id(name: str | None) -> None:
     }
     problem = json.loads(problem_frame(name, not_found("/x")))
     assert (problem["id"], problem["problem"]["status"]) == (name, 404)
+    assert problem.keys() == {"id", "problem"}
+
+
+def test_a_frame_says_when_to_try_again() -> None:
+    later = HttpProblem(429, "rate-limited", "", "", headers=(("Retry-After", "7"),))
+    assert json.loads(problem_frame("a", later))["retry_after_s"] == 7
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ from orchestra.server.front.ws_messages import (
     read,
 )
 from orchestra.server.openapi.socket import FRAME, MESSAGE, SCHEMAS
-from orchestra.server.responses.problems import not_found
+from orchestra.server.responses.problems import HttpProblem, not_found
 from tests.server.openapi.test_description import documented, looked_up, operations
 
-KINDS: dict[str, type] = {"string": str, "object": dict, "null": type(None)}
+KINDS: dict[str, type] = {"string": str, "integer": int, "object": dict, "null": type(None)}
 
 
 def fits(schema: dict[str, Any], value: Any) -> bool:
@@ -61,7 +61,8 @@ def test_what_is_told_of_a_message_is_what_is_read(message: dict[str, Any]) -> N
 
 @given(st.sampled_from(["a", None]))
 def test_what_is_told_of_a_frame_is_what_is_sent(name: str | None) -> None:
-    frames = [problem_frame(name, not_found("/"))]
+    later = HttpProblem(429, "rate-limited", "", "", headers=(("Retry-After", "7"),))
+    frames = [problem_frame(name, not_found("/")), problem_frame(name, later)]
     if name is not None:
         frames.append(event_frame(name, RunStarted(1, 0.0, "r", "p", "r-1"), "r-1"))
     for frame in frames:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ from orchestra.engine.engine import open_engine
 from orchestra.errors import ConfigError
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
+from orchestra.observe.counting import counting
 from orchestra.protocols import Stream
 from orchestra.server.app import create_app
 from orchestra.server.connections.sockets import bind
@@ -128,6 +130,15 @@ class At:
             await trio.lowlevel.checkpoint()
         return self.log.messages[-1]
 
+    async def refused(self) -> float:
+        """How many reloads it has refused, as its metrics say."""
+        async with self.client() as client:
+            reply = await client.ask("GET /metrics HTTP/1.1")
+        (found,) = re.findall(
+            r"^orchestra_reloads_refused_total (\S+)$", reply.body.decode(), re.MULTILINE
+        )
+        return float(found)
+
     async def version(self) -> object:
         """What it answers now."""
         async with self.client() as client:
@@ -165,7 +176,7 @@ def serve_while(caplog: pytest.LogCaptureFixture) -> Callable[..., Versions]:
 
         async def main() -> None:
             retired: list[None] = []
-            house = House(on_retired=lambda: retired.append(None))
+            house = House(on_retired=lambda: retired.append(None), counting=counting())
             listen = partial(bind, "127.0.0.1", 0)
             with trio.fail_after(PATIENCE_S):
                 async with trio.open_nursery() as nursery:
@@ -238,6 +249,7 @@ def test_what_is_refused_leaves_everything_as_it_was(serve_while: Serve) -> None
             assert "not reloaded; what was served before stays" in await at.reload()
         at.versions.refuse, at.versions.bad = None, {"unused": unused}
         assert "[unused-input]" in await at.reload()
+        assert await at.refused() == 2 + len(foreign)
         assert at.versions.loaded[1].closed()
         assert await at.version() == "0 0 again"
         assert at.retired == []

@@ -251,6 +251,8 @@ while True: signal.pause()
         code, _, err = at.ends()
     assert code == 1
     assert ("does not end, and is killed" in err) == (leaving == "None")
+    how = "SIGKILL" if leaving == "None" else "exit code 7"
+    assert f"worker 2 ended with {how} at the stop" in err
 
 
 def test_a_second_signal_hurries_the_workers() -> None:
