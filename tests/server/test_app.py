@@ -154,9 +154,9 @@ def test_a_wrong_method_is_told_the_right_ones() -> None:
     reply = asking("DELETE /v1/pipelines/count/runs HTTP/1.1")
     told = problem(reply, 405, "method-not-allowed")
     assert told["detail"] == (
-        "'/v1/pipelines/count/runs' does not allow DELETE; send one of: GET, HEAD, OPTIONS, POST"
+        "'/v1/pipelines/count/runs' does not allow DELETE; send one of: GET, OPTIONS, POST"
     )
-    assert reply.headers["allow"] == "get, head, options, post"
+    assert reply.headers["allow"] == "get, options, post"
 
 
 def test_a_body_that_is_not_json_is_told() -> None:

@@ -17,7 +17,6 @@ from msgspec import structs
 from quart import request
 from quart.wrappers.response import DataBody
 from quart_trio.wrappers import TrioResponse as Response
-from werkzeug.exceptions import MethodNotAllowed
 
 from orchestra.computed import computed
 from orchestra.event_lines import written
@@ -62,7 +61,7 @@ def pipeline_routes(runs: Runs) -> list[Route]:
     return [
         Route("list-pipelines", at, runs.list, every),
         Route("describe-pipeline", one, runs.describe, describe, may_run),
-        Route("start-run", f"{one}/runs", runs.start, start, may_run, ("GET", "POST")),
+        Route("start-run", f"{one}/runs", runs.start, start, may_run, ("GET", "POST"), head=False),
     ]
 
 
@@ -120,8 +119,6 @@ class Runs:
 
     async def start(self, name: str) -> Response:
         """Start a run; answer with its events or its result, whichever the client accepts."""
-        if request.method == "HEAD":  # Quart treats it as a GET, but nobody would read the run
-            raise MethodNotAllowed(["GET", "POST"])
         if given := request.headers.get("Last-Event-ID"):
             rest = await self._rest(name, given)
             if rest is not None:

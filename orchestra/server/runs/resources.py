@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
-from werkzeug.exceptions import MethodNotAllowed
 
 from orchestra.errors import RunLostError, StateError
 from orchestra.runs.following import ArchiveFollower, Follower
@@ -97,8 +96,6 @@ class RunResources:
     @reachable
     async def follow(self, run_id: str) -> Response:
         """Answer with the events of one run that the client does not have yet."""
-        if request.method == "HEAD":  # Quart treats it as a GET
-            raise MethodNotAllowed(["GET"])
         accept = accepted()
         if sse.choose(accept, (sse.STREAM,)) is None:
             return answer(problems.not_acceptable(accept or "", (sse.STREAM,)))
