@@ -33,8 +33,8 @@ class Found:
 def find(folder: Path) -> Found:
     """All files under a folder, in the order of their paths.
 
-    Names that begin with a dot are ignored. Links are followed. A folder or text file that is
-    reached twice is read once, under its real name if that is in the folder.
+    Files and folders whose names begin with a dot are skipped. Links are followed. A folder or text
+    file that is reached twice is read once, under its real name if that is in the folder.
 
     Raises:
         OSError: the folder itself cannot be listed.
@@ -79,12 +79,12 @@ def _look_into(here: Path, left: deque[Path], links: list[Path], found: Found) -
     with os.scandir(here) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name, reverse=True):
             path = here / entry.name
-            if entry.name.startswith("."):
-                continue
             if not is_utf8(entry.name):
                 shown = here / os.fsencode(entry.name).decode(errors="backslashreplace")
                 why = "its name is not UTF-8; give it another"
                 found.skipped.append(Skipped(shown.as_posix(), why))
+            elif entry.name.startswith("."):
+                found.skipped.append(Skipped(path.as_posix(), "its name begins with a dot"))
             elif not _is_folder(entry):
                 (links if entry.is_symlink() else found.files).append(path)
             elif entry.is_symlink():
@@ -147,7 +147,7 @@ def _text(path: Path, limit_bytes: int) -> str:
     with path.open("rb") as file:
         data = file.read(limit_bytes + 1)
     if len(data) > limit_bytes:
-        raise _LeftOutError(f"longer than limit_bytes={limit_bytes}")
+        raise _LeftOutError(f"longer than {limit_bytes} bytes")
     if 0 in data:
         raise _LeftOutError(f"binary: byte {data.index(0)} is zero")
     text = data.decode("utf-8-sig")
