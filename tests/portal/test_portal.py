@@ -496,7 +496,6 @@ def test_a_portal_that_has_failed_refuses_runs_while_it_ends() -> None:
 
         trio.lowlevel.current_trio_token().run_sync_soon(fail)
         await trio.sleep_forever()
-        return number
 
     @pipeline
     def held(number: int) -> Stream[str]:

@@ -34,7 +34,7 @@ def test_what_is_left_out_says_why(tmp_path: Path) -> None:
         "/binary.txt": "binary: byte 2 is zero",
         "/dangling.md": "cannot be read: No such file or directory",
         "/empty.md": "empty",
-        "/image.png": "its name does not end in .md, .markdown, .txt, .rst",
+        "/image.png": "its name does not end in .md, .markdown, .txt, .rst, .html, .htm, .pdf",
         "/latin.txt": "not UTF-8: byte 3 is 0xe9",
         "/long.md": "longer than 500 bytes",
         "/pipe.md": "not a regular file",
