@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager
 from logging import Logger
 from math import inf
+from threading import current_thread, main_thread
 from typing import TypeVar, cast
 
 import trio
@@ -24,10 +25,10 @@ def split(error: BaseException) -> tuple[Exception | None, BaseException | None]
     """Split a task's exception into `(own, onward)`: its own error, and what must be re-raised.
 
     To be re-raised are `Cancelled`, which belongs to the scope that was cancelled, and what stops
-    the process: `KeyboardInterrupt`, and the outcomes of test frameworks, which are not subclasses
-    of `Exception`. Any other exception, of any class, is the task's own: a step that calls
-    `sys.exit`, or a panic of a Rust library, ends its own run and no other. Both may be present,
-    as a nursery in the task may raise several exceptions at once.
+    the process: in the main thread, `KeyboardInterrupt`, and the outcomes of test frameworks, which
+    are not subclasses of `Exception`. Any other exception, of any class, is the task's own: a step
+    that calls `sys.exit`, or a panic of a Rust library, ends its own run and no other. Both may be
+    present, as a nursery in the task may raise several exceptions at once.
     """
     if isinstance(error, BaseExceptionGroup):
         own, onward = error.split(_is_own)
@@ -184,10 +185,14 @@ _STOP_ITERATION = (
 
 
 def _is_own(error: BaseException) -> bool:
-    return not isinstance(error, _ONWARD) and not _is_of_a_test(error)
+    if isinstance(error, (BaseExceptionGroup, trio.Cancelled)):
+        return False
+    stops = isinstance(error, KeyboardInterrupt) or _is_of_a_test(error)
+    # Ctrl-C and a test runner wait in the main thread: in another one, as of a portal, such an
+    # exception would stop nothing but the runs beside the one that raised it.
+    return not stops or current_thread() is not main_thread()
 
 
-_ONWARD = (BaseExceptionGroup, KeyboardInterrupt, trio.Cancelled)
 _FRAMEWORKS = {"_pytest.outcomes", "hypothesis.errors"}
 
 

@@ -39,7 +39,7 @@ COMMANDS: Commands = {
     "draw:draw": ("draw MODULE[:PIPELINE] [OPTIONS]", "Print a pipeline's graph."),
     "ingest:ingest": (
         "ingest FOLDER --store NAME [OPTIONS]",
-        "Read the Markdown and text files in a folder into a store.",
+        "Read the documents in a folder (Markdown, text, HTML, PDF) into a store.",
     ),
     "demo:demo": (
         "demo [QUESTION] [OPTIONS]",

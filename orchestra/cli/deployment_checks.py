@@ -89,8 +89,9 @@ def missing_for_pipeline(plan: Plan, found: Deployment) -> Iterator[str]:
 def perhaps_missing(plan: Plan) -> Iterator[str]:
     """The packages that only some inputs of a pipeline need and that are not installed."""
     from orchestra.steps import read
+    from orchestra.steps.texts.pdf import check_installed
 
-    check = partial(read.check_installed, "it is given documents, which may be PDFs")
+    check = partial(check_installed, "it is given documents, which may be PDFs")
     for node in plan.nodes:
         if isinstance(node, Call) and node.step in (read.pages, read.text_of):
             yield from _complaint_of(f"{node.origin.where}: {node.label}", check)

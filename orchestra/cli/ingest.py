@@ -1,4 +1,4 @@
-"""`orchestra ingest`: a folder of texts into a store."""
+"""`orchestra ingest`: a folder of documents into a store."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ingest(
     data: Data = None,
     config: Config = None,
 ) -> int:
-    """Read the Markdown and text files in a folder into a store.
+    """Read the documents in a folder (Markdown, text, HTML, PDF) into a store.
 
     Run again, it does only what has changed: new files are added, changed ones replaced, and
     missing ones removed. The counts go to standard output; progress, skipped files and warnings go

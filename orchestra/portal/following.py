@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+import trio
+
 from orchestra.errors import RunError
 from orchestra.events import ArmRestarted, Delta, Event, Snapshot
 
@@ -144,14 +146,20 @@ class Following(Generic[T]):
 
     async def _more(self) -> tuple[Event, ...]:
         """The next events; empty when the run has finished. Raises the error of a failed run."""
-        if self._run is None or self._reader is None or not self._reader.attached:
-            raise RunError(
-                f"a run can be followed only inside its block: `with {self._call} as chunks:`"
-            )
-        batch = await self._reader.after(self._seq)
+        if self._run is None or self._reader is None:
+            raise self._outside()
+        try:
+            batch = await self._reader.after(self._seq)
+        except trio.ClosedResourceError:
+            raise self._outside() from None
         if not batch:
             await self._run.result()
         return batch
+
+    def _outside(self) -> RunError:
+        return RunError(
+            f"a run can be followed only inside its block: `with {self._call} as chunks:`"
+        )
 
     async def _end(self) -> None:
         if self._run is None or self._reader is None:

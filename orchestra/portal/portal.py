@@ -364,7 +364,7 @@ class TrioSide:
         try:
             await self._closing.wait()
         finally:
-            self._closing.set()  # also if a run has ended the engine: its nursery takes no calls
+            self._closing.set()  # also if Trio has failed: its nursery takes no calls
         self.engine.close()
         with trio.move_on_after(CLOSE_S):
             await self.engine.wait_idle()

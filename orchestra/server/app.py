@@ -107,6 +107,9 @@ class App(QuartTrio):
             self.add_websocket(route.path, route.name, route.handler)
         else:
             self.add_url_rule(route.path, route.name, route.handler, methods=list(route.methods))
+        if not route.head:  # Quart adds HEAD to every GET
+            for rule in self.url_map.iter_rules(route.name):
+                cast("set[str]", rule.methods).remove("HEAD")
 
     def prepare(self) -> None:
         """Import now what the routes would otherwise import at their first request."""

@@ -44,7 +44,6 @@ PROBE = "health:probe"
 PROBE_TTL_S = 60.0
 """How long a state keeps the entry that a probe writes to it."""
 OK, FAILED, SLOW = "ok", "failed", "slow"
-_NO_STORE = {"Cache-Control": "no-store"}
 _WORDS = {"Closed": "closed", "Open": "open", "HalfOpen": "half-open"}
 
 
@@ -102,7 +101,7 @@ class Health:
 
     async def live(self) -> Response:
         """200: the process answers."""
-        return as_json({"status": "live"}, headers=_NO_STORE)
+        return as_json({"status": "live"})
 
     async def ready(self) -> Response:
         """Whether to send it requests: 200, or 503 if it is stopping or a dependency fails.
@@ -111,14 +110,14 @@ class Health:
         was asked to stop, `status` is `stopping`, and nothing is checked.
         """
         if self.readiness.stopping:
-            return as_json({"status": "stopping", "checks": {}}, 503, _NO_STORE)
+            return as_json({"status": "stopping", "checks": {}}, 503)
         found: dict[str, str] = {}
         async with trio.open_nursery() as nursery:
             for name, check in self._checks().items():
                 nursery.start_soon(self._check, name, check, found)
         ready = all(each == OK for each in found.values())
         body = {"status": "ready" if ready else "not ready", "checks": dict(sorted(found.items()))}
-        return as_json(body, 200 if ready else 503, _NO_STORE)
+        return as_json(body, 200 if ready else 503)
 
     async def models(self) -> Response:
         """Each guarded model that was set up: its breaker, and its running and waiting calls.
@@ -128,7 +127,7 @@ class Health:
         may_ask = principal().scopes.may_ask
         states = states_of(self.bindings)
         seen = {name: each for name, each in states.items() if may_ask(name)}
-        return as_json({"models": shown(seen)}, headers=_NO_STORE)
+        return as_json({"models": shown(seen)})
 
     def _checks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
         found: dict[str, Callable[[], Awaitable[object]]] = {"stores": self._read_stores}

@@ -34,7 +34,7 @@ def metrics_routes(counting: Counting) -> list[Route]:
             raise ServiceUnavailable(f"{APART}: {error.strerror}; {ROOM}") from error
         accept = request.headers.get("Accept", "")
         body, content_type = await trio.to_thread.run_sync(exposed, total, accept)
-        return Response(body, headers={"Cache-Control": "no-store"}, content_type=content_type)
+        return Response(body, content_type=content_type)
 
     summary = "The server's metrics, for Prometheus."
     return [Route("metrics", "/metrics", metrics, summary, may_count)]

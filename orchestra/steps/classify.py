@@ -36,8 +36,9 @@ async def classify(
     `labels` are names, or a mapping from each name to a description of what it means. Better
     descriptions give better answers: of our examples, 91 % are right with descriptions and the
     default embedder, and 77 % without. The embedder is called once. The confidence is the label's
-    share of a softmax over the similarities: use it to compare texts, not as a probability. If the
-    labels are written in the pipeline itself, `check` compares the arms of a `route` with them.
+    share of a softmax over the similarities: use it to compare texts, not as a probability. A blank
+    text is near to no label: all shares are equal, and the first label is given. If the labels are
+    written in the pipeline itself, `check` compares the arms of a `route` with them.
 
     A run may raise:
         InputError: there are no labels, or they are one string.
@@ -45,6 +46,9 @@ async def classify(
         ModelError: the call of the embedder failed.
     """
     described = statements(labels)
+    if not text.strip():
+        shares = dict.fromkeys(described, 1 / len(described))
+        return Label(next(iter(shares)), 1 / len(described), MappingProxyType(shares))
     texts = [text, *described.values()]
     vector, *others = await context.embedder(model).embed(texts, purpose="classification")
     return nearest(vector, dict(zip(described, others, strict=True)))

@@ -24,6 +24,7 @@ from orchestra.steps.conversation.options import (
     check_bounds,
     spelled_out,
 )
+from orchestra.steps.conversation.reasoning import tell_reasoning
 from orchestra.steps.conversation.talk import Talk, apart
 from orchestra.steps.conversation.tool_wires import tools_with_wires
 from orchestra.steps.conversation.tools import as_tools
@@ -58,6 +59,8 @@ async def _say(
                 while batch := await reply.receive():
                     for event in batch:  # all of them first: the reader may leave at any `yield`
                         answer.add(event)
+                    if talk.settings.reasoning:
+                        tell_reasoning(context, batch)
                     for event in batch:
                         if isinstance(event, TextDelta):
                             text = event.text
@@ -110,8 +113,8 @@ class Generate:
     `tool_timeout_s`, the model reads that as the result. The usage of every round is added to the
     account.
 
-    With `citations`, the run has an event `step.told` for each citation of the answer; the stream
-    contains only the text.
+    With `citations`, the run has an event `step.told` for each citation of the answer, and with
+    `reasoning` for each piece of the model's reasoning; the stream contains only the text.
 
     With `returns`, the model is given the JSON Schema of an attrs class, a dataclass or a
     TypedDict; or, for any other type that has a form in JSON, that of an object whose only member

@@ -1,4 +1,4 @@
-"""Ingests a folder of texts into a store; a repeated ingestion processes only changed files.
+"""Ingests a folder of documents into a store; a repeated ingestion processes only changed files.
 
 Rules of the file:
 
@@ -12,7 +12,7 @@ Rules of the file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -23,9 +23,10 @@ import trio
 from orchestra.errors import InputError
 from orchestra.protocols import DIGEST, Embedder, VectorStore
 from orchestra.steps.texts.digests import Recipe, dimensions_of, embedder_of, is_of_another
+from orchestra.steps.texts.files import CutFile, ReadFile, cut_file
 from orchestra.steps.texts.folder import LIMIT_BYTES, Skipped, find, is_utf8, read
 from orchestra.steps.texts.sources import NamedFolder
-from orchestra.steps.texts.text import OVERLAP_CHARS, SIZE_CHARS, split
+from orchestra.steps.texts.text import OVERLAP_CHARS, SIZE_CHARS
 from orchestra.values import Passage
 
 BATCH = 64
@@ -86,17 +87,22 @@ async def ingest(
     prune: bool = True,
     name: str | None = None,
 ) -> IngestReport:
-    """Ingest every Markdown, plain text and reStructuredText file of a folder into a store.
+    """Ingest every Markdown, text, reStructuredText, HTML and PDF file of a folder into a store.
+
+    Of HTML, the readable text is taken, without scripts and navigation. PDFs need pypdf (the extra
+    `documents`), and are read within the default bounds of the step `pages`; their passages have
+    the number of their page as `page` in the metadata. Files that cannot be read are skipped.
 
     A passage's source is the file's path, beginning with `folder` as it is written, or with
-    `name`. An unchanged file is skipped if its vectors are from the same embedder, as far as the
-    embedder's `identity` tells. The old passages of a changed file are removed; with `prune`, also
-    those of files under `folder` that no longer exist. If the store's vectors have another length,
-    all passages ever ingested into it are removed, once the first new ones are embedded.
+    `name`. An unchanged file is left as it is if its vectors are from the same embedder, as far as
+    the embedder's `identity` tells. The old passages of a changed file are removed; with `prune`,
+    also those of files under `folder` that no longer exist. If the store's vectors have another
+    length, all passages ever ingested into it are removed, once the first new ones are embedded.
 
-    `batch` is the number of passages embedded in one call, across files; memory holds that many,
-    or those of one file. `progress` is called after each file. If cancelled, each file is either
-    done or unchanged, and the next ingestion continues.
+    `limit_bytes` bounds a file, except for PDFs, which may have 64 MiB. `batch` is the number of
+    passages embedded in one call, across files; memory holds that many, or those of one file.
+    `progress` is called after each file. If cancelled, each file is either done or unchanged, and
+    the next ingestion continues.
 
     Raises:
         InputError: the folder cannot be listed, or `batch` or `limit_bytes` is less than 1.
@@ -112,22 +118,15 @@ async def ingest(
     here = NamedFolder.of(folder, name)
     work = _Ingestion(here, store, embedder, progress or (lambda _: None), batch)
     recipe = Recipe(size_chars, overlap_chars, embedder_of(embedder))
-    await work.run(partial(_document, here, limit_bytes, recipe), prune=prune)
+    await work.run(
+        partial(_read, here, limit_bytes, recipe), partial(cut_file, recipe=recipe), prune=prune
+    )
     return work.report()
 
 
 def embedded(passage: Passage) -> str:
     """The text to embed for a passage: its headings and its text."""
     return f"{passage.metadata.get('heading', '')}\n{passage.text}".strip()
-
-
-@attrs.frozen
-class CutFile:
-    """The passages of a file, with its digest."""
-
-    source: str
-    digest: str
-    passages: list[Passage]
 
 
 @attrs.define(eq=False)
@@ -146,16 +145,24 @@ class _Ingestion:
     _written: int = 0
     _dimensions_before: int | None = None
 
-    async def run(self, cut: Callable[[Path], CutFile | Skipped], *, prune: bool) -> None:
+    async def run(
+        self,
+        read: Callable[[Path], ReadFile | Skipped],
+        cut: Callable[[ReadFile], Awaitable[CutFile | Skipped]],
+        *,
+        prune: bool,
+    ) -> None:
         files = await self._look()
         self._known = await self._store.digests()
         waiting: list[CutFile] = []
         for path in files:
-            document = await trio.to_thread.run_sync(cut, path)
+            file = await trio.to_thread.run_sync(read, path)
+            if isinstance(file, ReadFile) and self._known.get(file.source) == file.digest:
+                self._note(file.source, Outcome.UNCHANGED)
+                continue
+            document = file if isinstance(file, Skipped) else await cut(file)
             if isinstance(document, Skipped):
                 self._skip(document)
-            elif self._known.get(document.source) == document.digest:
-                self._note(document.source, Outcome.UNCHANGED)
             else:
                 waiting.append(document)
             if sum(len(document.passages) for document in waiting) >= self._batch:
@@ -258,21 +265,9 @@ class _Ingestion:
         return tuple(source for source in left if is_of_another(self._known[source], ours))
 
 
-def _document(
-    folder: NamedFolder, limit_bytes: int, recipe: Recipe, path: Path
-) -> CutFile | Skipped:
-    """The passages of a file, with its digest in their metadata; runs in a worker thread."""
-    text = read(path, limit_bytes)
-    if isinstance(text, Skipped):
-        return folder.named(text)
-    source, digest = folder.source(path), recipe.digest(text)
-    passages = [
-        attrs.evolve(passage, metadata={**passage.metadata, DIGEST: digest})
-        for passage in split(
-            text,
-            source=source,
-            size_chars=recipe.size_chars,
-            overlap_chars=recipe.overlap_chars,
-        )
-    ]
-    return CutFile(source, digest, passages)
+def _read(folder: NamedFolder, limit_bytes: int, recipe: Recipe, path: Path) -> ReadFile | Skipped:
+    """A file with its digest; runs in a worker thread."""
+    content = read(path, limit_bytes)
+    if isinstance(content, Skipped):
+        return folder.named(content)
+    return ReadFile(folder.source(path), recipe.digest(content), content)

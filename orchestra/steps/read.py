@@ -1,60 +1,30 @@
 """Reads uploaded documents (text, Markdown and PDF) as text or as passages.
 
-    sources = nearest(cut(pages(document)), question, most=5)
-
-A PDF is read in a process of its own (`pdf_process`), which never outlives the step: it is killed
-at once if the step is cancelled, and by its bounds if the file is hostile.
+sources = nearest(cut(pages(document)), question, most=5)
 """
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import subprocess
-import sys
 from collections.abc import Iterable
-from importlib.util import find_spec
-from pathlib import Path
-from typing import cast
 
 import attrs
-import trio
 
 from orchestra.documents import Document
-from orchestra.errors import BindingError
 from orchestra.graph.steps import step
-from orchestra.policies.account import PRESENT
-from orchestra.policies.limits.shares import OwnShares, Shares
 from orchestra.protocols import Context, injected
+from orchestra.steps.texts.pdf import (
+    CHARS_MAX,
+    MEMORY_LIMIT_BYTES,
+    PAGES_MAX,
+    TIMEOUT_S,
+    WAIT_S,
+    PdfBounds,
+    UnreadablePdfError,
+    check_installed,
+    pdf_texts,
+)
 from orchestra.steps.texts.text import OVERLAP_CHARS, SIZE_CHARS, split
 from orchestra.values import Passage
-
-PAGES_MAX = 1000
-CHARS_MAX = 4_000_000
-"""About a million tokens: more than the context of most models."""
-TIMEOUT_S = 20.0
-WAIT_S = 300.0
-"""The longest wait for a free process; after this time, the client has usually given up."""
-MEMORY_LIMIT_BYTES = 512 * 1024**2
-"""The address space of a process; an interpreter with pypdf uses about 60 MiB."""
-_PROCESS = Path(__file__).with_name("texts") / "pdf_process.py"
-_ENVIRONMENT = ("PATH", "PYTHON", "VIRTUAL_ENV", "LANG", "LC_", "LOC", "COVERAGE")
-"""Prefixes of the environment variables that the process inherits: none of them is a secret.
-
-"LOC" is for LOCPATH and LOCALE_ARCHIVE: at a path like ~/Ö, Python does not start without its
-locale.
-"""
-_KILLED_BY_TIME = (-14, -24)  # SIGALRM, SIGXCPU
-
-
-def _by_processors() -> Shares:
-    """One place per processor, but at least two; one tenant may use half of them."""
-    most = max(os.cpu_count() or 1, 2)
-    return Shares(most, most // 2)
-
-
-_READERS = OwnShares("readers of PDFs", _by_processors)
 
 
 @step
@@ -81,13 +51,12 @@ async def pages(
     """
     del context  # only a parameter so that the engine sets the account
     if document.is_pdf:
-        bounds = {
-            "pages_max": pages_max,
-            "chars_max": chars_max,
-            "timeout_s": timeout_s,
-            "memory_limit_bytes": memory_limit_bytes,
-        }
-        texts = await _pdf(document, bounds, wait_s)
+        check_installed(f"{document.name[:200]!r} is a PDF")
+        bounds = PdfBounds(pages_max, chars_max, timeout_s, memory_limit_bytes)
+        try:
+            texts = await pdf_texts(document.data, bounds, wait_s)
+        except UnreadablePdfError as error:
+            raise document.error(str(error)) from error
     else:
         texts = [document.text]
         if len(texts[0]) > chars_max:
@@ -154,57 +123,3 @@ def _cut(passages: Iterable[Passage], size_chars: int, overlap_chars: int) -> It
         for piece in pieces:
             metadata = {**whole.metadata, **piece.metadata}
             yield attrs.evolve(piece, id=f"{whole.id}/{piece.id}", metadata=metadata)
-
-
-def check_installed(why: str) -> None:
-    """Check that PDFs can be read.
-
-    Raises:
-        BindingError: pypdf is not installed; the message begins with `why` it is needed.
-    """
-    if find_spec("pypdf") is None:
-        raise BindingError(
-            f"{why}, and pypdf is not installed: run `pip install 'orchestra[documents]'`"
-        )
-
-
-async def _pdf(document: Document, bounds: dict[str, float], wait_s: float) -> list[str]:
-    """The text of each page, from a process of its own."""
-    check_installed(f"{document.name[:200]!r} is a PDF")
-    with trio.move_on_after(wait_s) as waiting:
-        async with _READERS.get().share(PRESENT.get().caller.fairness_key) as readers, readers:
-            waiting.deadline = math.inf
-            ended = await _read(document, bounds)
-    if waiting.cancelled_caught:
-        raise document.error(
-            f"was not read: others were read first for {wait_s:g} s; try again later: see `wait_s`"
-        )
-    if ended.returncode in _KILLED_BY_TIME:
-        raise document.error(f"was not read within {bounds['timeout_s']:g} s: see `timeout_s`")
-    try:
-        result = json.loads(ended.stdout)
-    except ValueError as error:
-        raise document.error(
-            f"cannot be read: its process ended with {ended.returncode}; it may need more memory "
-            "than `memory_limit_bytes`"
-        ) from error
-    if "error" in result:
-        raise document.error(result["error"])
-    return cast("list[str]", result["pages"])
-
-
-async def _read(document: Document, bounds: dict[str, float]) -> subprocess.CompletedProcess[bytes]:
-    # -P: modules beside the script must not be imported in place of Python's own
-    return await trio.run_process(
-        [sys.executable, "-P", "-W", "ignore", str(_PROCESS), json.dumps(bounds)],
-        stdin=document.data,
-        capture_stdout=True,
-        stderr=subprocess.DEVNULL,
-        check=False,
-        deliver_cancel=_kill,
-        env={key: value for key, value in os.environ.items() if key.startswith(_ENVIRONMENT)},
-    )
-
-
-async def _kill(process: trio.Process) -> None:
-    process.kill()

@@ -13,7 +13,7 @@ from orchestra.cli.loading import AnyPipeline, load
 from orchestra.compiler import draw
 from orchestra.observe import counting
 from orchestra.providers import wordllama
-from orchestra.steps import read
+from orchestra.steps.texts import pdf
 from orchestra.stores.state import settings as state_settings
 from tests.cli.conftest import SAY, Project
 
@@ -188,7 +188,7 @@ def test_of_packages_each_step_misses_its_own(
         "pipelines/reads.py", READS.replace("import pipeline", "import collect, pipeline")
     )
     assert project.orchestra("check")[0] == 0
-    monkeypatch.setattr(read, "find_spec", lambda _: None)
+    monkeypatch.setattr(pdf, "find_spec", lambda _: None)
     code, out, err = project.orchestra("check")
     assert "reads.py:12: text_of: it is given documents, which may be PDFs, and pypdf" in err
     assert "pip install 'orchestra[documents]'" in err

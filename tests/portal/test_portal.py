@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trio
@@ -30,8 +31,9 @@ from orchestra.errors import (
     InputError,
     RunCancelledError,
     RunError,
+    StepFailedError,
 )
-from orchestra.events import Delta, Event, RunFinished, RunStarted
+from orchestra.events import Delta, Event, RunFinished, RunStarted, StepStarted
 from orchestra.portal.following import Following
 from orchestra.portal.portal import Portal
 from tests.cli.conftest import ROOT
@@ -274,6 +276,23 @@ def test_a_second_reader_is_refused_and_takes_nothing_from_the_first(portal: Por
     asyncio.run(two_tasks())
 
 
+def test_who_reads_while_another_task_leaves_the_block_is_told_so(portal: Portal) -> None:
+    async def read_on(events: Following[Event]) -> NoReturn:
+        while True:
+            assert not isinstance(await anext(events), RunFinished)
+
+    async def main() -> None:
+        async with portal.events(waited, 1) as events:
+            while not isinstance(await anext(events), StepStarted):
+                pass
+            reading = asyncio.create_task(read_on(events))
+            assert await portal.arun(doubled, 1) == 2  # meanwhile, the other task begins to wait
+        with pytest.raises(RunError, match="only inside its block"):
+            await reading
+
+    asyncio.run(main())
+
+
 def test_who_is_stopped_while_it_begins_to_follow_leaves_no_run(portal: Portal) -> None:
     """The block was never entered, so that it is not left either."""
 
@@ -438,8 +457,30 @@ def test_closing_ends_the_runs_of_others() -> None:
     assert [str(each) for each in found] == ["the run was cancelled: the engine was closed"]
 
 
+@pytest.mark.parametrize("stops", [KeyboardInterrupt, pytest.skip.Exception, SystemExit])
+def test_what_would_stop_the_process_ends_only_the_run_that_raises_it(
+    portal: Portal, stops: type[BaseException]
+) -> None:
+    """In a portal's thread, none of these is Ctrl-C or the outcome of a test."""
+
+    @step
+    async def stop(number: int) -> int:
+        raise stops(f"no {number}")
+
+    @pipeline
+    def stopped(number: int) -> int:
+        return stop(number)
+
+    with portal.events(waited, 1) as events:
+        with pytest.raises(StepFailedError, match="not an Exception") as raised:
+            portal.run(stopped, 1)
+        assert [type(each) for each in raised.value.errors] == [stops]
+        assert portal.run(doubled, 1) == 2
+        assert isinstance(next(events), RunStarted)
+
+
 def test_a_portal_that_has_failed_refuses_runs_while_it_ends() -> None:
-    """What stops the process (here `KeyboardInterrupt`) ends a portal, but hangs no other thread."""
+    """A portal that something beside its runs has ended hangs no other thread."""
     goes_on = threading.Event()
 
     @step
@@ -449,23 +490,27 @@ def test_a_portal_that_has_failed_refuses_runs_while_it_ends() -> None:
             await trio.to_thread.run_sync(goes_on.wait)
 
     @step
-    async def interrupts(number: int) -> int:
-        raise KeyboardInterrupt
+    async def ends_trio(number: int) -> int:
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        trio.lowlevel.current_trio_token().run_sync_soon(fail)
+        await trio.sleep_forever()
 
     @pipeline
     def held(number: int) -> Stream[str]:
         return holds(number)
 
     @pipeline
-    def interrupted(number: int) -> int:
-        return interrupts(number)
+    def ended(number: int) -> int:
+        return ends_trio(number)
 
     refused: list[str] = []
 
     def use() -> None:
         with suppress(RunError), open_portal() as portal, portal.stream(held, 1) as chunks:
             assert next(chunks) == "1"
-            for act in (interrupted, *[doubled] * 20):  # the nursery of its calls ends meanwhile
+            for act in (ended, *[doubled] * 20):  # the nursery of its calls ends meanwhile
                 try:
                     portal.run(act, 1)
                 except RunError as error:

@@ -150,13 +150,36 @@ def test_an_unknown_path_is_told_what_there_is(path: str) -> None:
     assert "GET /v1/pipelines lists what is served" in told["detail"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GET /v1/pipelines",
+        "GET /v1/pipelines/count/runs?most=1",
+        "GET /v1/pipelines/count/runs",
+        "GET /v1/runs",
+        "GET /v1/runs/0a1b",
+        "GET /v1/models",
+        "GET /docs",
+        "GET /openapi.json",
+        "GET /nothing",
+        "PUT /v1/runs",
+        "OPTIONS /v1/runs",
+        "GET /healthz",
+        f"GET /{'x' * 9_000}",
+    ],
+)
+def test_no_cache_may_keep_a_response(line: str) -> None:
+    """Some keep every GET without this header for a day, so that a run would not seem to end."""
+    assert asking(f"{line} HTTP/1.1").headers["cache-control"] == "no-store"
+
+
 def test_a_wrong_method_is_told_the_right_ones() -> None:
     reply = asking("DELETE /v1/pipelines/count/runs HTTP/1.1")
     told = problem(reply, 405, "method-not-allowed")
     assert told["detail"] == (
-        "'/v1/pipelines/count/runs' does not allow DELETE; send one of: GET, HEAD, OPTIONS, POST"
+        "'/v1/pipelines/count/runs' does not allow DELETE; send one of: GET, OPTIONS, POST"
     )
-    assert reply.headers["allow"] == "get, head, options, post"
+    assert reply.headers["allow"] == "get, options, post"
 
 
 def test_a_body_that_is_not_json_is_told() -> None:

@@ -74,6 +74,13 @@ def test_the_nearest_label_is_asked_for_once() -> None:
     assert compass.asked == 1
 
 
+@pytest.mark.parametrize("blank", ["", " \n\t"])
+def test_a_blank_text_is_near_to_no_label(blank: str) -> None:
+    """With its vector, whatever that is, one label would be given with a high confidence."""
+    label = trio.run(classified, WordLlamaEmbedder(), blank, ("sports", "cooking"))
+    assert label == Label("sports", 0.5, {"sports": 0.5, "cooking": 0.5})
+
+
 def test_names_are_read_as_words_and_descriptions_with_them() -> None:
     assert statements(("how-to", "not_yet")) == {"how-to": "how to", "not_yet": "not yet"}
     assert statements({"a": "x", "b": ""}) == {"a": "a: x", "b": "b"}

@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from orchestra.errors import InputError, ModelError
 from orchestra.protocols import DIGEST
 from orchestra.steps.ingest import IngestReport, Outcome, Progress, embedded, ingest
+from orchestra.steps.texts import pdf as pdf_reader
+from orchestra.steps.texts.folder import Skipped
 from orchestra.steps.texts.text import split
 from orchestra.stores.memory import MemoryStore
 from orchestra.values import Passage, Scalar, Vector
+from tests.pdfs import pdf
 from tests.steps.ingesting import Counting, everything, run, said, write
 
 names = st.sampled_from(["a.md", "b.txt", "deep/c.rst", "deep/er/d.MARKDOWN"])
@@ -239,3 +242,57 @@ def test_a_number_that_cannot_work_is_named(tmp_path: Path, field: str) -> None:
 def test_a_passage_is_embedded_under_its_headings() -> None:
     assert embedded(Passage("1", "Text.", metadata={"heading": "A > B"})) == "A > B\nText."
     assert embedded(Passage("1", "Text.")) == "Text."
+
+
+def test_a_pdf_is_ingested_page_by_page(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(pdf("The door opens at nine.", "", "Bikes stay outside."))
+    (tmp_path / "scan.pdf").write_bytes(pdf(""))
+    (tmp_path / "broken.PDF").write_bytes(b"no PDF")
+    (tmp_path / "long.pdf").write_bytes(pdf(*["x"] * 1001))
+    store, embedder = MemoryStore(), Counting()
+    report = run(tmp_path, store, embedder, limit_bytes=100)  # of which a PDF may have more
+    passages = {each.text: dict(each.metadata) for each in trio.run(everything, store)}
+    for each in passages.values():
+        del each[DIGEST]
+    assert passages == {
+        "The door opens at nine.": {"heading": "page 1", "page": 1, "position": 0},
+        "Bikes stay outside.": {"heading": "page 3", "page": 3, "position": 1},
+    }
+    broken, long, scan = (each.reason for each in report.skipped)
+    assert broken.startswith("is not a readable PDF: ")
+    assert long == "has 1001 pages, 1000 may be read"
+    assert scan == "has no text; is it a scan?"
+
+
+def test_an_unchanged_pdf_is_not_read_by_pypdf_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.pdf").write_bytes(pdf("The door opens at nine."))
+    store, embedder = MemoryStore(), Counting()
+    run(tmp_path, store, embedder)
+    monkeypatch.setattr(pdf_reader, "find_spec", lambda _: None)
+    (tmp_path / "b.pdf").write_bytes(pdf("Bikes stay outside."))
+    report = run(tmp_path, store, embedder)
+    assert report.unchanged == (f"{tmp_path}/a.pdf",)
+    (skipped,) = report.skipped
+    assert skipped.source == f"{tmp_path}/b.pdf"
+    assert skipped.reason == (
+        "it is a PDF, and pypdf is not installed: run `pip install 'orchestra[documents]'`"
+    )
+
+
+def test_pages_with_the_same_words_are_several_passages(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(pdf("Draft.", "Draft."))
+    store = MemoryStore()
+    assert run(tmp_path, store, Counting()).passages == 2
+    assert said(store) == {f"{tmp_path}/a.pdf": ["Draft.", "Draft."]}
+
+
+def test_of_html_the_readable_text_is_ingested(tmp_path: Path) -> None:
+    page = "<title>Doors</title><nav>Home</nav><h2>Hours</h2><p>At nine.<script>x()</script>"
+    write(tmp_path, {"a.html": page, "B.HTM": "<p>Bikes.", "empty.html": "<nav>Home</nav>"})
+    store = MemoryStore()
+    report = run(tmp_path, store, Counting())
+    told = {each.text: each.metadata["heading"] for each in trio.run(everything, store)}
+    assert told == {"# Doors\n\n## Hours\n\nAt nine.": "Doors > Hours", "Bikes.": ""}
+    assert report.skipped == (Skipped(f"{tmp_path}/empty.html", "empty"),)

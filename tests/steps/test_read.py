@@ -22,9 +22,9 @@ from orchestra.accounts import Caller
 from orchestra.documents import Document
 from orchestra.errors import BindingError, DocumentError
 from orchestra.policies.account import PRESENT, NoAccount
-from orchestra.steps import read
 from orchestra.steps.read import cut, pages, text_of
 from orchestra.steps.retrieve import nearest
+from orchestra.steps.texts import pdf as pdf_reader
 from orchestra.steps.texts import pdf_process
 from orchestra.steps.texts.text import split
 from orchestra.testing.simulate import simulate
@@ -175,7 +175,7 @@ def test_a_cancelled_step_leaves_no_process(
     script, pipe = tmp_path / "stuck.py", tmp_path / "stuck.py.pipe"
     script.write_text(STUCK)
     os.mkfifo(pipe)
-    monkeypatch.setattr(read, "_PROCESS", script)
+    monkeypatch.setattr(pdf_reader, "_PROCESS", script)
 
     async def main() -> int:
         with trio.fail_after(60):
@@ -209,7 +209,7 @@ def test_a_tenant_waits_for_its_own_documents_and_not_for_those_of_others(
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 with monkeypatch.context() as stuck:
-                    stuck.setattr(read, "_PROCESS", script)
+                    stuck.setattr(pdf_reader, "_PROCESS", script)
                     nursery.start_soon(read_of, Caller("acme"))
                     await trio.to_thread.run_sync(pipe.read_text, abandon_on_cancel=True)
                 await refused_in(Caller("acme"))
@@ -228,7 +228,7 @@ def test_a_tenant_waits_for_its_own_documents_and_not_for_those_of_others(
 
 
 def test_without_pypdf_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read, "find_spec", lambda _: None)
+    monkeypatch.setattr(pdf_reader, "find_spec", lambda _: None)
     with pytest.raises(BindingError, match=r"pip install 'orchestra\[documents\]'"):
         paged(Document("a.pdf", pdf("a")))
     assert paged(Document("a.md", b"a"))

@@ -240,8 +240,13 @@ def _value(option: str, word: str | None) -> str:
 
 
 def _spelled(each: Input) -> str:
-    value = "" if plain(each.annotation) is bool else f" {_kind(each.annotation)}"
-    option = f"--{dashed(each.name)}{value}"
+    name = dashed(each.name)
+    if plain(each.annotation) is bool:  # with a default, only what changes it
+        words = [f"--{name}"] * (each.default is not True)
+        words += [f"--no-{name}"] * (each.default is not False)
+        option = "|".join(words)
+    else:
+        option = f"--{name} {_kind(each.annotation)}"
     return option if each.default is MISSING else f"[{option}]"
 
 

@@ -17,6 +17,8 @@ REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 
 MESSAGES = "/v1/messages"
 Headers = list[tuple[bytes, bytes]]
+_NO_STORE = (b"cache-control", b"no-store")
+"""Without it, a cache between client and server may keep a response: some keep each for a day."""
 
 
 class Arrival:
@@ -33,7 +35,7 @@ class Arrival:
         self.scope = scope
         self.request_id = request_id
         self.principal = principal
-        self.headers: Headers = []
+        self.headers: Headers = [_NO_STORE]
         """Headers to add to those that the response has itself."""
 
     @classmethod

@@ -23,7 +23,8 @@ class Route(msgspec.Struct, frozen=True):
     """One path and its handler. `name` is unique; `path` is in werkzeug's syntax.
 
     A WebSocket has no methods. `prepare` does the imports of a handler that defers them to the
-    first request.
+    first request. A route with GET answers HEAD, too, unless `head` is False: where a GET starts or
+    follows a run, nobody would read it.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Route(msgspec.Struct, frozen=True):
     access: Access = known
     methods: tuple[str, ...] = ("GET",)
     prepare: Callable[[], object] | None = None
+    head: bool = True
 
     @property
     def websocket(self) -> bool:
@@ -68,10 +70,11 @@ class Later(Generic[T]):
         *,
         methods: tuple[str, ...] = ("GET",),
         access: Access = known,
+        head: bool = True,
     ) -> Route:
         """A route that is handled by the method `method_of(object)`."""
 
         async def handle(**values: object) -> Any:
             return await method_of(self.get())(**values)
 
-        return Route(name, path, handle, summary, access, methods, prepare=self.get)
+        return Route(name, path, handle, summary, access, methods, self.get, head)

@@ -79,7 +79,7 @@ class Documents:
             if len(self._kept) >= KEPT_MAX:
                 self._kept.clear()
             self._kept[seen] = body
-        return Response(body, content_type=sse.JSON, headers={"Cache-Control": "no-store"})
+        return Response(body, content_type=sse.JSON)
 
     def _written(self, names: tuple[str, ...]) -> bytes:
         # imported here to keep the server's start fast

@@ -17,7 +17,6 @@ from msgspec import structs
 from quart import request
 from quart.wrappers.response import DataBody
 from quart_trio.wrappers import TrioResponse as Response
-from werkzeug.exceptions import MethodNotAllowed
 
 from orchestra.computed import computed
 from orchestra.event_lines import written
@@ -70,6 +69,7 @@ def pipeline_routes(runs: Runs) -> list[Route]:
             may_run,
             ("GET", "POST"),
             prepare=_import_others,
+            head=False,
         ),
     ]
 
@@ -139,8 +139,6 @@ class Runs:
 
     async def start(self, name: str) -> Response:
         """Start a run; answer with its events or its result, whichever the client accepts."""
-        if request.method == "HEAD":  # Quart treats it as a GET, but nobody would read the run
-            raise MethodNotAllowed(["GET", "POST"])
         if given := request.headers.get("Last-Event-ID"):
             rest = await self._rest(name, given)
             if rest is not None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
-from werkzeug.exceptions import MethodNotAllowed
 
 from orchestra.errors import RunLostError, StateError
 from orchestra.runs.following import ArchiveFollower, Follower
@@ -97,8 +96,6 @@ class RunResources:
     @reachable
     async def follow(self, run_id: str) -> Response:
         """Answer with the events of one run that the client does not have yet."""
-        if request.method == "HEAD":  # Quart treats it as a GET
-            raise MethodNotAllowed(["GET"])
         if (refusal := _no_stream()) is not None:
             return answer(refusal)
         given = request.headers.get("Last-Event-ID") or request.args.get("after") or "0"

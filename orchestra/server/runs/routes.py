@@ -29,6 +29,6 @@ def run_routes(registry: Registry, settings: Settings) -> list[Route]:
     return [
         runs.route("list-runs", "/v1/runs", lambda it: it.list, all_of_yours),
         runs.route("show-run", one, lambda it: it.show, show),
-        runs.route("follow-run", f"{one}/events", lambda it: it.follow, follow),
+        runs.route("follow-run", f"{one}/events", lambda it: it.follow, follow, head=False),
         runs.route("cancel-run", one, lambda it: it.cancel, cancel, methods=("DELETE",)),
     ]

@@ -65,6 +65,8 @@ class Options(TypedDict, total=False):
     """Seconds for each tool call, after which the model reads an error; no limit if left out."""
     citations: bool
     """With True, the run has an event `step.told` for each citation of the answer."""
+    reasoning: bool
+    """With True, the run has events `step.told` with the reasoning that the provider sends."""
 
 
 @attrs.frozen(kw_only=True)
@@ -88,6 +90,7 @@ class GenerateSettings:
     tools_at_once: int = 4
     tool_timeout_s: float | None = None
     citations: bool = False
+    reasoning: bool = False
 
     def request(self, asked: Asked) -> ChatRequest:
         """The request to send; if `asked` is a request already, these settings override its own."""

@@ -30,16 +30,17 @@ class Recipe:
     embedder: str
     """From `embedder_of`."""
 
-    def digest(self, text: str) -> str:
-        """The digest of a text ingested with these options."""
-        content = f"{_RECIPE}\0{self.size_chars}\0{self.overlap_chars}\0{text}"
-        return f"{self.embedder}-{_hash(content, _CONTENT_CHARS)}"
+    def digest(self, content: str | bytes) -> str:
+        """The digest of a text, or of a PDF's bytes, ingested with these options."""
+        data = content.encode() if isinstance(content, str) else content
+        options = f"{_RECIPE}\0{self.size_chars}\0{self.overlap_chars}\0"
+        return f"{self.embedder}-{_hash(options.encode() + data, _CONTENT_CHARS)}"
 
 
 def embedder_of(embedder: Embedder) -> str:
     """The name of an embedder in digests: its dimensions and, if it has one, its `identity`."""
     identity: str = getattr(embedder, "identity", "")
-    return f"{embedder.dimensions}-{_hash(identity, _EMBEDDER_CHARS)}"
+    return f"{embedder.dimensions}-{_hash(identity.encode(), _EMBEDDER_CHARS)}"
 
 
 def is_of_another(digest: str, embedder: str) -> bool:
@@ -54,5 +55,5 @@ def dimensions_of(digest: str) -> int | None:
     return int(found["dimensions"]) if found else None
 
 
-def _hash(content: str, chars: int) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()[:chars]
+def _hash(content: bytes, chars: int) -> str:
+    return hashlib.sha256(content).hexdigest()[:chars]

@@ -1,4 +1,4 @@
-"""The texts in a folder: its files and their contents, or why they are left out."""
+"""The documents in a folder: its files and their contents, or why they are left out."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from pathlib import Path
 
 import attrs
 
-SUFFIXES = (".md", ".markdown", ".txt", ".rst")
+from orchestra.steps.texts.html import readable
+
+_HTML = (".html", ".htm")
+_PDF = ".pdf"
+SUFFIXES = (".md", ".markdown", ".txt", ".rst", *_HTML, _PDF)
 LIMIT_BYTES = 4 * 1024 * 1024
 """More than any documentation page has, and little enough to be processed in one piece."""
+PDF_LIMIT_BYTES = 64 * 1024 * 1024
+"""Most of a large PDF is pictures, which are not read."""
 
 
 @attrs.frozen
@@ -33,8 +39,8 @@ class Found:
 def find(folder: Path) -> Found:
     """All files under a folder, in the order of their paths.
 
-    Names that begin with a dot are ignored. Links are followed. A folder or text file that is
-    reached twice is read once, under its real name if that is in the folder.
+    Files and folders whose names begin with a dot are skipped. Links are followed. A folder or text
+    file that is reached twice is read once, under its real name if that is in the folder.
 
     Raises:
         OSError: the folder itself cannot be listed.
@@ -58,10 +64,14 @@ def find(folder: Path) -> Found:
     return found
 
 
-def read(path: Path, limit_bytes: int) -> str | Skipped:
-    """The text of a file, or why it is left out. At most one byte more than the limit is read."""
+def read(path: Path, limit_bytes: int) -> str | bytes | Skipped:
+    """The text of a file, or the bytes of a PDF, or why it is left out.
+
+    HTML is given as Markdown. A PDF may have `PDF_LIMIT_BYTES`. At most one byte more than the
+    limit is read.
+    """
     try:
-        return _text(path, limit_bytes)
+        return _content(path, limit_bytes)
     except _LeftOutError as error:
         return Skipped(path.as_posix(), str(error))
     except OSError as error:
@@ -79,12 +89,12 @@ def _look_into(here: Path, left: deque[Path], links: list[Path], found: Found) -
     with os.scandir(here) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name, reverse=True):
             path = here / entry.name
-            if entry.name.startswith("."):
-                continue
             if not is_utf8(entry.name):
                 shown = here / os.fsencode(entry.name).decode(errors="backslashreplace")
                 why = "its name is not UTF-8; give it another"
                 found.skipped.append(Skipped(shown.as_posix(), why))
+            elif entry.name.startswith("."):
+                found.skipped.append(Skipped(path.as_posix(), "its name begins with a dot"))
             elif not _is_folder(entry):
                 (links if entry.is_symlink() else found.files).append(path)
             elif entry.is_symlink():
@@ -112,9 +122,9 @@ def is_utf8(name: str) -> bool:
 
 def _follow_links(links: list[Path], found: Found) -> None:
     """Add the links to files, except to texts found already; broken links are reported later."""
-    read = {_identity(path) for path in found.files if _is_text(path)} if links else set()
+    read = {_identity(path) for path in found.files if _is_read(path)} if links else set()
     for path in sorted(links, key=Path.as_posix):
-        identity = _identity(path) if _is_text(path) else None
+        identity = _identity(path) if _is_read(path) else None
         if identity is not None and identity in read:
             found.skipped.append(Skipped(path.as_posix(), "leads to a file read already"))
         else:
@@ -139,24 +149,29 @@ def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
     return new
 
 
-def _text(path: Path, limit_bytes: int) -> str:
-    if not _is_text(path):
+def _content(path: Path, limit_bytes: int) -> str | bytes:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise _LeftOutError(f"its name does not end in {', '.join(SUFFIXES)}")
     if not stat.S_ISREG(path.stat().st_mode):
         raise _LeftOutError("not a regular file")  # reading a pipe would block
+    limit_bytes = PDF_LIMIT_BYTES if suffix == _PDF else limit_bytes
     with path.open("rb") as file:
         data = file.read(limit_bytes + 1)
     if len(data) > limit_bytes:
-        raise _LeftOutError(f"longer than limit_bytes={limit_bytes}")
+        raise _LeftOutError(f"longer than {limit_bytes} bytes")
+    if suffix == _PDF:
+        return data
     if 0 in data:
         raise _LeftOutError(f"binary: byte {data.index(0)} is zero")
     text = data.decode("utf-8-sig")
+    text = readable(text) if suffix in _HTML else text
     if not text.strip():
         raise _LeftOutError("empty")
     return text
 
 
-def _is_text(path: Path) -> bool:
+def _is_read(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 

@@ -274,11 +274,14 @@ def test_usage_shows_how_a_pipeline_is_run() -> None:
             top=(int, 5),
             how=(Literal["fast", "well"], "fast"),
             texts=list[str],
+            loud=bool,
             dry_run=(bool, False),
+            log=(bool, True),
         ),
     )
     assert shown == (
-        "orchestra run p:q --question str [--top int] [--how fast|well] --texts str ... [--dry-run]"
+        "orchestra run p:q --question str [--top int] [--how fast|well] --texts str ... "
+        "--loud|--no-loud [--dry-run] [--no-log]"
     )
 
 

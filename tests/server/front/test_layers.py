@@ -77,7 +77,7 @@ def test_a_request_has_one_id_the_clients_own_where_it_is_well_formed(given_id: 
     arrived = arrival({"X-Request-ID": given_id})
     assert trio.run(RequestIds().admit, arrived) is None
     assert WELL_FORMED.fullmatch(arrived.request_id)
-    assert told(arrived) == {"x-request-id": arrived.request_id}
+    assert told(arrived) == {"cache-control": "no-store", "x-request-id": arrived.request_id}
     assert (arrived.request_id == given_id) == bool(WELL_FORMED.fullmatch(given_id))
 
 

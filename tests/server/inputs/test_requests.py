@@ -73,6 +73,7 @@ def test_no_body_is_too_strange_to_be_answered(body: bytes) -> None:
         (b"\xff", 400, "the body is not JSON: "),
         (b'"\xed\xa0\x80"', 400, "the body is not JSON: "),
         (b"[" * 100_000, 400, "the body is nested too deeply"),
+        (b'{"inputs": {"text": 1e400}}', 400, "the body has a number that is out of range; "),
         (b"[1]", 400, 'the body is an array; send {"inputs": {...}}'),
         (b"5", 400, 'the body is a number; send {"inputs": {...}}'),
         (b'"text"', 400, 'the body is a string; send {"inputs": {...}}'),

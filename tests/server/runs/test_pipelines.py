@@ -449,4 +449,15 @@ def test_a_head_starts_no_run() -> None:
             return await client.head()
 
     reply = trio.run(main)
-    assert (reply.status, reply.headers["allow"]) == (405, "get, post")
+    assert (reply.status, reply.headers["allow"]) == (405, "get, options, post")
+
+
+def test_a_head_follows_no_run() -> None:
+    async def main() -> Reply:
+        async with served() as (house, _):
+            client = await house.connect()
+            await client.send("HEAD /v1/runs/0a1b/events HTTP/1.1")
+            return await client.head()
+
+    reply = trio.run(main)
+    assert (reply.status, reply.headers["allow"]) == (405, "get, options")

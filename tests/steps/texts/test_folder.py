@@ -28,13 +28,15 @@ def test_what_is_left_out_says_why(tmp_path: Path) -> None:
     report = run(tmp_path, store, Counting(), limit_bytes=500)
     name = tmp_path.as_posix()
     assert {skipped.source.removeprefix(name): skipped.reason for skipped in report.skipped} == {
+        "/.b.md": "its name begins with a dot",
+        "/.hidden": "its name begins with a dot",
         "/a-link": "leads to a folder read already",
         "/binary.txt": "binary: byte 2 is zero",
         "/dangling.md": "cannot be read: No such file or directory",
         "/empty.md": "empty",
-        "/image.png": "its name does not end in .md, .markdown, .txt, .rst",
+        "/image.png": "its name does not end in .md, .markdown, .txt, .rst, .html, .htm, .pdf",
         "/latin.txt": "not UTF-8: byte 3 is 0xe9",
-        "/long.md": "longer than limit_bytes=500",
+        "/long.md": "longer than 500 bytes",
         "/pipe.md": "not a regular file",
         "/real/loop": "leads to a folder read already",
         "/round.md": "cannot be read: Too many levels of symbolic links",
