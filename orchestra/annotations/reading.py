@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import abc
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 
 import attrs
@@ -52,7 +53,8 @@ def decoded(text: str) -> object:
 def read(kind: object, value: object, path: str = "") -> tuple[object, tuple[Misfit, ...]]:
     """Convert a value to its annotation; return `(value, ())`, or `(None, misfits)` if it fails.
 
-    Strict: `"5"` is not an int. Members that the class does not have are ignored.
+    Strict: `"5"` is not an int, but `5.0` is one, as in JSON Schema. Members that the class does
+    not have are ignored.
     """
     found, complaint = _converted(kind, value)
     if complaint is None:
@@ -86,10 +88,29 @@ _MAKE = custom_dec_hook()
 
 def _converted(kind: object, value: object) -> tuple[object, tuple[str, str] | None]:
     """The converted value; or None, with the message and the place of the fault."""
+    found, complaint = _strictly(kind, value)
+    if complaint is None or "got `float`" not in complaint[0]:
+        return found, complaint
+    with suppress(RecursionError):
+        value = _with_integers(value)
+    return _strictly(kind, value)
+
+
+def _strictly(kind: object, value: object) -> tuple[object, tuple[str, str] | None]:
+    """As `_converted`, but to msgspec, `5.0` is not an integer."""
     try:
         return msgspec.convert(value, for_msgspec(kind), str_keys=True, dec_hook=_MAKE), None
     except Exception as error:  # noqa: BLE001 - validators of a class may raise anything
         return None, complaint_of(error)
+
+
+def _with_integers(value: object) -> object:
+    """The JSON value with integers in place of numbers such as `5.0`, which equal them."""
+    if isinstance(value, dict):
+        return {key: _with_integers(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_with_integers(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _misfits(kind: object, value: object, path: str, depth: int) -> Iterator[Misfit]:

@@ -40,6 +40,12 @@ class Order:
     inner: Order | None = None
 
 
+@attrs.frozen
+class Deep:
+    size: int
+    rest: Any
+
+
 class SpeechlessError(Exception):
     """Its message cannot be had."""
 
@@ -81,6 +87,36 @@ def test_there_are_misfits_where_msgspec_refuses_and_nowhere_else(kind: Any, val
         assert all(misfit.what for misfit in misfits)
     else:
         assert (found, misfits) == (expected, ())
+
+
+@given(st.sampled_from(KINDS), json)
+def test_an_integer_may_be_written_as_a_float(kind: Any, value: object) -> None:
+    """In JSON Schema, `5.0` is an integer, and some models write it so."""
+    assert read(kind, with_floats(value)) == read(kind, value)
+
+
+def with_floats(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: with_floats(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [with_floats(each) for each in value]
+    return float(value) if type(value) is int else value
+
+
+def test_a_float_that_is_no_integer_stays_one() -> None:
+    assert read(Literal[1, 2], 2.0) == (2, ())
+    assert read(list[int | None], [1e3, None]) == ([1000, None], ())
+    assert read(tuple[float, Any], [1.0, 2.5]) == ((1.0, 2.5), ())
+    (misfit,) = read(Order, {"lines": [], "stock": {"a": 1.0, "b": 1.5}})[1]
+    assert str(misfit) == "`stock['b']`: expected `int`, got `float`"
+
+
+def test_a_deep_value_beside_a_float_that_does_not_fit_is_no_error() -> None:
+    deep: object = 1
+    for _ in range(3_000):
+        deep = [deep]
+    (misfit,) = read(Deep, {"size": 2.0, "rest": deep})[1]
+    assert misfit.path == "size"
 
 
 def test_every_place_that_does_not_fit_is_told_by_its_path() -> None:
