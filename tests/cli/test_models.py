@@ -200,14 +200,14 @@ def test_each_is_asked_once_and_what_fails_says_why(
     assert (code, err) == (FAILED, "")
     told = {line.split("  ")[0].strip(): line for line in out.splitlines()}
     assert list(told) == [
-        "default",
+        "default (= good)",
         "refused",
         "keyless",
         "vectors",
         "default (embedder)",
         "small (embedder)",
     ]
-    assert told["default"].endswith("answered by tiny-2026")
+    assert told["default (= good)"].endswith("answered by tiny-2026")
     assert "AuthenticationError: openai-compatible tiny: HTTP 401" in told["refused"]
     assert "BindingError: model 'keyless' (orchestra.toml:" in told["keyless"]
     assert told["vectors"].endswith("a vector of 2 numbers")
@@ -238,6 +238,37 @@ def test_only_those_that_are_named_are_asked(configured: Project, provider: Prov
     code, _, err = configured.orchestra("models", "ping", "god")
     assert code == MISUSED
     assert "there is no model, route or embedder 'god'; did you mean 'good'?" in err
+
+
+def test_no_cache_answers_in_place_of_a_provider(
+    project: Project, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOD", SECRET)
+    reached = f'base_url = "{provider.url}"\nkey_env = "GOOD"\ncache = {{}}\nprovider = '
+    project.write(
+        "orchestra.toml",
+        f"""
+[models.chat]
+model = "tiny"
+{reached} "openai-compatible"
+[models.vectors]
+model = "text-embedding-3-small"
+{reached} "openai"
+[embedders.small]
+model = "tiny"
+dimensions = 2
+{reached} "openai"
+[routes.near]
+models = ["chat"]
+cache = {{}}
+[state]
+url = "sqlite:state.sqlite"
+""",
+    )
+    names = ("chat", "vectors", "small", "near")
+    for asked in (4, 8):
+        assert project.orchestra("models", "ping", *names)[0] == 0
+        assert len(provider.asked) == asked
 
 
 def test_ten_silent_ones_five_at_a_time_are_two_waits_long() -> None:
