@@ -251,6 +251,9 @@ def test_a_key_in_a_header_is_an_error_too(name: str) -> None:
 EXAMPLES = [
     ('[models.a]\nprovider = "opnai"\nmodel = "m"', 2, "did you mean 'openai'?"),
     ('[models.a]\nprovider = "google"\nmodel = "m"', 2, "did you mean 'gemini' or 'vertex'?"),
+    ('[models.a]\nprovider = "azure-openai"\nmodel = "m"', 2, "did you mean 'azure'?"),
+    ('[models.a]\nprovider = "Google_Gemini"\nmodel = "m"', 2, "did you mean 'gemini'?"),
+    ('[models.a]\nprovider = "vertex-ai"\nmodel = "m"', 2, "did you mean 'vertex'?"),
     ('[models.a]\nprovider = "AWS"\nmodel = "m"', 2, "'bedrock' or 'bedrock-invoke'?"),
     ('[models.a]\nprovider = "wordllama"', 2, '"wordllama" cannot be a model'),
     ('[models.a]\nprovider = "openai"', 1, "models.a: it has no model"),
