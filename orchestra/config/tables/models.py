@@ -198,7 +198,7 @@ def _own(table: Table, provider: Provider, at: Place, complaints: Complaints) ->
             if key in (option.name for option in each.options)
         ]
         message = f"provider {provider.name!r} has no such option"
-        complaints.add("unknown-key", (*at, key), message, f"it is one of {', '.join(whose)}")
+        complaints.add("unknown-key", (*at, key), message, f"it is an option of {', '.join(whose)}")
     if not provider.remote:
         for key in [*table]:
             if key in {"model", *spec.REMOTE}:
