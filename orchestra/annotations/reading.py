@@ -7,9 +7,11 @@ value read one by one, to find the other faults.
 from __future__ import annotations
 
 from collections import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import islice
+from typing import Any
 
 import attrs
 import msgspec
@@ -88,20 +90,27 @@ _MAKE = custom_dec_hook()
 
 def _converted(kind: object, value: object) -> tuple[object, tuple[str, str] | None]:
     """The converted value; or None, with the message and the place of the fault."""
-    found, complaint = _strictly(kind, value)
-    if complaint is None or "got `float`" not in complaint[0]:
-        return found, complaint
-    with suppress(RecursionError):
-        value = _with_integers(value)
-    return _strictly(kind, value)
-
-
-def _strictly(kind: object, value: object) -> tuple[object, tuple[str, str] | None]:
-    """As `_converted`, but to msgspec, `5.0` is not an integer."""
     try:
-        return msgspec.convert(value, for_msgspec(kind), str_keys=True, dec_hook=_MAKE), None
+        return converted(value, for_msgspec(kind), _MAKE), None
     except Exception as error:  # noqa: BLE001 - validators of a class may raise anything
         return None, complaint_of(error)
+
+
+def converted(value: object, kind: Any, dec_hook: Callable[[type, Any], Any]) -> Any:
+    """As `msgspec.convert`, but `5.0` is an integer, too, as in JSON Schema.
+
+    Raises:
+        Exception: as `msgspec.convert`.
+    """
+    convert = partial(msgspec.convert, type=kind, str_keys=True, dec_hook=dec_hook)
+    try:
+        return convert(value)
+    except Exception as error:
+        if "got `float`" not in complaint_of(error)[0]:
+            raise
+    with suppress(RecursionError):
+        value = _with_integers(value)
+    return convert(value)
 
 
 def _with_integers(value: object) -> object:

@@ -20,6 +20,7 @@ from orchestra.annotations.complaints import complaint_of, with_allowed
 from orchestra.annotations.custom_types import custom_dec_hook, for_msgspec
 from orchestra.annotations.documents import JsonDocument
 from orchestra.annotations.facts import MISSING, spell
+from orchestra.annotations.reading import converted
 from orchestra.annotations.schemas import object_schema
 from orchestra.annotations.turns import JsonTurn
 from orchestra.engine.inputs import FitInputs
@@ -227,7 +228,7 @@ def _read(
 def _convert(values: list[object], type_: Any, *, strict: bool) -> object:
     """The values of one name as the input's type; in a query, one value may also be a list."""
     if strict:
-        return msgspec.convert(values[0], type_, str_keys=True, dec_hook=_DEC_HOOK)
+        return converted(values[0], type_, _DEC_HOOK)
     convert = partial(_convert_text, type_)
     if len(values) > 1:
         return convert(values)
