@@ -56,7 +56,8 @@ def decoded(text: str) -> object:
 def read(kind: object, value: object, path: str = "") -> tuple[object, tuple[Misfit, ...]]:
     """Convert a value to its annotation; return `(value, ())`, or `(None, misfits)` if it fails.
 
-    Strict: `"5"` is not an int. Members that the class does not have are ignored.
+    Strict: `"5"` is not an int, but `5.0` is one, as in JSON Schema. Members that the class does
+    not have are ignored.
     """
     found, complaint = _converted(kind, value)
     if complaint is None:

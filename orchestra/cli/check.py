@@ -33,7 +33,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         unknown_pipelines,
         unservable,
     )
-    from orchestra.cli.model_views import misread_in
+    from orchestra.cli.model_views import misread_in, unset_in
     from orchestra.config import default_bindings
     from orchestra.config.finding import find_file
     from orchestra.errors import ConfigError
@@ -59,7 +59,11 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         for note in unservable(pipelines):
             terminal.note(note, "yellow")
         if bindings is not None:
-            for note in (*hidden_by_models(pipelines, bindings), *forgotten_budgets(bindings)):
+            for note in (
+                *unset_in(bindings.deployment, os.environ),
+                *hidden_by_models(pipelines, bindings),
+                *forgotten_budgets(bindings),
+            ):
                 terminal.note(note, "yellow")
         for pipeline in pipelines:
             problems += _check(pipeline, bindings, explain=explain)

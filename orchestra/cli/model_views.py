@@ -10,7 +10,7 @@ import attrs
 from orchestra.cli.terminal import table
 from orchestra.config.deployment.deployment import Deployment
 from orchestra.policies.routing import FALLBACK, By
-from orchestra.providers.known.addresses import capabilities, misread, shown_url
+from orchestra.providers.known.addresses import capabilities, misread, shown_url, unset
 from orchestra.providers.known.catalog import PROVIDERS
 from orchestra.providers.known.facts import known
 from orchestra.providers.known.keys import KeyState, key_state
@@ -40,13 +40,21 @@ def as_text(found: Deployment, environ: Environ, width: int | None = None) -> st
     ]
     listed = [rows, *([routes] if found.routes else []), vectors]
     tables = (table(each, width) for each in listed)
-    return "\n\n".join((where, *tables, *misread_in(found, environ)))
+    return "\n\n".join((where, *tables, *misread_in(found, environ), *unset_in(found, environ)))
 
 
 def misread_in(found: Deployment, environ: Environ) -> list[str]:
     """The errors in addresses from the environment, each once."""
-    models = (*found.models.values(), *(each.model for each in found.embedders.values()))
-    return [*filter(None, dict.fromkeys(misread(each, environ) for each in models))]
+    return [*filter(None, dict.fromkeys(misread(each, environ) for each in _reached(found)))]
+
+
+def unset_in(found: Deployment, environ: Environ) -> list[str]:
+    """What models and embedders need to be reached and do not have, each once."""
+    return [*filter(None, dict.fromkeys(unset(each, environ) for each in _reached(found)))]
+
+
+def _reached(found: Deployment) -> tuple[ModelSettings, ...]:
+    return (*found.models.values(), *(each.model for each in found.embedders.values()))
 
 
 def as_json(found: Deployment, environ: Environ) -> dict[str, Any]:

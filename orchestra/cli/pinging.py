@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -14,6 +15,7 @@ from orchestra.config.deployment.deployment import Deployment
 from orchestra.errors import ModelNotFoundError
 from orchestra.groups import in_order
 from orchestra.messages import describe
+from orchestra.policies.requests.extras import CACHE, EXTRAS
 from orchestra.providers.known.addresses import capabilities
 from orchestra.values import ChatRequest, Message
 
@@ -21,6 +23,7 @@ QUESTION = "Answer with one word: hello."
 ANSWER_TOKENS_MAX = 256
 """Enough for a model that thinks first; a cut answer is an answer, too."""
 TOLD_CHARS = 300
+_NOT_CACHED = {EXTRAS: {CACHE: "off"}}
 _UNKNOWN = "; is the model's name right, and the address? `orchestra models` shows both"
 """A wrong `base_url` is answered with 404 as well, mostly without a word."""
 
@@ -43,7 +46,7 @@ class Pinged:
 
 
 def targets(found: Deployment, names: Sequence[str] = ()) -> list[Target]:
-    """The targets with these names, or all targets; each once.
+    """The targets with these names, or all targets; each once, with its own name beside another.
 
     Routes are tested only by name: otherwise each of their models is tested anyway.
     """
@@ -52,7 +55,8 @@ def targets(found: Deployment, names: Sequence[str] = ()) -> list[Target]:
         if settings := found.models.get(name):
             vectors = capabilities(settings).embeddings is True
             ask = _asks_vectors(name) if vectors else _asks_text(name)
-            chosen.setdefault(f"model {settings.origin} {settings.name}", Target(name, ask))
+            shown = name if names or name == settings.name else f"{name} (= {settings.name})"
+            chosen.setdefault(f"model {settings.origin} {settings.name}", Target(shown, ask))
     for name in names:
         if route := found.routes.get(name):
             vectors = any(capabilities(each).embeddings for each in route.models.values())
@@ -89,7 +93,7 @@ async def _ping(bindings: LocalBindings, timeout_s: float, target: Target) -> Pi
 def _asks_text(name: str) -> Callable[[LocalBindings], Awaitable[str]]:
     async def ask(bindings: LocalBindings) -> str:
         messages = (Message("user", QUESTION),)
-        request = ChatRequest(messages, output_tokens_max=ANSWER_TOKENS_MAX)
+        request = ChatRequest(messages, output_tokens_max=ANSWER_TOKENS_MAX, extras=_NOT_CACHED)
         answer = await bindings.model(name).complete(request)
         return f"answered by {answer.model}" if answer.model else "answered"
 
@@ -100,7 +104,7 @@ def _asks_vectors(name: str) -> Callable[[LocalBindings], Awaitable[str]]:
     async def ask(bindings: LocalBindings) -> str:
         from orchestra.values import EmbedRequest
 
-        found = await bindings.model(name).embed(EmbedRequest(("hello",)))
+        found = await bindings.model(name).embed(EmbedRequest(("hello",), extras=_NOT_CACHED))
         return f"a vector of {len(found.vectors[0])} numbers"
 
     return ask
@@ -108,7 +112,8 @@ def _asks_vectors(name: str) -> Callable[[LocalBindings], Awaitable[str]]:
 
 def _asks_embedder(name: str) -> Callable[[LocalBindings], Awaitable[str]]:
     async def ask(bindings: LocalBindings) -> str:
-        vector = (await bindings.embedder(name).embed(["hello"]))[0]
+        text = f"hello {time.time_ns()}"  # a new one each time, which no cache can have
+        vector = (await bindings.embedder(name).embed([text]))[0]
         return f"a vector of {len(vector)} numbers"
 
     return ask

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestra.errors import BindingError
 from orchestra.providers.credentials import credentials
-from orchestra.providers.known.addresses import base_url, capabilities, options_of
+from orchestra.providers.known.addresses import address, capabilities
 from orchestra.providers.known.catalog import PROVIDERS
 from orchestra.providers.known.keys import Environ
 from orchestra.providers.known.settings import ModelSettings
@@ -21,13 +21,7 @@ def endpoint(settings: ModelSettings, environ: Environ) -> Endpoint:
     provider = PROVIDERS[settings.provider]
     if provider.dialect is None:
         raise BindingError(f"model {settings.name!r} runs in this process and has no endpoint")
-    options = options_of(provider, settings, environ)
-    for option in provider.options:
-        if option.needed and option.name not in options:
-            raise BindingError(
-                f"model {settings.name!r} ({settings.origin}) has no {option.name}: write it "
-                f"into the model's table, or set {' or '.join(option.env)}"
-            )
+    options, base_url = address(settings, environ)
     known = capabilities(settings)
     for_dialect = {**options, "model": settings.model}
     if known.output_tokens_max is not None:
@@ -35,7 +29,7 @@ def endpoint(settings: ModelSettings, environ: Environ) -> Endpoint:
     return Endpoint(
         provider=provider.name,
         model=settings.model,
-        base_url=base_url(provider, settings, options, environ),
+        base_url=base_url,
         dialect=provider.dialect(for_dialect),
         credentials=credentials(provider, settings, options, environ),
         timeouts=settings.timeouts,

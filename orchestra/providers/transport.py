@@ -30,7 +30,7 @@ from orchestra.protocols import HttpReply, HttpRequest, Timeouts, Transport
 from orchestra.providers.connections.bodies import EndlessBody
 from orchestra.providers.connections.connection import Bounds, Response, left_error
 from orchestra.providers.connections.heads import Head, body_of
-from orchestra.providers.connections.http1 import Origin, Outgoing, outgoing
+from orchestra.providers.connections.http1 import Origin, Outgoing, outgoing, without_headers
 from orchestra.providers.connections.line import tls_context
 from orchestra.providers.connections.pool import HttpLimits, Pool
 from orchestra.providers.connections.reply import readable
@@ -374,5 +374,5 @@ def _as_httpx(error: ModelError, request: httpx.Request) -> httpx.TransportError
 def _as_model(error: Exception, bounds: Bounds) -> ModelError:
     where = bounds.where
     if isinstance(error, httpx.RemoteProtocolError) and not _CUT.search(str(error)):
-        return MalformedStreamError(f"{where} sent an invalid response: {error}")
+        return MalformedStreamError(f"{where} sent an invalid response: {without_headers(error)}")
     return ModelConnectionError(f"the connection to {where} broke: {reason(error)}", code="cut")

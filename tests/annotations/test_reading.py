@@ -40,6 +40,12 @@ class Order:
     inner: Order | None = None
 
 
+@attrs.frozen
+class Deep:
+    size: int
+    rest: Any
+
+
 class SpeechlessError(Exception):
     """Its message cannot be had."""
 
@@ -106,6 +112,23 @@ def test_no_other_number_is_an_int(value: object) -> None:
     assert read(int, value)[1]
     assert type(read(int, 5.0)[0]) is int
     assert type(read(float, 5.0)[0]) is float
+
+
+def test_a_float_that_is_no_integer_stays_one() -> None:
+    assert read(Literal[1, 2], 2.0) == (2, ())
+    assert read(list[int | None], [1e3, None]) == ([1000, None], ())
+    assert read(tuple[float, Any], [1.0, 2.5]) == ((1.0, 2.5), ())
+    (misfit,) = read(Order, {"lines": [], "stock": {"a": 1.0, "b": 1.5}})[1]
+    assert str(misfit) == "`stock['b']`: expected `int`, got `float`"
+
+
+def test_a_deep_value_beside_a_float_that_is_an_integer_is_no_error() -> None:
+    deep: object = 1
+    for _ in range(3_000):
+        deep = [deep]
+    made, misfits = read(Deep, {"size": 2.0, "rest": deep})
+    assert not misfits
+    assert made.size == 2
 
 
 def test_every_place_that_does_not_fit_is_told_by_its_path() -> None:

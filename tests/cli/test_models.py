@@ -200,14 +200,14 @@ def test_each_is_asked_once_and_what_fails_says_why(
     assert (code, err) == (FAILED, "")
     told = {line.split("  ")[0].strip(): line for line in out.splitlines()}
     assert list(told) == [
-        "default",
+        "default (= good)",
         "refused",
         "keyless",
         "vectors",
         "default (embedder)",
         "small (embedder)",
     ]
-    assert told["default"].endswith("answered by tiny-2026")
+    assert told["default (= good)"].endswith("answered by tiny-2026")
     assert "AuthenticationError: openai-compatible tiny: HTTP 401" in told["refused"]
     assert "BindingError: model 'keyless' (orchestra.toml:" in told["keyless"]
     assert told["vectors"].endswith("a vector of 2 numbers")
@@ -238,6 +238,37 @@ def test_only_those_that_are_named_are_asked(configured: Project, provider: Prov
     code, _, err = configured.orchestra("models", "ping", "god")
     assert code == MISUSED
     assert "there is no model, route or embedder 'god'; did you mean 'good'?" in err
+
+
+def test_no_cache_answers_in_place_of_a_provider(
+    project: Project, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOD", SECRET)
+    reached = f'base_url = "{provider.url}"\nkey_env = "GOOD"\ncache = {{}}\nprovider = '
+    project.write(
+        "orchestra.toml",
+        f"""
+[models.chat]
+model = "tiny"
+{reached} "openai-compatible"
+[models.vectors]
+model = "text-embedding-3-small"
+{reached} "openai"
+[embedders.small]
+model = "tiny"
+dimensions = 2
+{reached} "openai"
+[routes.near]
+models = ["chat"]
+cache = {{}}
+[state]
+url = "sqlite:state.sqlite"
+""",
+    )
+    names = ("chat", "vectors", "small", "near")
+    for asked in (4, 8):
+        assert project.orchestra("models", "ping", *names)[0] == 0
+        assert len(provider.asked) == asked
 
 
 def test_ten_silent_ones_five_at_a_time_are_two_waits_long() -> None:
@@ -327,7 +358,7 @@ def test_check_tells_of_the_configuration_too(say: Project) -> None:
 def test_an_address_of_the_environment_that_is_none_is_told(
     say: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once, however many models are there; a missing key or address is the other machine's."""
+    """Once, however many models are there."""
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("OPENAI_BASE_URL", "foo")
     problem = (
@@ -337,8 +368,30 @@ def test_an_address_of_the_environment_that_is_none_is_told(
     assert code == FAILED
     assert out.count(problem) == 1
     assert say.orchestra("models")[1].count(problem) == 1
-    say.write("orchestra.toml", '[models.a]\nprovider = "azure"\nmodel = "m"\n')
-    assert say.orchestra("check")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("provider", "lacks", "elsewhere"),
+    [
+        ("azure", "no address: write resource", "AZURE_OPENAI_ENDPOINT=https://r.openai.azure.com"),
+        ("bedrock", "no region: write region", "AWS_DEFAULT_REGION=eu-west-1"),
+        ("vertex", "no project: write project", "GOOGLE_CLOUD_PROJECT=p"),
+    ],
+)
+def test_what_a_model_lacks_to_be_reached_is_told_before_it_is_called(
+    provider: str, lacks: str, elsewhere: str, say: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a note of `check`, since the environment of another machine may have it, like the key."""
+    variable, _, value = elsewhere.partition("=")
+    say.write("orchestra.toml", f'\n[models.a]\nprovider = "{provider}"\nmodel = "m"\n')
+    told = f"model 'a' (orchestra.toml:2) has {lacks} into the model's table, or set "
+    code, _, err = say.orchestra("check")
+    assert (code, err.count(told)) == (0, 1)
+    assert variable in err
+    assert say.orchestra("models")[1].count(told) == 1
+    monkeypatch.setenv(variable, value)
+    assert told not in say.orchestra("check")[2]
+    assert told not in say.orchestra("models")[1]
 
 
 def test_a_model_of_the_file_answers_a_pipeline(configured: Project) -> None:

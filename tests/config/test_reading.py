@@ -251,6 +251,9 @@ def test_a_key_in_a_header_is_an_error_too(name: str) -> None:
 EXAMPLES = [
     ('[models.a]\nprovider = "opnai"\nmodel = "m"', 2, "did you mean 'openai'?"),
     ('[models.a]\nprovider = "google"\nmodel = "m"', 2, "did you mean 'gemini' or 'vertex'?"),
+    ('[models.a]\nprovider = "azure-openai"\nmodel = "m"', 2, "did you mean 'azure'?"),
+    ('[models.a]\nprovider = "Google_Gemini"\nmodel = "m"', 2, "did you mean 'gemini'?"),
+    ('[models.a]\nprovider = "vertex-ai"\nmodel = "m"', 2, "did you mean 'vertex'?"),
     ('[models.a]\nprovider = "AWS"\nmodel = "m"', 2, "'bedrock' or 'bedrock-invoke'?"),
     ('[models.a]\nprovider = "wordllama"', 2, '"wordllama" cannot be a model'),
     ('[models.a]\nprovider = "openai"', 1, "models.a: it has no model"),
@@ -261,8 +264,19 @@ EXAMPLES = [
     ('[model.a]\nprovider = "openai"', 1, "did you mean 'models'?"),
     ('[models.a]\nprovider = "openai"\nmodel = "m"\nretries = 3', 4, "Policy(retry=Retry("),
     ('[models.a]\nprovider = "openai"\nmodel = "m"\npriority = 3', 4, "one of: model, base_url"),
+    ('[models.a]\nprovider = "openai"\nmodel = "m"\nseed = 3', 4, "generate(..., seed=...)"),
+    (
+        '[models.a]\nprovider = "openai"\nmodel = "m"\nmax_tokens = 3',
+        4,
+        "it belongs to a call: generate(..., output_tokens_max=...)",
+    ),
+    (
+        '[models.a]\nprovider = "openai"\nmodel = "m"\nbreaker = false',
+        4,
+        "breaker = { enabled = false }",
+    ),
     ("[cache]\nttl_s = 3", 1, "it belongs in the table of a model: models.NAME.cache"),
-    ('[models.a]\nprovider = "openai"\nmodel = "m"\nregion = "x"', 4, "it is one of bedrock"),
+    ('[models.a]\nprovider = "openai"\nmodel = "m"\nregion = "x"', 4, "an option of bedrock"),
     ('[models.a]\nprovider = "extractive"\nmodel = "m"', 3, "built in, and has no options"),
     ('[models.a]\nprovider = "vertex"\nmodel = "m"\nproject = "a/../b"', 4, "not a word of"),
     (

@@ -482,6 +482,7 @@ BAD: list[tuple[bytes, type[Exception], str]] = [
     (b"", ModelConnectionError, "broke"),
     (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe", ModelConnectionError, "broke"),
     (b"SSH-2.0\r\n\r\n", MalformedStreamError, "sent an invalid response"),
+    (b"HTTP/1.1 200 OK\r\nx : KEY\r\n\r\n", MalformedStreamError, "illegal header line$"),
     (CHUNKED + b"x\r\n", MalformedStreamError, "sent an invalid response"),
     (CHUNKED + b"fff\r\n" + b"a" * 0xFFF, MalformedStreamError, "longer than 1000 bytes"),
     (

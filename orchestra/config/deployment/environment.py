@@ -8,7 +8,7 @@ import attrs
 
 from orchestra.config.deployment.deployment import EMBEDDED, Deployment, with_usual
 from orchestra.errors import BindingError
-from orchestra.providers.known.addresses import base_url, options_of
+from orchestra.providers.known.addresses import address, options_of
 from orchestra.providers.known.catalog import PROVIDERS, Provider
 from orchestra.providers.known.keys import is_set, key_state
 from orchestra.providers.known.settings import ModelSettings
@@ -71,11 +71,8 @@ def _variables_of(provider: Provider, environ: Environ) -> Iterator[str]:
     set, too.
     """
     probe = ModelSettings(name=provider.name, provider=provider.name)
-    options = options_of(provider, probe, environ)
-    if any(option.needed and option.name not in options for option in provider.options):
-        return
     try:
-        base_url(provider, probe, options, environ)
+        address(probe, environ)
     except BindingError:
         if not any(is_set(environ, name) for name in provider.base_url_env):
             return  # else it is used, and its first call reports what is wrong

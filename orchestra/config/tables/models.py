@@ -155,10 +155,15 @@ def _provider(table: Table, at: Place, seam: Seam, complaints: Complaints) -> Pr
 
 
 def _provider_meant(name: str, known: Sequence[str]) -> str:
-    """The advice for an unknown provider: itself in lower case, those of a company, the nearest."""
+    """The advice for an unknown provider: those that its words describe, else the nearest."""
     if name.lower() in known:
         return nearest(name, known)
-    whose = [each for each in known if name.title() in PROVIDERS[each].about.title().split()]
+    words = {*name.lower().replace("_", "-").split("-")}
+    whose = [
+        each
+        for each in known
+        if words <= {*PROVIDERS[each].about.lower().split(), *each.split("-")}
+    ]
     return f"did you mean {' or '.join(map(repr, whose))}?" if whose else nearest(name, known)
 
 
@@ -193,7 +198,7 @@ def _own(table: Table, provider: Provider, at: Place, complaints: Complaints) ->
             if key in (option.name for option in each.options)
         ]
         message = f"provider {provider.name!r} has no such option"
-        complaints.add("unknown-key", (*at, key), message, f"it is one of {', '.join(whose)}")
+        complaints.add("unknown-key", (*at, key), message, f"it is an option of {', '.join(whose)}")
     if not provider.remote:
         for key in [*table]:
             if key in {"model", *spec.REMOTE}:

@@ -31,6 +31,15 @@ KEY_ELSEWHERE = (
 )
 
 
+_OF_A_CALL = {
+    **{key: key for key in ("temperature", "top_p", "seed", "stop", "system", "reasoning_effort")},
+    **dict.fromkeys(
+        ("max_tokens", "max_completion_tokens", "output_tokens_max"), "output_tokens_max"
+    ),
+}
+"""Keys that people write into a model's table, and the keyword of `generate` for each."""
+
+
 def check(table: Table, path: Path, spec: Spec, complaints: Complaints) -> dict[str, Any]:
     """The valid values of a table, converted to the types of their kinds; tables as dicts."""
     right: dict[str, Any] = {}
@@ -44,7 +53,8 @@ def check(table: Table, path: Path, spec: Spec, complaints: Complaints) -> dict[
             case _ if isinstance(value, dict):
                 right[key] = check(value, at, known, complaints)
             case _:
-                complaints.not_a_table(at, value, f"write it as a table{_as_table(at, known)}")
+                fix = f"write it as a table{_as_table(at, known, value)}"
+                complaints.not_a_table(at, value, fix)
     return right
 
 
@@ -76,20 +86,24 @@ def unknown(key: str, path: Path, known: Iterable[str], complaints: Complaints) 
         complaints.add("unknown-key", at, f"there is no such {what}", place or nearest(key, names))
 
 
-def _as_table(path: Path, known: Spec) -> str:
-    """The keys that a table at this path may have, with an example."""
+def _as_table(path: Path, known: Spec, value: object) -> str:
+    """The keys that a table at this path may have, with an example; `value` is there instead."""
     if not known:
         return f": [{dotted((*path, 'NAME'))}]"
     kinds = ((key, kind) for key, kind in known.items() if isinstance(kind, Kind))
     examples = [f"{key} = {kind.example}" for key, kind in islice(kinds, 1)]
-    shown_as = "".join(f": {dotted(path[-1:])} = {{ {each} }}" for each in examples)
-    return f", with {', '.join(known)}{shown_as}"
+    if isinstance(value, bool) and "enabled" in known:
+        examples = [f"enabled = {shown(value)}"]
+    written = "".join(f": {dotted(path[-1:])} = {{ {each} }}" for each in examples)
+    return f", with {', '.join(known)}{written}"
 
 
 def _right_place(key: str, path: Path) -> str:
     """The advice for a key that belongs in another place; "" if it belongs in none."""
     if path and key in ("retry", "retries", "max_retries", "num_retries", "attempts_max"):
         return "retries belong to a step: @step(policy=Policy(retry=Retry(attempts_max=3)))"
+    if path[:1] == ("models",) and key in _OF_A_CALL:
+        return f"it belongs to a call: generate(..., {_OF_A_CALL[key]}=...)"
     if path in (("limits",), ("budgets",)) and key in ("key", "keys"):
         return (
             "those of an API key are options of `orchestra keys create` and `orchestra keys change`"

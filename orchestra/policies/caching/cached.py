@@ -36,7 +36,7 @@ from orchestra.policies.caching.cache import (
 from orchestra.policies.caching.requested_keys import RequestedKeys
 from orchestra.policies.caching.similar import Meaning, Similar
 from orchestra.policies.caching.store import CacheStore
-from orchestra.policies.requests.extras import CACHE, cache_mode_in, without
+from orchestra.policies.requests.extras import CACHE, cache_mode_in, refreshed, without
 from orchestra.protocols import Model, ModelReply, State
 from orchestra.values import (
     Began,
@@ -115,11 +115,12 @@ class CachedModel(Model):
             ModelError: as for `stream`.
         """
         mode, tenant = cache_mode_in(request.extras), PRESENT.get().caller.tenant
-        request = without(request, CACHE)
-        keys = None if mode == "off" else keys_of_texts(tenant, self._answers.identity, request)
+        asked, looks = without(request, CACHE), mode in ("once", "use")
+        keys = None if mode == "off" else keys_of_texts(tenant, self._answers.identity, asked)
+        request = asked if looks else request
         if keys is None:
             return await self.model.embed(request)
-        found = {} if mode == "refresh" else await self._answers.vectors(keys)
+        found = await self._answers.vectors(keys) if looks else {}
         missing = tuple(text for text in keys if text not in found)
         if not missing:
             if keys:
@@ -140,7 +141,11 @@ class CachedModel(Model):
 
 
 class _Question(msgspec.Struct, frozen=True):
-    """A request without its cache setting, and the cache key of its answer, if it has one."""
+    """A request for the model, and the cache key of its answer, if it has one.
+
+    Its cache setting is left out, unless it makes a cache look up nothing: then another cache
+    further in, such as that of a route's model, has to look up nothing, too.
+    """
 
     request: ChatRequest
     key: str | None
@@ -172,22 +177,23 @@ class _Answers:
         """The question of a request, and the cached answer, if one exists and may be used."""
         mode, account = cache_mode_in(request.extras), PRESENT.get()
         tenant = account.caller.tenant
-        request = without(request, CACHE)
-        key = None if mode == "off" else key_of(tenant, self.identity, request)
+        asked = without(request, CACHE)
+        key = None if mode == "off" else key_of(tenant, self.identity, asked)
         if key is None:
             return _Question(request, None), None
         first = self._requested.first(account, key)
         looks = mode == "use" or (mode == "once" and first)
+        passed = asked if looks else attrs.evolve(asked, extras=refreshed(asked.extras))
         found = await self._answer(key) if looks else None
         meaning = None
         if found is None and self._similar is not None:
-            meaning = await self._similar.meaning(self._store, tenant, self.identity, request)
+            meaning = await self._similar.meaning(self._store, tenant, self.identity, asked)
             if meaning is not None and looks:
                 once = account if mode == "once" else None
                 found = await self._near(self._similar, meaning, once)
         if found is not None:
             account.record(StepCached, self._store.name, found.similarity)
-        return _Question(request, key, meaning), found
+        return _Question(passed, key, meaning), found
 
     async def keep(self, question: _Question, answer: Completion) -> None:
         """Cache an answer, if it may be cached."""

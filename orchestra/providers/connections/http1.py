@@ -249,7 +249,7 @@ class Exchange:
             except h11.RemoteProtocolError as error:
                 if error.error_status_hint == TOO_LONG:
                     raise self._head_too_long() from error
-                raise self._malformed(str(error)[:200]) from error
+                raise self._malformed(without_headers(error)) from error
             if isinstance(event, h11.Response):
                 head = Head(event.status_code, tuple(event.headers), event.reason)
                 self._take(head, event.http_version)
@@ -284,6 +284,15 @@ class Exchange:
         return MalformedStreamError(
             f"{self._where} sent an invalid response: {what}", retryable=again
         )
+
+
+def without_headers(error: Exception) -> str:
+    """The message of an error of h11, without the header line that it may quote.
+
+    A server may have repeated the key in it. httpx passes on the messages of h11.
+    """
+    what, _, quoted = str(error).partition(": bytearray(")
+    return f"{what}: {quoted[:80].removesuffix(')')}" if what == "illegal status line" else what
 
 
 def written(request: Outgoing) -> bytes:

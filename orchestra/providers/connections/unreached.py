@@ -12,6 +12,7 @@ _IS_THERE = "is the base URL right, and the server up?"
 _NO_MORE = (
     "raise this process's limit (ulimit -n, LimitNOFILE), or set connections_max well below it"
 )
+_NO_TLS = "it does not speak TLS there: does the base URL have to begin with http://?"
 _FULL = frozenset((errno.EMFILE, errno.ENFILE))
 _OF_NAME = frozenset((62, 64))  # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH
 _OF_TIME = frozenset((9, 10))  # X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED
@@ -27,6 +28,8 @@ def unreached(where: str, error: Exception, advice: str = _IS_THERE) -> ModelCon
             retryable=False,
             code="connect",
         )
+    if isinstance(root, ssl.SSLError) and root.reason == "WRONG_VERSION_NUMBER":
+        advice = _NO_TLS
     if any(isinstance(each, OSError) and each.errno in _FULL for each in _causes(root)):
         advice = _NO_MORE
     return ModelConnectionError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 import attrs
@@ -34,6 +34,21 @@ def options_of(provider: Provider, settings: ModelSettings, environ: Environ) ->
     return found
 
 
+def address(settings: ModelSettings, environ: Environ) -> tuple[Mapping[str, str], str]:
+    """The options and the base URL of a remote model.
+
+    Raises:
+        BindingError: a required option or the base URL is missing or invalid; the message says
+            which, and where it was expected.
+    """
+    provider = PROVIDERS[settings.provider]
+    options = options_of(provider, settings, environ)
+    for option in provider.options:
+        if option.needed and option.name not in options:
+            raise BindingError(_missing(settings, option.name, option.name, option.env))
+    return options, base_url(provider, settings, options, environ)
+
+
 def base_url(
     provider: Provider, settings: ModelSettings, options: Mapping[str, str], environ: Environ
 ) -> str:
@@ -50,8 +65,9 @@ def base_url(
         if provider.base_url is not None:
             return provider.base_url(options)
     except KeyError as error:
-        raise BindingError(_missing(provider, settings, str(error.args[0]))) from error
-    raise BindingError(_missing(provider, settings, "base_url"))
+        needed = str(error.args[0])
+        raise BindingError(_missing(settings, "address", needed, provider.base_url_env)) from error
+    raise BindingError(_missing(settings, "address", "base_url", provider.base_url_env))
 
 
 def shown_url(settings: ModelSettings, environ: Environ) -> str:
@@ -80,6 +96,17 @@ def misread(settings: ModelSettings, environ: Environ) -> str:
     try:
         if name := _variable(provider, settings, environ):
             _read(provider, name, environ[name], options_of(provider, settings, environ))
+    except BindingError as error:
+        return str(error)
+    return ""
+
+
+def unset(settings: ModelSettings, environ: Environ) -> str:
+    """What a model needs to be reached that neither its table nor the environment has; or ""."""
+    if not PROVIDERS[settings.provider].remote or misread(settings, environ):
+        return ""
+    try:
+        address(settings, environ)
     except BindingError as error:
         return str(error)
     return ""
@@ -133,9 +160,9 @@ def _read(provider: Provider, name: str, value: str, options: Mapping[str, str])
         raise BindingError(f"{name} is not a valid address of {provider.name}: {error}") from error
 
 
-def _missing(provider: Provider, settings: ModelSettings, needed: str) -> str:
-    others = "".join(f", or set {name}" for name in provider.base_url_env)
+def _missing(settings: ModelSettings, what: str, key: str, variables: Sequence[str]) -> str:
+    others = f", or set {' or '.join(variables)}" if variables else ""
     return (
-        f"model {settings.name!r} ({settings.origin}) has no address: write {needed} into the "
+        f"model {settings.name!r} ({settings.origin}) has no {what}: write {key} into the "
         f"model's table{others}"
     )

@@ -57,8 +57,8 @@ class Provider:
 
     `base_url` makes the base URL from the options; if it is None, the URL must be configured.
     `base_url_env` names environment variables for the URL, whose values `read_base_url` converts.
-    `suggested` names a fast and a smart model, for `orchestra init`. `extras` is the provider's key
-    in a request's extras.
+    `suggested` names a fast and a smart model, for a deployment without a file. `extras` is the
+    provider's key in a request's extras.
     """
 
     name: str

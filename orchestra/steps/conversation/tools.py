@@ -290,7 +290,8 @@ def _parameters(
             injected = each.name
             continue
         _refuse_parameter(function, name, each, kind)
-        kinds[each.name] = kind
+        # `most: int = None` is often written, and the model is told this default
+        kinds[each.name] = cast("Any", kind) | None if each.default is None else kind
         if each.default is not each.empty:
             defaults[each.name] = each.default
     return kinds, defaults, injected

@@ -277,7 +277,7 @@ def test_a_refresh_replaces_and_off_touches_nothing(streams: bool) -> None:
         assert await text(model, in_mode("refresh")) == "new"
         fake.events = ()
         assert await text(model, HELLO) == "new"
-        assert fake.asked == [HELLO, HELLO, HELLO]  # the word is not passed on
+        assert fake.asked == [HELLO, in_mode("off"), in_mode("refresh")]
         with pytest.raises(InvalidRequestError):
             await text(model, in_mode("perhaps"))
 
@@ -384,12 +384,16 @@ def test_an_embedding_is_refreshed_and_left_alone() -> None:
     async def main() -> None:
         fake, notes = Says(()), Notes()
         PRESENT.set(notes)
-        model = cached(fake)
+        model = CachedModel(cached(fake), memory(), CacheRule(), name="route", identity="route")
         for word in ("use", "use", "off", "refresh"):
             request = EmbedRequest(("a",), extras={"orchestra": {"cache": word}})
             assert (await model.embed(request)).model == "small"
-        assert fake.asked == [EmbedRequest(("a",))] * 3
-        assert notes.notes == [(StepCached, "fast")]
+        assert [each.extras for each in fake.asked] == [
+            {},
+            {"orchestra": {"cache": "off"}},
+            {"orchestra": {"cache": "refresh"}},
+        ]
+        assert notes.notes == [(StepCached, "route")]
 
     virtual(main)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import attrs
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra import collect, pipeline, quorum
@@ -55,12 +55,23 @@ async def said(model: Model, account: Account, request: ChatRequest) -> str:
     return (await model.complete(request)).text
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("ab")), max_size=12))
-def test_a_run_is_given_what_is_kept_once(calls: list[tuple[int, str]]) -> None:
+def cached_twice(model: Model) -> CachedModel:
+    """As in a route with a cache, over a model with a cache."""
+    return CachedModel(cached(model), memory(), CacheRule(), name="route", identity="route")
+
+
+@given(
+    st.sampled_from([cached, cached_twice]),
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from("ab")), max_size=12),
+)
+@example(cached_twice, [(0, "a"), (1, "a"), (1, "a")])
+def test_a_run_is_given_what_is_kept_once(
+    behind: Callable[[Model], CachedModel], calls: list[tuple[int, str]]
+) -> None:
     """It never hears the same twice; and whoever asks first in their run hears what is kept."""
 
     async def main() -> None:
-        model, runs = cached(Sampled()), [Run() for _ in range(3)]
+        model, runs = behind(Sampled()), [Run() for _ in range(3)]
         heard: dict[tuple[int, str], list[str]] = {}
         kept: dict[str, str] = {}
         for run, question in calls:
@@ -75,15 +86,19 @@ def test_a_run_is_given_what_is_kept_once(calls: list[tuple[int, str]]) -> None:
     virtual(main)
 
 
-def test_a_call_may_say_otherwise_and_so_may_who_is_in_no_run() -> None:
+@pytest.mark.parametrize("behind", [cached, cached_twice])
+def test_a_call_may_say_otherwise_and_so_may_who_is_in_no_run(
+    behind: Callable[[Model], CachedModel],
+) -> None:
     async def main() -> None:
-        model = cached(Sampled())
+        model = behind(Sampled())
         run = Notes(run_id="r", run_key=Run())
         asked = in_mode("use")
         assert [await said(model, run, asked) for _ in range(3)] == ["1"] * 3
         assert [await said(model, NOBODY, asked) for _ in range(3)] == ["1"] * 3
         assert await said(model, run, in_mode("refresh")) == "2"
         assert await said(model, run, in_mode("once")) == "3"
+        assert await said(model, run, in_mode("off")) == "4"
 
     virtual(main)
 

@@ -151,6 +151,20 @@ def test_what_is_not_http_is_malformed(raw: bytes) -> None:
         exchange().feed(raw)
 
 
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n\r\n", r"illegal status line: b'SSH-2\.0-OpenSSH'$"),
+        (b"HTTP/1.1 200 OK\r\nauthorization : %b\r\n\r\n" % KEY.encode(), "illegal header line$"),
+        (b"HTTP/1.1 200 OK\r\nx: %b\x00\r\n\r\n" % KEY.encode(), "illegal header line$"),
+    ],
+)
+def test_of_what_is_malformed_no_header_is_quoted(raw: bytes, says: str) -> None:
+    """A server may repeat the key in one."""
+    with pytest.raises(MalformedStreamError, match=says):
+        exchange().feed(raw)
+
+
 def test_the_head_has_a_limit() -> None:
     """Also where it all comes at once, and also before it has ended."""
     head = b"HTTP/1.1 200 OK\r\na: " + b"a" * 200

@@ -94,6 +94,16 @@ def test_values_of_the_right_types_are_read_as_they_are(
     assert from_json(inputs(**annotations), floats) == (given_, [])
 
 
+def test_an_integer_may_be_written_as_a_float() -> None:
+    """JSON Schema, and so our OpenAPI document, make no difference."""
+    annotations = {"a": int, "b": list[int], "c": Literal[1, 2] | None, "d": float}
+    read, faults = from_json(inputs(**annotations), {"a": 5.0, "b": [1, 2.0], "c": 2.0, "d": 1})
+    assert (read, faults) == ({"a": 5, "b": [1, 2], "c": 2, "d": 1.0}, [])
+    assert all(accepts(annotations[name], value) for name, value in read.items())
+    read, (fault,) = from_json(inputs(a=int, b=int), {"a": 5.0, "b": 5.5})
+    assert (read, fault.pointer) == ({"a": 5}, "#/inputs/b")
+
+
 json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),

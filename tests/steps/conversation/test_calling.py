@@ -309,6 +309,19 @@ def test_no_arguments_may_be_written_as_null() -> None:
     assert one.content == "the arguments of add do not fit: `a`: is missing"
 
 
+def find(word: str, most: int = None) -> int:  # type: ignore[assignment]  # noqa: RUF013
+    """Find it."""
+    return most or len(word)
+
+
+def test_a_default_of_none_may_be_passed_whatever_the_annotation() -> None:
+    """The schema tells the model of it."""
+    (schema,) = [each.declaration.parameters["properties"]["most"] for each in as_tools([find])]
+    assert schema == {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None}
+    (null,) = answers([find], ("find", '{"word": "abc", "most": null}'))
+    assert null == ToolResult("0", "find", "3")
+
+
 # --- what the run hears ------------------------------------------------------------------------
 
 
