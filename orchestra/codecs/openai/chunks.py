@@ -121,7 +121,8 @@ class OpenAiDecoder(FrameDecoder):
         del name
         if payload.startswith(_DONE):
             self.done = True
-            if not self._stopped and self._quirks.done_is_finish:
+            said = bool(self._text or self._calls)
+            if said and not self._stopped and self._quirks.done_is_finish:
                 self._finished(None)
             return
         chunk = self._reader.read(CHUNKS if self._began else OPENINGS, payload, _A_CHUNK)

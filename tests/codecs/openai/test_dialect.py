@@ -211,6 +211,14 @@ def test_an_end_without_a_reason_is_forgiven_only_where_the_flag_is_set() -> Non
     assert OpenAiDialect(GENERIC).decode(raw)[-1] == Stopped(StopReason.END, "")
 
 
+@pytest.mark.parametrize("delta", [None, {"role": "assistant", "content": ""}])
+def test_done_alone_is_no_answer(delta: Json | None) -> None:
+    """A route would take it for a success, and ask no other model."""
+    before = [] if delta is None else [chunk(delta)]
+    with pytest.raises(TruncatedStreamError):
+        decode([stream(*before)], GENERIC)
+
+
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 @pytest.mark.parametrize("finish", [None, ""])
 def test_a_whole_answer_without_a_reason_is_complete(preset: str, finish: str | None) -> None:
