@@ -45,7 +45,11 @@ REMOTE = {
     ),
     "breaker": st.fixed_dictionaries(
         {"failure_rate": st.floats(0.1, 1)},
-        optional={"calls_min": COUNTS, "open_s": SECONDS, "slow_s": SECONDS | st.just("none")},
+        optional={
+            "calls_min": COUNTS,
+            "open_s": st.floats(0.1, 60),
+            "slow_s": SECONDS | st.just("none"),
+        },
     ),
     "prices": st.fixed_dictionaries(
         {"input": st.just(0) | st.floats(0.001, 100)}, optional={"cached_input": st.integers(0, 9)}
@@ -555,6 +559,23 @@ def test_a_model_has_a_breaker_unless_it_is_switched_off() -> None:
     assert made.breaker == BreakerRule(open_s=1)
     assert made.limits == CallLimits(wait_max_s=None)
     assert read(text.replace("true", "false"), FILE).models["a"].breaker is None
+
+
+@pytest.mark.parametrize(
+    ("said", "key", "needed"),
+    [
+        ("open_s = 120", "open_s", 120),  # it would be cut to 60
+        ("open_s = 9, open_max_s = 2", "open_max_s", 9),
+        ("open_max_s = 2", "open_max_s", 5),
+    ],
+)
+def test_the_first_pause_of_a_breaker_is_not_cut_to_the_longest(
+    said: str, key: str, needed: int
+) -> None:
+    for provider in ('provider = "openai"\nmodel = "m"', 'class = "local:Llama"'):
+        (problem,) = problems(f"[models.a]\n{provider}\nbreaker = {{ {said} }}")
+        assert f"models.a.breaker.{key}: the first pause is {needed} s" in str(problem)
+        assert problem.fix == f"open_max_s = {needed}, or a shorter open_s"
 
 
 def test_what_adapts_needs_something_to_adapt() -> None:

@@ -98,6 +98,7 @@ def _read_own(
     right = check(refuse_of_providers(table, at, complaints), at, known, complaints)
     own = read_own_class(table, right, at, complaints)
     _complete_limits(right.get("limits", {}), (*at, "limits"), complaints)
+    _check_breaker(right.get("breaker", {}), (*at, "breaker"), complaints)
     _check_prices(right.get("prices", {}), (*at, "prices"), complaints)
     coalesce = read_coalesce(right.get("coalesce"), at, complaints)
     if own is None or len(complaints.problems) > before:
@@ -215,6 +216,7 @@ def _complete(
         message = "an API key is either in the environment or in a file"
         complaints.add("wrong-value", (*at, "key_file"), message, "leave one of the two out")
     _complete_limits(right.get("limits", {}), (*at, "limits"), complaints)
+    _check_breaker(right.get("breaker", {}), (*at, "breaker"), complaints)
     _check_prices(right.get("prices", {}), (*at, "prices"), complaints)
     check_headers(right.get("headers", {}), (*at, "headers"), complaints)
     if "base_url" in right:
@@ -241,6 +243,16 @@ def _check_prices(prices: Table, at: Place, complaints: Complaints) -> None:
         if 0 < price < PRICE_MIN:
             message = f"{price:g} is a price for one token, and prices are for a million tokens"
             complaints.add("wrong-value", (*at, key), message, f"{key} = {price * 1_000_000:g}")
+
+
+def _check_breaker(breaker: Table, at: Place, complaints: Complaints) -> None:
+    """Complain of a first pause that would be cut to the longest one."""
+    rule = _breaker(without_none(breaker))
+    if rule is not None and rule.open_s > rule.open_max_s:
+        key = "open_max_s" if "open_max_s" in breaker else "open_s"
+        message = f"the first pause is {rule.open_s:g} s, and the longest only {rule.open_max_s:g}"
+        fix = f"open_max_s = {rule.open_s:g}, or a shorter open_s"
+        complaints.add("wrong-value", (*at, key), message, fix)
 
 
 def _complete_limits(limits: Table, at: Place, complaints: Complaints) -> None:
