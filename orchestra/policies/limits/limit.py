@@ -181,7 +181,7 @@ class Limiter:
             self._wake_head()
         if patience.cancelled_caught:
             wait_s, _ = self._rates(waiter, self._queue)
-            raise self._refused("wait_max_s", f"it has waited {wait_max_s:g} s", wait_s or None)
+            raise self._refused("wait_max_s", "the call has waited so long", wait_s or None)
 
     async def _wait_turn(self, waiter: _Waiter, check: Callable[[], None]) -> None:
         while True:
@@ -237,20 +237,18 @@ class Limiter:
         limits = self.limits
         wait_s, rate = self._rates(waiter, self._queue)
         if len(self._queue) >= limits.waiting_max:
-            why = f"{len(self._queue)} calls are waiting already"
-            raise self._refused("waiting_max", why, wait_s or None)
+            raise self._refused("waiting_max", "so many calls wait already", wait_s or None)
+        begins = f"the call could begin only in {wait_s:.3g} s"
         allowed_s = math.inf if limits.wait_max_s is None else limits.wait_max_s
         if wait_s > allowed_s:
-            why = f"{getattr(limits, rate)} would let it begin only in {wait_s:.3g} s"
-            raise self._refused(rate, f"{why}, after wait_max_s = {allowed_s:g}", wait_s)
+            raise self._refused(rate, f"{begins}, after wait_max_s = {allowed_s:g}", wait_s)
         if wait_s > (allowed_s := left_s()):
-            why = f"{getattr(limits, rate)} would let it begin only in {wait_s:.3g} s"
-            raise self._refused(rate, f"{why}, after its deadline in {allowed_s:.3g} s", wait_s)
+            raise self._refused(rate, f"{begins}, after its deadline in {allowed_s:.3g} s", wait_s)
 
     def _refused(self, limit: str, why: str, wait_s: float | None = None) -> LimitReachedError:
         return LimitReachedError(
-            f"refused by our own limit {limit}: {why}; ask for less at once, ask another model, "
-            "or raise the limit",
+            f"refused by our own limit {limit} = {getattr(self.limits, limit)}: {why}; ask for "
+            "less at once, ask another model, or raise the limit",
             code=limit,
             retry_after_s=wait_s,
             model=self._name,
