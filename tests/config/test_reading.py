@@ -19,6 +19,7 @@ from orchestra.config.reading import FILE_BYTES_MAX, read, read_file
 from orchestra.config.toml.complaints import dotted, shown
 from orchestra.errors import ConfigError
 from orchestra.policies.health.breaker import BreakerRule
+from orchestra.policies.limits.allowance import OwnerLimits
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.problem import Problem
 from orchestra.protocols import Timeouts
@@ -605,6 +606,19 @@ def test_what_is_shared_needs_something_to_share_and_a_state_is_for_what_is_shar
     text += 'limits = { shared = true, concurrency = 3, when_state_fails = "closed" }'
     limits = CallLimits(shared=True, concurrency=3, when_state_fails="closed")
     assert read(text, FILE).models["a"].limits == limits
+
+
+def test_a_share_of_a_minute_needs_a_limit_per_minute() -> None:
+    text = '[models.a]\nprovider = "openai"\nmodel = "m"\n'
+    (problem,) = problems(text + "limits = { burst_share = 0.5, concurrency = 3 }")
+    assert "models.a.limits.burst_share: it is a share of limits per minute" in str(problem)
+    text += "limits = { burst_share = 0.5, tokens_per_minute = 1_000 }"
+    text += "\n[limits.user]\nburst_share = 1\n[limits.users.ada]\nrequests_per_minute = 9"
+    read_all = read(text, FILE)
+    assert read_all.models["a"].limits == CallLimits(tokens_per_minute=1_000, burst_share=0.5)
+    assert read_all.limits is not None
+    ada = OwnerLimits(requests_per_minute=9, burst_share=1)
+    assert read_all.limits.users == {"ada": ada}
 
 
 def test_an_embedder_is_a_model_of_the_file_or_has_its_own() -> None:

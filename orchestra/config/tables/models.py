@@ -260,6 +260,11 @@ def _complete_limits(limits: Table, at: Place, complaints: Complaints) -> None:
     if limits.get("adaptive") and "concurrency" not in limits:
         message = "it has nothing to adapt: there is no concurrency"
         complaints.add("missing-key", (*at, "adaptive"), message, "add concurrency = 20")
+    if "burst_share" in limits and not any(name in limits for name in LIMITS[:2]):
+        message = "it is a share of limits per minute, and there is none"
+        complaints.add(
+            "missing-key", (*at, "burst_share"), message, "add requests_per_minute = 500"
+        )
     if limits.get("shared") and not any(name in limits for name in LIMITS):
         message = "it has nothing to share: there is no limit"
         complaints.add("missing-key", (*at, "shared"), message, "add requests_per_minute = 500")

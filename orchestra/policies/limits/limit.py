@@ -22,7 +22,7 @@ from orchestra.errors import LimitReachedError
 from orchestra.policies.account import left_s
 from orchestra.policies.clock import Clock
 from orchestra.policies.limits.adaptive import Adaptive
-from orchestra.policies.limits.gcra import Meter, Taken
+from orchestra.policies.limits.gcra import BURST_SHARE, Meter, Taken
 from orchestra.protocols import WhenStateFails
 
 
@@ -30,13 +30,14 @@ from orchestra.protocols import WhenStateFails
 class CallLimits:
     """The limits of a provider, or our own; None is no limit.
 
-    No window of 60 seconds sees more requests or tokens than the limit; a tenth of the limit may
-    come at once.
+    No window of 60 seconds sees more requests or tokens than the limit.
     """
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     """Input and output tokens: estimated before a call, and corrected after it."""
+    burst_share: float = BURST_SHARE
+    """The share of a limit per minute that may come at once; the rest comes at a steady rate."""
     concurrency: int | None = None
     """Concurrent calls; a streamed answer counts until it is left."""
     adaptive: bool = False
@@ -104,8 +105,8 @@ class Limiter:
         self._queue: deque[_Waiter] = deque()
         adapts = limits.adaptive and limits.concurrency is not None
         self._adaptive = Adaptive(limits.concurrency or 1) if adapts else None
-        self._requests = _meter(limits.requests_per_minute)
-        self._tokens = _meter(limits.tokens_per_minute)
+        self._requests = _meter(limits.requests_per_minute, limits.burst_share)
+        self._tokens = _meter(limits.tokens_per_minute, limits.burst_share)
         self.counts_tokens = self._tokens is not None
         """Whether there is a limit on tokens."""
 
@@ -259,5 +260,5 @@ class Limiter:
             self._queue[0].woken.set()
 
 
-def _meter(per_minute: int | None) -> Meter | None:
-    return Meter(per_minute) if per_minute is not None else None
+def _meter(per_minute: int | None, burst_share: float) -> Meter | None:
+    return Meter(per_minute, burst_share) if per_minute is not None else None
