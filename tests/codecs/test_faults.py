@@ -276,7 +276,7 @@ TOLD: list[tuple[int, object, Kind]] = [
     (498, {"message": "invalid token"}, AuthenticationError),
     # Ollama
     (404, {"error": "model 'x' not found"}, ModelNotFoundError),
-    (400, {"error": "x does not support tools"}, InvalidRequestError),
+    (400, {"error": "x does not support tools"}, CapabilityError),
     # OpenRouter and others
     (413, openai("rate_limit_exceeded", "Request too large: reduce it"), ContextLengthError),
     (402, {"error": {"code": 402, "message": "Insufficient credits"}}, QuotaError),
