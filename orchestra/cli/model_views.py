@@ -34,10 +34,7 @@ def as_text(found: Deployment, environ: Environ, width: int | None = None) -> st
     routes: list[Row] = [("ROUTE", "BY", "MODELS", "FALLBACK")]
     routes += [_route_row(name, each) for name, each in found.routes.items()]
     vectors: list[Row] = [("EMBEDDER", "PROVIDER", "MODEL", "ADDRESS", "KEY", "NUMBERS")]
-    vectors += [
-        (*_model_row(name, each.name, each.model, environ), str(_dimensions(each) or "?"))
-        for name, each in found.embedders.items()
-    ]
+    vectors += [_embedder_row(name, each, environ) for name, each in found.embedders.items()]
     listed = [rows, *([routes] if found.routes else []), vectors]
     tables = (table(each, width) for each in listed)
     return "\n\n".join((where, *tables, *misread_in(found, environ), *unset_in(found, environ)))
@@ -67,6 +64,7 @@ def as_json(found: Deployment, environ: Environ) -> dict[str, Any]:
         "embedders": [
             {
                 **_model(name, each.model, environ),
+                "route": each.route and each.route.name,
                 "dimensions": _dimensions(each),
                 "from": each.origin,
             }
@@ -134,6 +132,13 @@ def _dimensions(each: EmbedderSettings) -> int | None:
 
         return DIMENSIONS
     return each.dimensions or (None if each.model.own else known(each.model.model).dimensions)
+
+
+def _embedder_row(name: str, each: EmbedderSettings, environ: Environ) -> Row:
+    dimensions = str(_dimensions(each) or "?")
+    if each.route is not None:
+        return name, "a route", each.route.name, "-", "-", dimensions
+    return (*_model_row(name, each.name, each.model, environ), dimensions)
 
 
 def _model_row(name: str, own: str, each: ModelSettings, environ: Environ) -> Row:

@@ -116,6 +116,12 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"\bis not enabled for (models/|this model)",  # Gemini; Mistral
         r"function calling\b.{0,40} with a response mime type\b.{0,40}\bunsupported",  # Gemini
         r"json mode cannot be combined with (tool|function)",  # Groq
+        # An answer as long as requested: OpenAI; Anthropic
+        r"supports at most \d+ completion tokens|maximum allowed number of output tokens",
+        r"^\S+ does not support \w+\.?$",  # Ollama
+        # vLLM
+        r"requires --enable-auto-tool-choice|is not a multimodal model",
+        r"\bat most 0 (image|audio|video)",
     ),
 }
 _PATTERNS = tuple(

@@ -77,7 +77,7 @@ _CODES: Mapping[type[ModelError], str] = {
     CapabilityError: "not_supported_error unsupported_operation unsupported_value "
     "unsupported_parameter operationnotsupported",
     ContextLengthError: "context_length_exceeded model_context_window_exceeded "
-    "context_window_exceeded exceed_context_size_error tokens_limit_reached",
+    "context_window_exceeded exceed_context_size_error tokens_limit_reached request_too_large",
     ContentFilterError: "content_filter content_policy_violation responsibleaipolicyviolation "
     "content_policy moderation_blocked data_inspection_failed datainspectionfailed hooks_failed",
     QuotaError: "insufficient_quota billing_error credit_balance_exhausted payment_required "
@@ -97,7 +97,7 @@ _CODES: Mapping[type[ModelError], str] = {
     ProviderServerError: "api_error internal_server_error internalserver server_error "
     "internal modelerror modelstreamerror internalfailure internal_error upstream_error aborted",
     InvalidRequestError: "invalid_request_error invalid_argument validation invalid_request "
-    "request_too_large invalid_prompt bad_request",
+    "invalid_prompt bad_request",
 }
 _BY_CODE = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
 _BASE_RESP: Mapping[str, str] = {
@@ -294,7 +294,9 @@ def _kind(reported: ReportedError, message: str, wait_s: float | None) -> type[M
     if kind is not InvalidRequestError:  # the used-up quota behind a gateway is not ours
         message = reported.message[:MESSAGE_CHARS_MAX]
     kinds = KNOWN_KINDS if unknown else _MORE_SPECIFIC.get(kind, ())
-    return kind_in_message(message, kinds) or kind
+    kind = kind_in_message(message, kinds) or kind
+    too_large = kind is InvalidRequestError and reported.status == _TOO_LARGE
+    return ContextLengthError if too_large else kind  # another model may have room for it
 
 
 def _general_kind(status: int | None, named: type[ModelError] | None) -> type[ModelError]:

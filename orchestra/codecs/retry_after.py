@@ -15,7 +15,8 @@ WAIT_MAX_S = 3600.0
 ABOUT_S = 5.0
 """Smaller differences between clocks are ignored."""
 
-_NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
+_NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,20})?"
+"""Servers write floats with all of their digits: `0.30000000000000004`."""
 _SECONDS = re.compile(rf"({_NUMBER})\s*s?")
 _LENGTH = re.compile(
     rf"({_NUMBER})\s*(ms|milliseconds?|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)(?![a-z])",
@@ -25,7 +26,7 @@ _ASKS = re.compile(
     rf"(?:again|retry|wait)\b[^\d.]{{0,40}}(?=({_NUMBER}\s*[a-z].{{0,40}}))", re.IGNORECASE
 )
 _UNIT_S = {"ms": 0.001, "h": 3600.0, "m": 60.0, "s": 1.0}
-_PLAIN = re.compile(r"\d{1,15}(?:\.\d{1,20})?", re.ASCII)
+_PLAIN = re.compile(_NUMBER)
 _YEARS_S, _YEARS_MS = 1e9, 1e12
 """Larger numbers are times since 1970, in seconds or in milliseconds."""
 
@@ -34,14 +35,14 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     """Seconds to wait by the headers, 0 to an hour; None if they have no wait.
 
     Reads `retry-after-ms` and `x-ms-retry-after-ms` (milliseconds) before `retry-after`
-    (seconds or an HTTP date, RFC 9110 10.2.3), since they are more exact.
+    (seconds or an HTTP date, RFC 9110 10.2.3; or seconds since 1970), since they are more exact.
     """
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
         if found := _SECONDS.fullmatch(headers.get(name, "").strip()):
             return min(float(found[1]) / 1000, WAIT_MAX_S)
     value = headers.get("retry-after", "")
-    if (wait_s := seconds(value)) is not None:
-        return wait_s
+    if found := _SECONDS.fullmatch(value.strip()):
+        return _from_now_s(float(found[1]), now_s)
     at = _date(value)
     return None if at is None else _until(at, now_s)
 
@@ -93,7 +94,11 @@ def _reset_in_s(text: str, now_s: float) -> float | None:
             return _until(datetime.fromisoformat(text), now_s)
         except ValueError:
             return _length_s(text)
-    number = float(text)
+    return _from_now_s(float(text), now_s)
+
+
+def _from_now_s(number: float, now_s: float) -> float:
+    """The wait for a number of seconds, or until a time since 1970."""
     if number >= _YEARS_MS:
         number /= 1000
     if number >= _YEARS_S:

@@ -107,7 +107,7 @@ class Assembly:
         from orchestra.providers.known.facts import known
         from orchestra.providers.known.identities import identity_of_vectors
 
-        model, wanted = self.model(settings.model), settings.dimensions
+        model, wanted = self.model(settings.route or settings.model), settings.dimensions
         if settings.model.own is not None:
             made = self._own[_key(settings.model)]
             length = wanted or getattr(made, "dimensions", None)

@@ -21,7 +21,7 @@ from orchestra.config.deployment.deployment import (
 )
 from orchestra.config.tables.budgets import read_budgets
 from orchestra.config.tables.caches import check_semantics
-from orchestra.config.tables.coalescing import check_embedders
+from orchestra.config.tables.coalescing import check_circles, check_embedders
 from orchestra.config.tables.limits import read_limits
 from orchestra.config.tables.models import read_embedders, read_models
 from orchestra.config.tables.routes import read_routes
@@ -95,12 +95,14 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     tables = {name: value for name, value in found.items() if _is_table(name, value, complaints)}
     here = file.parent
     models = read_models(tables.get("models", {}), here, complaints)
-    embedders = read_embedders(tables.get("embedders", {}), models, here, complaints)
     there = models if tables.get("models") else otherwise.models
     routes = read_routes(tables.get("routes", {}), tables.get("models", {}), there, complaints)
+    embedders = read_embedders(tables.get("embedders", {}), models, routes, here, complaints)
     named = {**EMBEDDED.embedders, **tables.get("embedders", {})}
-    own = {name: e.model for name, e in embedders.items() if e.model not in models.values()}
+    shared = [*models.values(), *there.values()]
+    own = {name: e.model for name, e in embedders.items() if e.model not in shared}
     check_embedders(tables, named, complaints)
+    check_circles(embedders, complaints)
     check_semantics({"models": models, "routes": routes, "embedders": own}, named, complaints)
     stores = read_stores(tables.get("stores", {}), here, complaints)
     limits = read_limits(tables.get("limits", {}), complaints)

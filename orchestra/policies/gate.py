@@ -247,7 +247,7 @@ class Gate:
         state = breaker.state(self.clock.now_s())
         wait_s = state.wait_s if isinstance(state, Open) else 0.0
         return BreakerOpenError(
-            "its breaker is open after too many failures, so it was not called; retry in "
+            "the model's breaker is open after too many failures, so nothing was sent; retry in "
             f"{wait_s:.3g} s, or ask another model until then",
             retry_after_s=wait_s,
             code="breaker",

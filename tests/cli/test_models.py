@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
@@ -17,6 +18,7 @@ from orchestra.cli.model_views import as_json, as_text
 from orchestra.cli.pinging import Target, ping_all
 from orchestra.config import LocalBindings
 from orchestra.config.deployment.environment import from_environment
+from orchestra.config.reading import read
 from tests.cli.conftest import Project
 from tests.config.variables import configuring, keys
 
@@ -170,6 +172,19 @@ def test_a_program_is_told_everything_but_secrets(configured: Project) -> None:
     assert embedders["default"]["dimensions"] == 256
     for private in (SECRET, "wrong-key", "private word"):
         assert private not in out
+
+
+def test_an_embedder_over_a_route_is_listed_with_it() -> None:
+    model = 'provider = "vllm"\nmodel = "m"\nbase_url = "http://a/v1"\n'
+    text = (
+        f'[models.m]\n{model}[routes.r]\nmodels = ["m"]\n[embedders.e]\nmodel = "r"\ndimensions = 7'
+    )
+    found = read(text, Path("orchestra.toml"))
+    (row,) = (line for line in as_text(found, {}).splitlines() if line.startswith("e "))
+    assert row.split("  ")[0] == "e"
+    assert row.split()[1:4] == ["a", "route", "r"]
+    assert row.endswith(" 7")
+    assert [each["route"] for each in as_json(found, {})["embedders"]] == [None, "r"]
 
 
 def test_no_key_of_the_environment_is_ever_listed() -> None:

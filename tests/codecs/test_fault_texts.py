@@ -84,9 +84,6 @@ TOO_LONG = [
 ]
 WRONG_OTHERWISE = [
     # an answer that may not be as long as was asked for
-    "max_tokens is too large: 100000. This model supports at most 16384 completion tokens, whereas "
-    "you provided 100000.",
-    "max_tokens: 48384 > 32000, which is the maximum allowed number of output tokens for claude-x",
     "max_tokens exceeds the limit of 8192",
     "The value of `max_tokens` exceeds the maximum number of output tokens of this model",
     "The requested number of completion tokens exceeds the limit",
@@ -114,6 +111,9 @@ WRONG_OTHERWISE = [
     "The number of credits is not a number",
     "invalid model id: write one",
     # of a model, of tools and of JSON, but not that the model cannot
+    "The schema of the tool does not support tools",
+    "At most 10 image(s) may be provided in one prompt.",
+    "The tool supports at most 5 arguments",
     "Only one of the two is allowed. This model has both.",
     "The method is not enabled for your project",
     "A function calling itself with a response mime type of text is no tool",
@@ -136,6 +136,17 @@ NOT_BY_THIS_MODEL = [
     "Function calling with a response mime type: 'text/x' is unsupported",
     "Forced function calling (ANY mode) with a response mime type: 'text/x' is unsupported",
     "json mode cannot be combined with tools",
+    # an answer that may not be as long as was asked for
+    "max_tokens is too large: 100000. This model supports at most 16384 completion tokens, whereas "
+    "you provided 100000.",
+    "max_tokens: 48384 > 32000, which is the maximum allowed number of output tokens for claude-x",
+    # Ollama, also behind its OpenAI-compatible API
+    "registry.ollama.ai/library/gem-x:2b does not support tools",
+    '"llama-x:8b" does not support thinking',
+    # vLLM
+    '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
+    "llama-x is not a multimodal model",
+    "At most 0 image(s) may be provided in one prompt.",
 ]
 SPENT = [
     "Your credit balance is too low to access the API.",

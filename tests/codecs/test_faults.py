@@ -124,7 +124,7 @@ STATUSES: list[tuple[int, Kind]] = [
     (404, ModelNotFoundError),
     (408, ModelTimeoutError),
     (409, ProviderServerError),
-    (413, InvalidRequestError),
+    (413, ContextLengthError),
     (422, InvalidRequestError),
     (424, ProviderServerError),
     (429, RateLimitError),
@@ -210,7 +210,7 @@ TOLD: list[tuple[int, object, Kind]] = [
     (402, anthropic("billing_error"), QuotaError),
     (403, anthropic("permission_error"), PermissionDeniedError),
     (404, anthropic("not_found_error"), ModelNotFoundError),
-    (413, anthropic("request_too_large"), InvalidRequestError),
+    (413, anthropic("request_too_large"), ContextLengthError),
     (429, anthropic("rate_limit_error"), RateLimitError),
     (
         429,
@@ -276,9 +276,9 @@ TOLD: list[tuple[int, object, Kind]] = [
     (498, {"message": "invalid token"}, AuthenticationError),
     # Ollama
     (404, {"error": "model 'x' not found"}, ModelNotFoundError),
-    (400, {"error": "x does not support tools"}, InvalidRequestError),
+    (400, {"error": "x does not support tools"}, CapabilityError),
     # OpenRouter and others
-    (413, openai("rate_limit_exceeded", "Request too large: reduce it"), InvalidRequestError),
+    (413, openai("rate_limit_exceeded", "Request too large: reduce it"), ContextLengthError),
     (402, {"error": {"code": 402, "message": "Insufficient credits"}}, QuotaError),
     (
         400,

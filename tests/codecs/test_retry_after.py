@@ -62,6 +62,17 @@ def test_a_date_without_a_zone_is_in_that_of_http(monkeypatch: pytest.MonkeyPatc
     assert wait_s == 9
 
 
+@given(st.floats(1e-4, 1e9, exclude_max=True))
+@example(0.30000000000000004)
+@example(5e8)
+def test_a_number_is_read_with_all_of_its_digits(wait_s: float) -> None:
+    """Frameworks write a float as it is; a wait that is not read would be no wait at all."""
+    expected = min(wait_s, WAIT_MAX_S)
+    assert retry_after_s({"retry-after": str(wait_s)}, NOW_S) == expected
+    assert retry_after_s({"retry-after-ms": str(wait_s)}, NOW_S) == min(wait_s / 1000, WAIT_MAX_S)
+    assert wait_in_text_s(f"Please try again in {wait_s}s.") == expected
+
+
 @given(st.dictionaries(NAMES, ODD, max_size=4), st.floats(0, 4e9))
 @example({"retry-after": " "}, 0.0)
 @example({"retry-after": "Mon, 01 Jan 0001 00:00:00 +9999"}, 0.0)
@@ -88,6 +99,8 @@ def test_any_sentence_asks_for_at_most_an_hour_or_for_nothing(message: str) -> N
         ({"retry-after": " 1.5 "}, 1.5),
         ({"retry-after": "34s"}, 34.0),
         ({"retry-after": "86400"}, WAIT_MAX_S),
+        ({"retry-after": "9" * 20}, WAIT_MAX_S),
+        ({"retry-after": str(int(NOW_S + 7))}, 7.0),
         ({"retry-after": "-1"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": ""}, None),

@@ -326,7 +326,7 @@ def test_all_runs_share_one_breaker(guarded: LocalBindings) -> None:
         with pytest.raises(ModelConnectionError):
             trio.run(ask, guarded, name)
     for name in ("default", "smart"):
-        with pytest.raises(BreakerOpenError, match="default: its breaker is open"):
+        with pytest.raises(BreakerOpenError, match="default: the model's breaker is open"):
             trio.run(ask, guarded, name)
     assert isinstance(guarded.states()["default"].breaker, Open)
 

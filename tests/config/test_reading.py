@@ -19,6 +19,7 @@ from orchestra.config.reading import FILE_BYTES_MAX, read, read_file
 from orchestra.config.toml.complaints import dotted, shown
 from orchestra.errors import ConfigError
 from orchestra.policies.health.breaker import BreakerRule
+from orchestra.policies.limits.allowance import OwnerLimits
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.problem import Problem
 from orchestra.protocols import Timeouts
@@ -45,7 +46,11 @@ REMOTE = {
     ),
     "breaker": st.fixed_dictionaries(
         {"failure_rate": st.floats(0.1, 1)},
-        optional={"calls_min": COUNTS, "open_s": SECONDS, "slow_s": SECONDS | st.just("none")},
+        optional={
+            "calls_min": COUNTS,
+            "open_s": st.floats(0.1, 60),
+            "slow_s": SECONDS | st.just("none"),
+        },
     ),
     "prices": st.fixed_dictionaries(
         {"input": st.just(0) | st.floats(0.001, 100)}, optional={"cached_input": st.integers(0, 9)}
@@ -571,6 +576,23 @@ def test_a_model_has_a_breaker_unless_it_is_switched_off() -> None:
     assert read(text.replace("true", "false"), FILE).models["a"].breaker is None
 
 
+@pytest.mark.parametrize(
+    ("said", "key", "needed"),
+    [
+        ("open_s = 120", "open_s", 120),  # it would be cut to 60
+        ("open_s = 9, open_max_s = 2", "open_max_s", 9),
+        ("open_max_s = 2", "open_max_s", 5),
+    ],
+)
+def test_the_first_pause_of_a_breaker_is_not_cut_to_the_longest(
+    said: str, key: str, needed: int
+) -> None:
+    for provider in ('provider = "openai"\nmodel = "m"', 'class = "local:Llama"'):
+        (problem,) = problems(f"[models.a]\n{provider}\nbreaker = {{ {said} }}")
+        assert f"models.a.breaker.{key}: the first pause is {needed} s" in str(problem)
+        assert problem.fix == f"open_max_s = {needed}, or a shorter open_s"
+
+
 def test_what_adapts_needs_something_to_adapt() -> None:
     text = '[models.a]\nprovider = "openai"\nmodel = "m"\n'
     (problem,) = problems(text + "limits = { adaptive = true }")
@@ -598,6 +620,19 @@ def test_what_is_shared_needs_something_to_share_and_a_state_is_for_what_is_shar
     text += 'limits = { shared = true, concurrency = 3, when_state_fails = "closed" }'
     limits = CallLimits(shared=True, concurrency=3, when_state_fails="closed")
     assert read(text, FILE).models["a"].limits == limits
+
+
+def test_a_share_of_a_minute_needs_a_limit_per_minute() -> None:
+    text = '[models.a]\nprovider = "openai"\nmodel = "m"\n'
+    (problem,) = problems(text + "limits = { burst_share = 0.5, concurrency = 3 }")
+    assert "models.a.limits.burst_share: it is a share of limits per minute" in str(problem)
+    text += "limits = { burst_share = 0.5, tokens_per_minute = 1_000 }"
+    text += "\n[limits.user]\nburst_share = 1\n[limits.users.ada]\nrequests_per_minute = 9"
+    read_all = read(text, FILE)
+    assert read_all.models["a"].limits == CallLimits(tokens_per_minute=1_000, burst_share=0.5)
+    assert read_all.limits is not None
+    ada = OwnerLimits(requests_per_minute=9, burst_share=1)
+    assert read_all.limits.users == {"ada": ada}
 
 
 def test_an_embedder_is_a_model_of_the_file_or_has_its_own() -> None:

@@ -23,8 +23,6 @@ from orchestra.codecs.tool_calls import next_call
 from orchestra.codecs.usage_counts import token_count
 from orchestra.codecs.vectors import vectors_of
 from orchestra.errors import (
-    CapabilityError,
-    InvalidRequestError,
     MalformedStreamError,
     ModelError,
 )
@@ -128,12 +126,7 @@ class OllamaDialect(Dialect):
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
-        error = http_error(status, headers, body, now_s)
-        if isinstance(error, InvalidRequestError) and "does not support" in error.message:
-            return CapabilityError(
-                error.message, status=status, code=error.code, request_id=error.request_id
-            )
-        return error
+        return http_error(status, headers, body, now_s)
 
 
 class OllamaDecoder(FrameDecoder):

@@ -134,9 +134,8 @@ class OpenAiDecoder(FrameDecoder):
         self._read(chunk, stream=True)
 
     def _finish_by_done(self) -> None:
-        """Take `[DONE]` for the finish, if an answer has begun, and no error followed."""
-        began = self._events or self._beginning is None
-        if began and self._error_in(self._other_event) is None:
+        """Take `[DONE]` for the finish of a text or of tool calls, if no error followed them."""
+        if (self._text or self._calls) and self._error_in(self._other_event) is None:
             self._finished(None)
 
     def whole(self, body: bytes) -> list[ModelEvent]:

@@ -77,7 +77,7 @@ class Quirks:
     """The server may still answer in the old `function_call`, though it was sent `tools`."""
     done_is_finish: bool = False
     """An answer may end, by `[DONE]` or by the end of a JSON body, without a stop reason.
-    If this is off, such an answer was cut."""
+    If this is off, such an answer was cut; and so was a stream without any text or tool call."""
 
     embeddings: bool = True
     embeddings_path: str = "/embeddings"

@@ -8,7 +8,7 @@ from orchestra.config.toml import spec
 from orchestra.config.toml.checking import Table, check
 from orchestra.config.toml.complaints import Complaints, nearest, shown
 from orchestra.config.toml.places import Path as Place
-from orchestra.providers.known.settings import CoalesceSettings
+from orchestra.providers.known.settings import CoalesceSettings, EmbedderSettings
 
 
 def read_coalesce(value: object, at: Place, complaints: Complaints) -> CoalesceSettings | None:
@@ -38,3 +38,18 @@ def check_embedders(
                 place = (kind, name, "coalesce", "embedder")
                 message = f"there is no embedder {shown(wanted)}"
                 complaints.add("unknown-embedder", place, message, nearest(wanted, embedders))
+
+
+def check_circles(embedders: Mapping[str, EmbedderSettings], complaints: Complaints) -> None:
+    """Complain of embedders whose own model compares its questions with them, if over others."""
+    for name in embedders:
+        seen: list[str] = []
+        then: str | None = name
+        while then is not None and then in embedders and then not in seen:
+            seen.append(then)
+            rule = (embedders[then].route or embedders[then].model).coalesce
+            then = rule.embedder if rule is not None and rule.similarity is not None else None
+        if then == name:
+            message = "its own model compares questions with it, by coalesce.similarity"
+            fix = "name another embedder in that coalesce, or leave similarity out"
+            complaints.add("wrong-value", ("embedders", name), message, fix)

@@ -22,7 +22,12 @@ from orchestra.policies.limits.limit import CallLimits
 from orchestra.protocols import Timeouts
 from orchestra.providers.known.addresses import capabilities
 from orchestra.providers.known.catalog import OWN, PROVIDERS, Provider, Seam
-from orchestra.providers.known.settings import EmbedderSettings, ModelSettings, Prices
+from orchestra.providers.known.settings import (
+    EmbedderSettings,
+    ModelSettings,
+    Prices,
+    RouteSettings,
+)
 from orchestra.providers.known.urls import absolute
 from orchestra.values import Capabilities
 
@@ -42,22 +47,27 @@ def read_models(tables: Table, here: Path, complaints: Complaints) -> dict[str, 
 
 
 def read_embedders(
-    tables: Table, models: Mapping[str, ModelSettings], here: Path, complaints: Complaints
+    tables: Table,
+    models: Mapping[str, ModelSettings],
+    routes: Mapping[str, RouteSettings],
+    here: Path,
+    complaints: Complaints,
 ) -> dict[str, EmbedderSettings]:
-    """The valid embedders by name; an embedder may name a model of the file."""
+    """The valid embedders by name; an embedder may name a model or a route of the file."""
     found = {}
     for name, table in tables.items():
-        at = ("embedders", name)
+        at, route = ("embedders", name), None
         if not isinstance(table, dict) or table.keys() & {"provider", "class"}:
             model = _read_model(table, at, "embedder", complaints, here)
         else:
-            model = _named_model(table, at, models, complaints)
+            model, route = _named_model(table, at, models, routes, complaints)
         if model is not None:
             found[name] = EmbedderSettings(
                 name=name,
                 model=model,
                 dimensions=table.get("dimensions"),
                 origin=complaints.where(at),
+                route=route,
             )
     return found
 
@@ -98,6 +108,7 @@ def _read_own(
     right = check(refuse_of_providers(table, at, complaints), at, known, complaints)
     own = read_own_class(table, right, at, complaints)
     _complete_limits(right.get("limits", {}), (*at, "limits"), complaints)
+    _check_breaker(right.get("breaker", {}), (*at, "breaker"), complaints)
     _check_prices(right.get("prices", {}), (*at, "prices"), complaints)
     coalesce = read_coalesce(right.get("coalesce"), at, complaints)
     if own is None or len(complaints.problems) > before:
@@ -220,6 +231,7 @@ def _complete(
         message = "an API key is either in the environment or in a file"
         complaints.add("wrong-value", (*at, "key_file"), message, "leave one of the two out")
     _complete_limits(right.get("limits", {}), (*at, "limits"), complaints)
+    _check_breaker(right.get("breaker", {}), (*at, "breaker"), complaints)
     _check_prices(right.get("prices", {}), (*at, "prices"), complaints)
     check_headers(right.get("headers", {}), (*at, "headers"), complaints)
     if "base_url" in right:
@@ -248,11 +260,26 @@ def _check_prices(prices: Table, at: Place, complaints: Complaints) -> None:
             complaints.add("wrong-value", (*at, key), message, f"{key} = {price * 1_000_000:g}")
 
 
+def _check_breaker(breaker: Table, at: Place, complaints: Complaints) -> None:
+    """Complain of a first pause that would be cut to the longest one."""
+    rule = _breaker(without_none(breaker))
+    if rule is not None and rule.open_s > rule.open_max_s:
+        key = "open_max_s" if "open_max_s" in breaker else "open_s"
+        message = f"the first pause is {rule.open_s:g} s, and the longest only {rule.open_max_s:g}"
+        fix = f"open_max_s = {rule.open_s:g}, or a shorter open_s"
+        complaints.add("wrong-value", (*at, key), message, fix)
+
+
 def _complete_limits(limits: Table, at: Place, complaints: Complaints) -> None:
     """Complain of options of limits that have no effect without another."""
     if limits.get("adaptive") and "concurrency" not in limits:
         message = "it has nothing to adapt: there is no concurrency"
         complaints.add("missing-key", (*at, "adaptive"), message, "add concurrency = 20")
+    if "burst_share" in limits and not any(name in limits for name in LIMITS[:2]):
+        message = "it is a share of limits per minute, and there is none"
+        complaints.add(
+            "missing-key", (*at, "burst_share"), message, "add requests_per_minute = 500"
+        )
     if limits.get("shared") and not any(name in limits for name in LIMITS):
         message = "it has nothing to share: there is no limit"
         complaints.add("missing-key", (*at, "shared"), message, "add requests_per_minute = 500")
@@ -294,9 +321,13 @@ def _breaker(table: dict[str, Any]) -> BreakerRule | None:
 
 
 def _named_model(
-    table: Table, at: Place, models: Mapping[str, ModelSettings], complaints: Complaints
-) -> ModelSettings | None:
-    """The model of the file that an embedder names; None after a complaint."""
+    table: Table,
+    at: Place,
+    models: Mapping[str, ModelSettings],
+    routes: Mapping[str, RouteSettings],
+    complaints: Complaints,
+) -> tuple[ModelSettings | None, RouteSettings | None]:
+    """The model that an embedder names, or the first of a route, with it; None, if it is wrong."""
     known = {"model": spec.TEXT, "dimensions": spec.DIMENSIONS}
     remote = _known(PROVIDERS.values())
     for key in table.keys() & (remote.keys() - known.keys()):
@@ -305,17 +336,21 @@ def _named_model(
     shared = {key: value for key, value in table.items() if key in known or key not in remote}
     right = check(shared, at, known, complaints)
     if "model" not in table:
-        fix = 'add model = "NAME", the name of a model of this file; or a provider and its model'
+        fix = 'add model = "NAME", a model or route of this file; or a provider and its model'
         complaints.add("missing-key", at, "it has no model", fix)
     if "model" not in right:
-        return None
+        return None, None
     name, place = right["model"], (*at, "model")
-    if name not in models:
-        fix = nearest(name, models) if models else "add [models.NAME], or a provider here"
-        message = f"this file has no valid model {shown(name)}"
+    if name not in models and name not in routes:
+        there = [*models, *routes]
+        fix = nearest(name, there) if there else "add [models.NAME], or a provider here"
+        message = f"this file has no valid model or route {shown(name)}"
         complaints.add("unknown-model", place, message, fix)
-        return None
-    return models[name] if _fits(models[name], place, "embedder", complaints) else None
+        return None, None
+    route = routes.get(name)
+    named = [models[name]] if route is None else [*route.models.values()]
+    fit = all(_fits(each, place, "embedder", complaints) for each in named)
+    return (named[0], route) if fit else (None, None)
 
 
 def _fits(settings: ModelSettings, at: Place, seam: Seam, complaints: Complaints) -> bool:

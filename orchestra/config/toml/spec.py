@@ -156,6 +156,7 @@ CACHE: Spec = {
 POLICIES: Spec = {
     "limits": {
         **_names(CallLimits, COUNT),
+        "burst_share": SHARE,
         "wait_max_s": WAIT,
         "adaptive": FLAG,
         "shared": FLAG,
@@ -206,6 +207,7 @@ OWN_MODEL: Spec = {
 OWNER: Spec = {
     "requests_per_minute": _PER_MINUTE,
     "tokens_per_minute": _PER_MINUTE,
+    "burst_share": SHARE,
     "concurrency": _AT_ONCE,
     "runs": _PER_MINUTE,
     "wait_max_s": _PATIENCE,

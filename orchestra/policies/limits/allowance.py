@@ -19,7 +19,7 @@ import attrs
 import msgspec
 
 from orchestra.accounts import Caller, KeyAllowance
-from orchestra.policies.limits.gcra import SECOND_NS, MeterState, Rate
+from orchestra.policies.limits.gcra import BURST_SHARE, SECOND_NS, MeterState, Rate
 from orchestra.protocols import WhenStateFails
 from orchestra.records import Encoding, Revision, readable
 
@@ -34,15 +34,13 @@ Kind = Literal["key", "user", "organisation", "model"]
 
 @attrs.frozen(kw_only=True)
 class OwnerLimits:
-    """The limits of one key, user or organisation, shared by all processes; None is no limit.
-
-    No window of 60 seconds sees more requests or tokens than the limit; a tenth of the limit may
-    come at once.
-    """
+    """The limits of one key, user or organisation, in all processes together; None is no limit."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     """Input and output tokens: estimated before a call, and corrected after it."""
+    burst_share: float = BURST_SHARE
+    """The share of a limit per minute that may come at once; the rest comes at a steady rate."""
     concurrency: int | None = None
     """Concurrent calls; a streamed answer counts until it is left."""
     runs: int | None = None
@@ -101,7 +99,7 @@ class CallerRules(Rules):
     """The limits of all callers: of users and organisations in general, and of some by name.
 
     Users with the same name in two organisations are two owners with the same limits. The limits
-    of a key come with the caller.
+    of a key come with the caller; their `burst_share` is that of its user.
     """
 
     user: OwnerLimits = NO_LIMITS
@@ -126,7 +124,8 @@ class CallerRules(Rules):
         """The owners for a call of this caller, the narrowest first; () if it has no limits."""
         found: list[Owner] = []
         if caller.key:
-            limits = self._counted(_of_key(caller.allowance))
+            share = self.users.get(caller.user, self.user).burst_share
+            limits = self._counted(_of_key(caller.allowance, share))
             found.append(owner_of("key", caller.key, limits, scope))
         if caller.user:
             limits = self._counted(self.users.get(caller.user, self.user))
@@ -144,10 +143,11 @@ class CallerRules(Rules):
         return attrs.evolve(limits, tokens_per_minute=None, concurrency=None, wait_max_s=0.0)
 
 
-def _of_key(allowed: KeyAllowance) -> OwnerLimits:
+def _of_key(allowed: KeyAllowance, burst_share: float) -> OwnerLimits:
     return OwnerLimits(
         requests_per_minute=allowed.requests_per_minute,
         tokens_per_minute=allowed.tokens_per_minute,
+        burst_share=burst_share,
         concurrency=allowed.concurrency,
     )
 
@@ -157,12 +157,11 @@ def owner_of(kind: Kind, name: str, limits: OwnerLimits, scope: str) -> Owner:
     key = quote(name, safe="", errors="surrogatepass")
     if len(key) > _NAME_CHARS:
         key = f"={sha256(key.encode()).hexdigest()}"  # a quoted name has no =
-    requests, tokens = map(_rate, (limits.requests_per_minute, limits.tokens_per_minute))
+    requests, tokens = (
+        None if each is None else Rate.of(each, limits.burst_share)
+        for each in (limits.requests_per_minute, limits.tokens_per_minute)
+    )
     return Owner(kind, name, limits, f"limits:{scope}:{kind}:{key}", requests, tokens)
-
-
-def _rate(per_minute: int | None) -> Rate | None:
-    return None if per_minute is None else Rate.of(per_minute)
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -186,7 +185,7 @@ class Blocked:
 class Remaining:
     """What is left of a limit, as in the `RateLimit-*` headers.
 
-    `remaining` may be taken now: at most about a tenth of the limit while calls come steadily. In
+    `remaining` may be taken now: at most about a burst while calls come steadily. In
     `reset_s` seconds, the whole limit may be taken.
     """
 

@@ -39,7 +39,6 @@ from orchestra.policies.limits.allowance import (
     remaining,
     settle,
 )
-from orchestra.policies.limits.gcra import Rate
 from orchestra.policies.limits.owners import UNLIMITED, Owners
 from orchestra.policies.outbox import Outbox
 from orchestra.protocols import State
@@ -342,8 +341,9 @@ def _refused(waiting: _Waiting, why: str, line: str = "wait_max_s") -> LimitReac
         worst = _worst(waiting.blocked)
         owner, limit, wait_s = worst.owner, worst.limit, worst.wait_s
         most = getattr(owner.limits, limit)
-        steadily = limit.endswith("_per_minute")
-        taken = f"{Rate.of(most).burst} at once, of {most} a minute," if steadily else most
+        rates = {"requests_per_minute": owner.requests, "tokens_per_minute": owner.tokens}
+        rate = rates.get(limit)
+        taken = most if rate is None else f"{rate.burst} at once, of {most} a minute,"
         what = f"{taken} are taken"
     wait = f", there is room in {wait_s:.3g} s" if wait_s is not None else ""
     return _error(

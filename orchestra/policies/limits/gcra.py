@@ -1,10 +1,10 @@
 """Rate limits per minute, by the generic cell rate algorithm, with exact refunds. Pure.
 
 The theory. One number is kept: the time at which everything taken so far is paid for, at a steady
-rate. Units may be taken if that time is at most one burst ahead of now. A burst is a tenth of the
-limit, and the steady rate is the rest, so that *any* window of 60 seconds sees no more than the
-limit; with a burst as large as the limit, it could see twice as much. A take larger than a burst
-waits until its excess has been saved up.
+rate. Units may be taken if that time is at most one burst ahead of now. A burst is a share of the
+limit, by default a tenth, and the steady rate is the rest, so that *any* window of 60 seconds sees
+no more than the limit; with the limit as the steady rate, it could see a burst more. A take larger
+than a burst waits until its excess has been saved up.
 
 A refund undoes a take as if it had never happened. That differs from adding the units back now: a
 take of a minute ago may have no effect any more, and adding its units would let two bursts through
@@ -25,7 +25,7 @@ import msgspec
 
 SECOND_NS = 1_000_000_000
 MINUTE_NS = 60 * SECOND_NS
-BURST_SHARE = 10
+BURST_SHARE = 0.1
 WAIT_MIN_S = 1e-6
 """A shorter wait might be lost to the clock's rounding, and be repeated for ever."""
 OPEN_MAX = 256
@@ -41,9 +41,9 @@ class Rate(msgspec.Struct, frozen=True):
     """Units per minute: the limit less the burst, plus one, as a minute excludes its end."""
 
     @classmethod
-    def of(cls, per_minute: int) -> Rate:
-        """The rate of a limit."""
-        burst = max(1, per_minute // BURST_SHARE)
+    def of(cls, per_minute: int, burst_share: float = BURST_SHARE) -> Rate:
+        """The rate of a limit, with this share of it as the burst: over 0 and up to 1."""
+        burst = min(max(1, int(per_minute * burst_share)), per_minute)
         return cls(per_minute, burst, per_minute + 1 - burst)
 
     def unused(self, now_ns: int) -> MeterState:
@@ -210,8 +210,8 @@ class Meter:
     Where the time was just passed, or does not matter, use `state` directly.
     """
 
-    def __init__(self, per_minute: int) -> None:
-        self.rate = Rate.of(per_minute)
+    def __init__(self, per_minute: int, burst_share: float = BURST_SHARE) -> None:
+        self.rate = Rate.of(per_minute, burst_share)
         self.state = self.rate.unused(0)
 
     def advance(self, now_s: float) -> None:

@@ -22,7 +22,7 @@ from orchestra.errors import LimitReachedError
 from orchestra.policies.account import left_s
 from orchestra.policies.clock import Clock
 from orchestra.policies.limits.adaptive import Adaptive
-from orchestra.policies.limits.gcra import Meter, Taken
+from orchestra.policies.limits.gcra import BURST_SHARE, Meter, Taken
 from orchestra.protocols import WhenStateFails
 
 
@@ -30,13 +30,14 @@ from orchestra.protocols import WhenStateFails
 class CallLimits:
     """The limits of a provider, or our own; None is no limit.
 
-    No window of 60 seconds sees more requests or tokens than the limit; a tenth of the limit may
-    come at once.
+    No window of 60 seconds sees more requests or tokens than the limit.
     """
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     """Input and output tokens: estimated before a call, and corrected after it."""
+    burst_share: float = BURST_SHARE
+    """The share of a limit per minute that may come at once; the rest comes at a steady rate."""
     concurrency: int | None = None
     """Concurrent calls; a streamed answer counts until it is left."""
     adaptive: bool = False
@@ -104,8 +105,8 @@ class Limiter:
         self._queue: deque[_Waiter] = deque()
         adapts = limits.adaptive and limits.concurrency is not None
         self._adaptive = Adaptive(limits.concurrency or 1) if adapts else None
-        self._requests = _meter(limits.requests_per_minute)
-        self._tokens = _meter(limits.tokens_per_minute)
+        self._requests = _meter(limits.requests_per_minute, limits.burst_share)
+        self._tokens = _meter(limits.tokens_per_minute, limits.burst_share)
         self.counts_tokens = self._tokens is not None
         """Whether there is a limit on tokens."""
 
@@ -181,7 +182,7 @@ class Limiter:
             self._wake_head()
         if patience.cancelled_caught:
             wait_s, _ = self._rates(waiter, self._queue)
-            raise self._refused("wait_max_s", f"it has waited {wait_max_s:g} s", wait_s or None)
+            raise self._refused("wait_max_s", "the call has waited so long", wait_s or None)
 
     async def _wait_turn(self, waiter: _Waiter, check: Callable[[], None]) -> None:
         while True:
@@ -237,20 +238,18 @@ class Limiter:
         limits = self.limits
         wait_s, rate = self._rates(waiter, self._queue)
         if len(self._queue) >= limits.waiting_max:
-            why = f"{len(self._queue)} calls are waiting already"
-            raise self._refused("waiting_max", why, wait_s or None)
+            raise self._refused("waiting_max", "so many calls wait already", wait_s or None)
+        begins = f"the call could begin only in {wait_s:.3g} s"
         allowed_s = math.inf if limits.wait_max_s is None else limits.wait_max_s
         if wait_s > allowed_s:
-            why = f"{getattr(limits, rate)} would let it begin only in {wait_s:.3g} s"
-            raise self._refused(rate, f"{why}, after wait_max_s = {allowed_s:g}", wait_s)
+            raise self._refused(rate, f"{begins}, after wait_max_s = {allowed_s:g}", wait_s)
         if wait_s > (allowed_s := left_s()):
-            why = f"{getattr(limits, rate)} would let it begin only in {wait_s:.3g} s"
-            raise self._refused(rate, f"{why}, after its deadline in {allowed_s:.3g} s", wait_s)
+            raise self._refused(rate, f"{begins}, after its deadline in {allowed_s:.3g} s", wait_s)
 
     def _refused(self, limit: str, why: str, wait_s: float | None = None) -> LimitReachedError:
         return LimitReachedError(
-            f"refused by our own limit {limit}: {why}; ask for less at once, ask another model, "
-            "or have the limit raised",
+            f"refused by our own limit {limit} = {getattr(self.limits, limit)}: {why}; ask for "
+            "less at once, ask another model, or have the limit raised",
             code=limit,
             retry_after_s=wait_s,
             model=self._name,
@@ -261,5 +260,5 @@ class Limiter:
             self._queue[0].woken.set()
 
 
-def _meter(per_minute: int | None) -> Meter | None:
-    return Meter(per_minute) if per_minute is not None else None
+def _meter(per_minute: int | None, burst_share: float) -> Meter | None:
+    return Meter(per_minute, burst_share) if per_minute is not None else None

@@ -82,6 +82,7 @@ class _Rules:
         self._limits = OwnerLimits(
             requests_per_minute=limits.requests_per_minute,
             tokens_per_minute=limits.tokens_per_minute,
+            burst_share=limits.burst_share,
             concurrency=limits.concurrency,
             wait_max_s=math.inf if limits.wait_max_s is None else limits.wait_max_s,
             waiting_max=limits.waiting_max,

@@ -107,13 +107,15 @@ class ModelSettings:
 class EmbedderSettings:
     """One embedder of a deployment: a model, and the dimensions of its vectors.
 
-    `dimensions` is None for the model's default.
+    `dimensions` is None for the model's default. If the embedder names a `route`, `model` is the
+    route's first model: the others make the same vectors.
     """
 
     name: str
     model: ModelSettings
     dimensions: int | None = None
     origin: str = ""
+    route: RouteSettings | None = None
 
 
 @attrs.frozen(kw_only=True)

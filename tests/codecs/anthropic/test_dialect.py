@@ -355,7 +355,7 @@ KINDS: list[tuple[int, str, str, type[ModelError]]] = [
     (402, "billing_error", "payment needed", QuotaError),
     (403, "permission_error", "not yours", PermissionDeniedError),
     (404, "not_found_error", "model: claude-9", ModelNotFoundError),
-    (413, "request_too_large", "over 32 MB", InvalidRequestError),
+    (413, "request_too_large", "over 32 MB", ContextLengthError),
     (429, "rate_limit_error", "too many", RateLimitError),
     (500, "api_error", "Internal server error", ProviderServerError),
     (504, "timeout_error", "too slow", ModelTimeoutError),

@@ -232,9 +232,12 @@ def test_an_event_that_is_no_chunk_changes_no_answer_with_a_reason() -> None:
     assert (answer.text, answer.stopped.raw) == ("Hi", "stop")
 
 
-def test_an_end_alone_is_no_answer() -> None:
+@pytest.mark.parametrize("delta", [None, {"role": "assistant", "content": ""}])
+def test_done_alone_is_no_answer(delta: Json | None) -> None:
+    """A route would take it for a success, and ask no other model."""
+    before = [] if delta is None else [chunk(delta)]
     with pytest.raises(TruncatedStreamError):
-        decode([stream()], GENERIC)
+        decode([stream(*before)], GENERIC)
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))

@@ -27,7 +27,7 @@ from orchestra.policies.limits.allowance import (
     admit,
 )
 from orchestra.policies.limits.callers import NOTHING, POLL_S, CallerLimits, Lease
-from orchestra.policies.limits.gcra import MINUTE_NS, SECOND_NS, WAIT_MIN_S, Meter
+from orchestra.policies.limits.gcra import MINUTE_NS, SECOND_NS, WAIT_MIN_S, Meter, Rate
 from orchestra.policies.outbox import GIVE_BACK_S
 from orchestra.protocols import Change, State
 from orchestra.stores.state_memory import MemoryState
@@ -295,6 +295,17 @@ def test_a_refusal_tells_which_limit_whose_and_when_there_is_room() -> None:
     rules = CallerRules(organisation=OwnerLimits(concurrency=1, wait_max_s=0))
     error = refused(rules, [ADA, BOB])
     assert (error.code, error.retry_after_s) == ("organisation.concurrency", None)
+
+
+def test_a_share_of_a_minute_may_come_at_once_and_keys_have_that_of_their_user() -> None:
+    half = OwnerLimits(requests_per_minute=10, burst_share=0.5, wait_max_s=0)
+    error = refused(CallerRules(users={"ada": half}), [ADA] * 6)
+    assert error.retry_after_s == 10.0
+    assert "of user 'acme/ada': 5 at once, of 10 a minute, are taken" in str(error)
+    key = Caller("acme", "ada", "k", KeyAllowance(requests_per_minute=10))
+    only = attrs.evolve(half, requests_per_minute=None)
+    for rules in (CallerRules(users={"ada": only}), CallerRules(user=only)):
+        assert rules.of_requests().owners(key, "http")[0].requests == Rate.of(10, 0.5)
 
 
 def test_a_wait_that_would_be_too_long_is_not_begun() -> None:

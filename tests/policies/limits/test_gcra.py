@@ -7,9 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.policies.limits.gcra import MINUTE_NS, OPEN_MAX, SECOND_NS, Meter, MeterState, Rate
+from orchestra.policies.limits.gcra import (
+    BURST_SHARE,
+    MINUTE_NS,
+    OPEN_MAX,
+    SECOND_NS,
+    Meter,
+    MeterState,
+    Rate,
+)
 
 LIMITS = st.integers(1, 300)
+SHARES = st.just(BURST_SHARE) | st.floats(0, 1, exclude_min=True)
 
 
 def paid_until(state: MeterState, rate: Rate) -> int:
@@ -17,12 +26,12 @@ def paid_until(state: MeterState, rate: Rate) -> int:
     return state.at_ns * rate.steady + state.debt
 
 
-@given(LIMITS, st.lists(st.tuples(st.integers(0, 90_000), st.floats(0, 1.5)), max_size=60))
+@given(LIMITS, SHARES, st.lists(st.tuples(st.integers(0, 90_000), st.floats(0, 1.5)), max_size=60))
 def test_no_minute_wherever_it_begins_sees_more_than_the_limit(
-    limit: int, calls: list[tuple[int, float]]
+    limit: int, burst_share: float, calls: list[tuple[int, float]]
 ) -> None:
     """Each call comes some milliseconds after the last, and goes as soon as it may."""
-    meter, now_s = Meter(limit), 0.0
+    meter, now_s = Meter(limit, burst_share), 0.0
     went: list[tuple[float, int]] = []
     for pause_ms, share in calls:
         now_s += pause_ms / 1000
@@ -100,6 +109,15 @@ def test_an_underestimate_is_charged_when_it_is_known() -> None:
     taken = meter.take(0.0, 1)
     meter.settle(taken, 30.0, 60)
     assert meter.wait_s(30.0, 1) == pytest.approx(60 * (59 - 5) / 55)
+
+
+@given(st.integers(1, 2**53), SHARES)
+def test_a_burst_is_its_share_of_a_limit_and_at_least_one(limit: int, share: float) -> None:
+    rate = Rate.of(limit, share)
+    assert 1 <= rate.burst <= limit
+    assert abs(rate.burst - share * limit) <= 1
+    assert rate.burst + rate.steady == limit + 1
+    assert Rate.of(limit).burst == max(1, limit // 10)
 
 
 def test_a_burst_is_a_tenth_and_more_than_that_is_saved_up() -> None:

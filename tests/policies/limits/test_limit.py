@@ -221,21 +221,24 @@ def test_a_full_queue_refuses_at_once() -> None:
     assert isinstance(error, RateLimitError)
     assert error.retryable
     assert str(error) == (
-        "m: refused by our own limit waiting_max: 2 calls are waiting already; ask for less at once, ask another model, or have the limit raised"
+        "m: refused by our own limit waiting_max = 2: so many calls wait already; ask for less at once, ask another model, or have the limit raised"
     )
 
 
 def test_a_wait_has_an_end() -> None:
     error, at_s = refusal(CallLimits(concurrency=1, wait_max_s=3), [Call(0, 100), Call(1)])
     assert (error.code, at_s) == ("wait_max_s", 4.0)
-    assert "it has waited 3 s" in str(error)
+    assert "wait_max_s = 3: the call has waited so long" in str(error)
 
 
 def test_a_wait_that_would_be_too_long_is_not_begun() -> None:
     limits = CallLimits(requests_per_minute=1, wait_max_s=30)
     error, at_s = refusal(limits, [Call(0), Call(1)])
     assert (error.code, at_s, error.retry_after_s) == ("requests_per_minute", 1.0, 59.0)
-    assert "1 would let it begin only in 59 s, after wait_max_s = 30" in str(error)
+    assert (
+        "requests_per_minute = 1: the call could begin only in 59 s, after wait_max_s = 30"
+        in str(error)
+    )
 
 
 def test_a_wait_beyond_the_deadline_is_not_begun() -> None:

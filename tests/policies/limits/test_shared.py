@@ -23,15 +23,17 @@ from orchestra.errors import (
     ProviderServerError,
 )
 from orchestra.policies.account import PRESENT
+from orchestra.policies.clock import Clock
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.allowance import OwnerState
-from orchestra.policies.limits.limit import CallLimits, Load
+from orchestra.policies.limits.limit import CallLimits, Limiter, Load
 from orchestra.policies.limits.shared import SharedLimits
 from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.policies.money.prices import Price
 from orchestra.policies.money.purse import Purse
 from orchestra.protocols import Change, State
+from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from tests.policies.limits.test_callers import SlowState, state_of
@@ -88,6 +90,25 @@ async def left(state: SlowState, limits: CallLimits) -> OwnerState | None:
     assert owner.key == "limits:models:model:m"
     data = await state.inner.change([owner.key], lambda kept, _: Change(kept[0]))
     return None if data is None else state_of(owner, data, trio.current_time())
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_share_of_a_minute_may_begin_at_once(shared: bool) -> None:
+    limits = CallLimits(requests_per_minute=10, burst_share=0.5, shared=shared)
+
+    async def main() -> list[float]:
+        began: list[float] = []
+        ours = SharedLimits("m", limits, MemoryState(now_s=trio.current_time))
+        for _ in range(7):
+            if shared:
+                await ours.enter(Caller(), tokens=0)
+            else:
+                await own.enter()
+            began.append(trio.current_time())
+        return began
+
+    own = Limiter(limits, Clock())
+    assert virtual(main) == [0, 0, 0, 0, 0, 10, 20]
 
 
 @given(LIMITS, CALLS, st.sampled_from([0.0, 0.001]), st.booleans(), schedules())
