@@ -32,6 +32,8 @@ from orchestra.policies.retry import is_retryable, next_delay_s, retry_after_s
 NOBODY = Caller()
 RETRY = Retry(attempts_max=5, delay_s=1.0, retry_after_max_s=3600.0)
 """A batch has no user who waits: it rests for an hour where a run would fail after a minute."""
+HELD_S = 10.0
+"""How long a row waits at most for the end of others, which may release what they hold before."""
 _NOTHING = Usage()
 _Attempt: TypeAlias = tuple[Run | None, object, Exception | None]
 
@@ -210,14 +212,15 @@ class Batch:
         return isinstance(error, BudgetHeldError) and self._active > 1
 
     async def _other_ends(self) -> None:
-        """Wait until another row has ended, or the batch stops.
+        """Wait until another row has ended, or the batch stops; for `HELD_S` at most.
 
         Each end lets one waiting row try again, besides the next row of the same worker: so the
         number of active rows grows as far as there is room. The last active row does not wait here.
         """
         self._active -= 1
         try:
-            await self._held.park()
+            with trio.move_on_after(HELD_S):
+                await self._held.park()
         finally:
             self._active += 1
 

@@ -22,7 +22,7 @@ from trio.testing import MockClock
 
 from orchestra import Context, Limits, Retry, injected, open_engine, pipeline, step
 from orchestra.accounts import Usage
-from orchestra.batch.batch import Batch, BatchRules, Progress
+from orchestra.batch.batch import HELD_S, Batch, BatchRules, Progress
 from orchestra.batch.ledger import Row
 from orchestra.errors import (
     AuthenticationError,
@@ -46,6 +46,7 @@ class Book:
     running: int = 0
     peak: int = 0
     room: float = inf
+    holds_s: float = inf
     last_s: float = 0.0
     fails: Callable[[int], Exception | None] = lambda _: None
 
@@ -63,12 +64,13 @@ async def worked(number: int, lasts_s: float) -> int:
     BOOK.running += 1
     BOOK.peak = max(BOOK.peak, BOOK.running)
     try:
-        await trio.sleep(lasts_s)
+        await trio.sleep(min(lasts_s, BOOK.holds_s))
         if (failed := BOOK.fails(number)) is not None:
             raise failed
     finally:
         BOOK.running -= 1
         BOOK.last_s = trio.current_time()
+    await trio.sleep(max(0.0, lasts_s - BOOK.holds_s))
     BOOK.ended[number] += 1
     return number * 2
 
@@ -338,6 +340,15 @@ def test_rows_that_only_other_rows_keep_from_money_are_run_as_those_end(
         assert all(each["attempts"] == 1 for each in told(Path(folder) / "r").values())
     assert BOOK.peak <= room
     assert BOOK.last_s <= sum(lasting_s) / min(room, at_once) + max(lasting_s) + 1e-6
+
+
+def test_a_row_need_not_wait_for_the_end_of_one_that_has_released_its_money(
+    tmp_path: Path,
+) -> None:
+    """Its calls may have ended, and its other steps go on."""
+    BOOK.room, BOOK.holds_s = 1, 2.0
+    assert begun(rows([1000.0, 1000.0]), tmp_path / "r").finished == 2
+    assert max(each["duration_s"] for each in told(tmp_path / "r").values()) <= 1000 + HELD_S
 
 
 def test_a_row_that_others_than_its_batch_keep_from_money_is_tried_as_often_as_any(
