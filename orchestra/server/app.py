@@ -313,7 +313,7 @@ def _not_found(arrival: Arrival) -> HttpProblem:
 def _mismatch() -> HttpProblem:
     """The problem of an HTTP request to a WebSocket's route, or the other way round."""
     if not has_request_context():
-        return problems.not_found(_current().path)  # no WebSocket is served at this path
+        return problems.no_socket(_current().path)
     detail = "open a WebSocket here; see docs/server.md"
     return problems.by_status(426, "Upgrade Required", detail, (("Upgrade", "websocket"),))
 

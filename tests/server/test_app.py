@@ -253,8 +253,8 @@ def test_a_websocket_is_refused_politely() -> None:
         Sec-WebSocket-Version: 13
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="""
     )
-    assert reply.status in (400, 404)
-    assert b"<" not in reply.body
+    assert (reply.status, reply.json["type"]) == (404, "urn:problem-type:orchestra:not-found")
+    assert str(reply.json["detail"]).startswith("no WebSocket is served at '/v1/pipelines'; open")
 
 
 def test_options_are_told_without_a_page() -> None:

@@ -205,6 +205,12 @@ def not_found(path: str, hint: str = OF_SERVER) -> HttpProblem:
     return HttpProblem(404, "not-found", "There is nothing here.", detail)
 
 
+def no_socket(path: str) -> HttpProblem:
+    """The path serves HTTP requests only."""
+    detail = f"no WebSocket is served at {path[:200]!r}; open one at /v1/pipelines/{{name}}/ws"
+    return HttpProblem(404, "not-found", "There is nothing here.", detail)
+
+
 def wrong_method(method: str, path: str, allowed: Iterable[str]) -> HttpProblem:
     """The path exists, but does not allow this method."""
     names = ", ".join(sorted(allowed))
