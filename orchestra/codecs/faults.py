@@ -127,12 +127,9 @@ _MORE_SPECIFIC: Mapping[type[ModelError], tuple[type[ModelError], ...]] = {
 _ERROR, _TOO_LARGE, _SERVER_ERROR, _STATUS_MAX = 400, 413, 500, 599
 _STATUS_DIGITS = re.compile(r"[45]\d\d", re.ASCII)
 _REQUEST_IDS = (
-    "x-request-id",
-    "request-id",
-    "apim-request-id",
-    "x-amzn-requestid",
-    "x-generation-id",
-    "x-goog-request-id",
+    *("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid"),
+    *("x-generation-id", "x-goog-request-id"),
+    *("mistral-correlation-id", "x-ds-trace-id", "x-debug-trace-id"),  # Mistral, DeepSeek, Cohere
 )
 
 

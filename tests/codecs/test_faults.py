@@ -428,7 +428,11 @@ def test_an_error_says_where_it_came_from() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["x-request-id", "request-id", "apim-request-id", "x-amzn-requestid", "x-generation-id"]
+    "name",
+    [
+        *("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid", "x-generation-id"),
+        *("mistral-correlation-id", "x-ds-trace-id", "x-debug-trace-id"),
+    ],
 )
 def test_the_id_of_a_request_is_found_under_every_name(name: str) -> None:
     assert http_error(500, {name: "r1"}, b"", 0).request_id == "r1"

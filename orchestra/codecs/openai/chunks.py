@@ -111,7 +111,7 @@ class OpenAiDecoder(FrameDecoder):
         self._finish: Stopped | None = None
         self._usage: UsageReport | None = None
         self._counted = False  # whether `_usage` has both counts
-        self._other_event = b""  # the last event without an answer in it
+        self._other_event = b""  # the last event, if it has no choices
         self._calls = PiecedCalls()
         self._details = ReasoningDetails()
         self._text: list[str] = []
@@ -129,8 +129,7 @@ class OpenAiDecoder(FrameDecoder):
         chunk = self._reader.read(CHUNKS if self._began else OPENINGS, payload, _A_CHUNK)
         if chunk.failed:
             raise self._quirks.error_of(payload)
-        if chunk.choices is None:
-            self._other_event = payload[:LARGE_BYTES]
+        self._other_event = payload[:LARGE_BYTES] if chunk.choices is None else b""
         self._read(chunk, stream=True)
 
     def _finish_by_done(self) -> None:

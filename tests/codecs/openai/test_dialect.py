@@ -232,6 +232,13 @@ def test_an_event_that_is_no_chunk_changes_no_answer_with_a_reason() -> None:
     assert (answer.text, answer.stopped.raw) == ("Hi", "stop")
 
 
+def test_an_event_that_is_no_chunk_is_no_error_if_the_answer_goes_on() -> None:
+    before = [{"message": "searching"}, chunk({"content": "Hi"})]
+    with pytest.raises(TruncatedStreamError):
+        decode([stream(*before)])
+    assert decode([stream(*before)], GENERIC)[-1] == Stopped(StopReason.END, None)
+
+
 @pytest.mark.parametrize("delta", [None, {"role": "assistant", "content": ""}])
 def test_done_alone_is_no_answer(delta: Json | None) -> None:
     """A route would take it for a success, and ask no other model."""
