@@ -128,6 +128,7 @@ def test_a_deep_value_beside_a_float_that_is_an_integer_is_no_error() -> None:
         deep = [deep]
     made, misfits = read(Deep, {"size": 2.0, "rest": deep})
     assert not misfits
+    assert isinstance(made, Deep)
     assert made.size == 2
 
 
