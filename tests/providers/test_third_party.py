@@ -425,7 +425,7 @@ def test_llama_calls_a_tool(llama: list[str]) -> None:
         output_tokens_max=200,
         tools=(WEATHER,),
         tool_choice="required",
-        extras={"llama_cpp": {"logit_bias": bias}},
+        extras={"llama-cpp": {"logit_bias": bias}},
     )
     for answer in run(LLAMA, llama[0], both, request):
         (call,) = answer.tool_calls

@@ -34,7 +34,7 @@ class Quirks:
     """The flags of one kind of server. A flag is on if the server has the ability."""
 
     name: str
-    """The key of its options in a request's extras."""
+    """The provider's name, which is also its key in a request's extras."""
 
     max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     system_role: Literal["system", "developer"] = "system"
@@ -180,7 +180,7 @@ TOGETHER = Quirks(
 )
 VLLM = Quirks(name="vllm", top_k=True, reasoning_key="reasoning", embeddings_format="base64")
 LLAMA_CPP = Quirks(
-    name="llama_cpp", top_k=True, reasoning_key="reasoning_content", embeddings_format="base64"
+    name="llama-cpp", top_k=True, reasoning_key="reasoning_content", embeddings_format="base64"
 )
 XAI = Quirks(
     name="xai",
@@ -226,7 +226,7 @@ OLLAMA_V1 = Quirks(
     parallel_tool_calls=False,
 )
 GENERIC = Quirks(
-    name="generic",
+    name="openai-compatible",
     files=True,
     top_k=True,
     efforts=MappingProxyType({**_OPENAI, "xhigh": "high", "max": "high"}),
@@ -259,6 +259,6 @@ PRESETS: Mapping[str, Quirks] = MappingProxyType(
             GENERIC,
         )
     }
-    | {"llama-cpp": LLAMA_CPP, "moonshotai": MOONSHOT, "openai-compatible": GENERIC}
+    | {"moonshotai": MOONSHOT}
 )
-"""Every known server, by its name and its aliases."""
+"""Every known server, by its name, which is that of its provider; and by its aliases."""

@@ -102,7 +102,6 @@ def _openai_like(
     about: str,
     url: str | None,
     *env: str,
-    quirks: str = "",
     embeds: bool = False,
     keyless: bool = False,
     suggested: tuple[str, str] | None = None,
@@ -110,18 +109,17 @@ def _openai_like(
     options: tuple[Option, ...] = (),
 ) -> Provider:
     """The entry of a provider that speaks OpenAI's dialect."""
-    known = quirks or name
     return Provider(
         name=name,
         about=about,
-        dialect=dialects.openai(known),
+        dialect=dialects.openai(name),
         seams=("model", "embedder") if embeds else ONLY_MODELS,
         base_url=urls.fixed(url) if url else None,
         base_url_env=base_url_env,
         scheme=HeaderScheme(env=env, prefix="Bearer ", needed=not keyless),
         options=options,
         suggested=suggested,
-        extras=known,
+        extras=name,
     )
 
 
@@ -324,7 +322,6 @@ _ROWS = (
         "llama-cpp",
         "the server of llama.cpp",
         "http://localhost:8080/v1",
-        quirks="llama_cpp",
         embeds=True,
         keyless=True,
     ),
@@ -332,7 +329,6 @@ _ROWS = (
         "openai-compatible",
         "any other OpenAI-compatible server",
         None,
-        quirks="generic",
         embeds=True,
         keyless=True,
         options=(_KEY_HEADER,),

@@ -34,10 +34,7 @@ def test_every_preset_is_found_by_its_own_name(name: str) -> None:
 
 
 def test_only_a_server_that_nobody_knows_is_forgiven_a_missing_reason() -> None:
-    assert {name for name, each in PRESETS.items() if each.done_is_finish} == {
-        "generic",
-        "openai-compatible",
-    }
+    assert {name for name, each in PRESETS.items() if each.done_is_finish} == {"openai-compatible"}
 
 
 def test_a_quirk_is_changed_by_its_name() -> None:

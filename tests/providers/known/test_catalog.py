@@ -58,6 +58,8 @@ def settings(provider: Provider) -> ModelSettings:
     options = {option.name: "word" for option in provider.options if option.name != "key_header"}
     if provider.name == "gemini":
         options = {}
+    if provider.name == "bedrock-invoke":
+        options["family"] = "anthropic.claude"
     base_url = URL if provider.base_url is None else None
     return ModelSettings(
         name="x",
@@ -72,11 +74,6 @@ def settings(provider: Provider) -> ModelSettings:
 @pytest.mark.parametrize("provider", REMOTE, ids=lambda row: row.name)
 def test_every_row_makes_an_endpoint_that_can_be_asked(provider: Provider) -> None:
     made = endpoint(settings(provider), environ(provider))
-    family = {"family": "anthropic.claude"} if provider.name == "bedrock-invoke" else {}
-    if family:
-        made = endpoint(
-            attrs.evolve(settings(provider), options={"region": "r", **family}), environ(provider)
-        )
     call = made.dialect.ask("m", ASKED, stream=False)
     request = made.credentials.sign(made.request(call, streamed=False), 0.0)
     assert urlsplit(request.url).scheme in ("http", "https")
@@ -343,6 +340,19 @@ def test_extras_go_into_every_request_and_its_own_count_for_more() -> None:
     assert b'"x"' not in body
     embed = made.asked(EmbedRequest(("t",)))
     assert b'"user":"me"' in embed.body
+
+
+EXTRAS_OF_OTHERS = {"vertex": "gemini", "bedrock-invoke": "bedrock"}
+"""Providers whose extras have the name of another one with the same API."""
+
+
+@pytest.mark.parametrize("provider", REMOTE, ids=lambda row: row.name)
+def test_the_extras_of_a_provider_are_found_under_its_name(provider: Provider) -> None:
+    name = EXTRAS_OF_OTHERS.get(provider.name, provider.name)
+    assert provider.extras == name
+    made = endpoint(settings(provider), environ(provider))
+    asked = attrs.evolve(ASKED, extras={name: {"extra": "sent"}})
+    assert b'"extra":"sent"' in made.dialect.ask("m", asked, stream=False).body
 
 
 def test_a_provider_is_told_to_keep_what_it_has_read_where_the_deployment_says_so() -> None:
