@@ -179,7 +179,10 @@ def test_the_floors_in_the_docs_are_those_that_are_checked(folder: str) -> None:
     blocks = [block.strip().splitlines() for block in text.split("```")[1::2]]
     told = next(lines for lines in blocks if lines[0] == f"{folder}/")[1:] if folder else blocks[0]
     named = [re.findall(r"\w+", re.split(" {2,}", line.strip())[0]) for line in told]
-    assert named == [re.findall(r"\w+", layer) for layer in LAYERS[folder]]
+    checked = [re.findall(r"\w+", layer) for layer in LAYERS[folder]]
+    assert named == checked, (
+        f"docs/architecture.md and pyproject.toml differ in the floors {folder}/"
+    )
 
 
 def test_the_front_door_is_light() -> None:

@@ -96,7 +96,7 @@ def file_length(source: Source) -> Iterator[Finding]:
     """A file is one idea."""
     lines = len(source.text.splitlines())
     if lines > FILE_LINES_MAX:
-        yield lines, f"the file has {lines} lines, over {FILE_LINES_MAX}: it holds two ideas"
+        yield lines, f"the file has {lines} lines, over {FILE_LINES_MAX}: split it"
 
 
 def function_length(source: Source) -> Iterator[Finding]:
@@ -105,7 +105,10 @@ def function_length(source: Source) -> Iterator[Finding]:
         if isinstance(node, FUNCTION):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             if lines > FUNCTION_LINES_MAX:
-                yield node.lineno, f"{node.name} has {lines} lines, over {FUNCTION_LINES_MAX}"
+                yield (
+                    node.lineno,
+                    f"{node.name} has {lines} lines, over {FUNCTION_LINES_MAX}: split it",
+                )
 
 
 def folders(source: Source) -> Iterator[Finding]:
@@ -159,7 +162,10 @@ def raises(source: Source) -> Iterator[Finding]:
         silent = not isinstance(node.exc, ast.Call) or not (node.exc.args or node.exc.keywords)
         name = last(node.exc)
         if silent and name[:1].isupper() and name not in SIGNALS:
-            yield node.lineno, f"`raise {name}` has no message"
+            yield (
+                node.lineno,
+                f"`raise {name}` has no message: say what is wrong, and what to write",
+            )
 
 
 BOUND = re.compile(r"[A-Z_]+|.*(limit|bound|max|window|buffer|capacity)")
@@ -172,14 +178,15 @@ def channels(source: Source) -> Iterator[Finding]:
             size = [*call.args, *(keyword.value for keyword in call.keywords)][0]
             number = isinstance(size, ast.Constant) and type(size.value) is int
             if not number and not BOUND.fullmatch(last(size)):
-                yield call.lineno, f"a channel's bound cannot be seen in `{ast.unparse(size)}`"
+                told = f"`{ast.unparse(size)}` may have no bound: write a number, or a name such as"
+                yield call.lineno, f"{told} `chunks_max`, which matches {BOUND.pattern}"
 
 
 def prints(source: Source) -> Iterator[Finding]:
     """Only the command line prints."""
     for call, name in source.calls:
         if name == "print":
-            yield call.lineno, "`print` outside orchestra/cli"
+            yield call.lineno, "`print` outside orchestra/cli: log it, or return it"
 
 
 def sleeps(source: Source) -> Iterator[Finding]:
@@ -199,7 +206,10 @@ def generators(source: Source) -> Iterator[Finding]:
     for node in (node for scope in scopes for node in _public(scope)):
         excused = decorators(node) & {"step", "asynccontextmanager"}
         if isinstance(node, ast.AsyncFunctionDef) and any(_own_yields(node)) and not excused:
-            yield node.lineno, f"{node.name} is a public async generator; give batches"
+            told = (
+                f"{node.name} is a public async generator: return batches, as `Journal.after` does"
+            )
+            yield node.lineno, told
 
 
 def _own_yields(node: ast.AST) -> Iterator[ast.Yield]:
@@ -217,7 +227,11 @@ def anys(source: Source) -> Iterator[Finding]:
         if f"{source.path}:{name}" not in ANY:
             for annotation in _annotations(definition, _overloaded(source)):
                 if _says_any(annotation):
-                    yield annotation.lineno, f"`Any` in {name}: `{ast.unparse(annotation)}`"
+                    told = f"`Any` in {name}: `{ast.unparse(annotation)}`; write what it holds, or list"
+                    yield (
+                        annotation.lineno,
+                        f"{told} {source.path}:{name} in `ANY`, with the reason",
+                    )
 
 
 def _overloaded(source: Source) -> set[str]:

@@ -53,7 +53,7 @@ def test_what_a_list_says_of_a_command_is_the_first_line_of_its_help(
 ) -> None:
     module, _, name = function.partition(":")
     found = getattr(import_module(f"orchestra.cli.{module}"), name)
-    assert found.__doc__.startswith(f"{told[1]}\n")
+    assert found.__doc__.splitlines()[0] == told[1]
 
 
 def test_the_help_of_a_command_is_more_than_its_first_line(project: Project) -> None:

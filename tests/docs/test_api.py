@@ -46,12 +46,14 @@ def section(title: str) -> str:
 def test_all_that_a_front_door_exports_is_on_the_page(module: object) -> None:
     name = str(module.__name__)  # type: ignore[attr-defined]
     exported = {(name, each) for each in module.__all__}  # type: ignore[attr-defined]
-    assert exported - {*told()} == set()
+    missing = exported - {*told()}
+    assert not missing, f"docs/api.md has no row for {missing}"
 
 
 @pytest.mark.parametrize(("module", "name"), sorted({*told()}))
 def test_a_name_is_where_the_page_says(module: str, name: str) -> None:
-    assert hasattr(import_module(module), name)
+    there = hasattr(import_module(module), name)
+    assert there, f"docs/api.md names {module}.{name}, which does not exist"
 
 
 @pytest.mark.parametrize("kind", [Policy, Retry, Limits])
@@ -101,4 +103,4 @@ def test_the_tree_of_errors_is_true() -> None:
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.OrchestraError)
     }
-    assert found == own
+    assert found == own, f"missing in the tree, or not in the module: {found ^ own}"

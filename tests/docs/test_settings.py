@@ -170,11 +170,16 @@ KINDS = {(name, key): kind for name, rows in tables() for key, kind in rows.item
 
 @pytest.mark.parametrize("place", expected(), ids=".".join)
 def test_a_key_is_on_the_page_with_its_kind_and_its_default(place: tuple[str, str]) -> None:
-    assert told().get(place) == expected()[place]
+    (name, key), (words, default) = place, expected()[place]
+    row = f"docs/settings.md, [{name}]: | `{key}` | {words} | {default} | what it is for |"
+    assert told().get(place) == (words, default), row
 
 
 def test_the_page_has_no_other_key() -> None:
-    assert told().keys() - expected().keys() == set()
+    unknown = told().keys() - expected().keys()
+    assert not unknown, (
+        f"docs/settings.md has rows for {unknown}, which orchestra.toml may not have"
+    )
     assert len(ROW.findall(PAGE)) == len(told())  # none stands twice, or outside of a table
 
 
