@@ -15,6 +15,7 @@ DOCUMENTS = [
 ]
 CODE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)")
+PATH = re.compile(r"`((?:\w+/)+[\w.]*)`")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -24,6 +25,16 @@ def anchors(document: Path) -> set[str]:
     return {
         re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in HEADING.findall(text)
     }
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_a_path_that_contributors_read_is_there(document: str) -> None:
+    """A path of the package may be without `orchestra/`, and a module without `.py`."""
+    for path in {*PATH.findall((ROOT / document).read_text("utf-8"))}:
+        there = [
+            folder / end for folder in (ROOT, ROOT / "orchestra") for end in (path, f"{path}.py")
+        ]
+        assert any(each.exists() for each in there), f"{document} names {path}, which is not there"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
