@@ -12,7 +12,7 @@ from typing import Protocol
 
 import attrs
 
-from orchestra.errors import CapabilityError, ModelError
+from orchestra.errors import CapabilityError, MalformedStreamError, ModelError
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, ModelEvent
 
 
@@ -49,11 +49,12 @@ class Decoder(Protocol):
 
 
 class Dialect(Protocol):
-    """The requests and answers of one kind of provider."""
+    """The requests and answers of one kind of provider; by default, one without embeddings."""
 
     @property
     def texts_max(self) -> int:
         """The most texts in one embedding call."""
+        return 1
 
     @property
     def texts_tokens_max(self) -> int | None:
@@ -84,6 +85,10 @@ class Dialect(Protocol):
         Raises:
             CapabilityError: the dialect has no embeddings.
         """
+        raise CapabilityError(
+            f"{model} cannot embed {len(request.texts)} texts: its provider has no embeddings; "
+            "ask a model of another provider"
+        )
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
         """The vectors in the answer to an embedding call.
@@ -92,6 +97,7 @@ class Dialect(Protocol):
             ModelError: an error in place of an answer, with status 200.
             MalformedStreamError: it is not an answer of this dialect.
         """
+        raise MalformedStreamError(f"this provider has no embeddings, but sent {body[:200]!r}")
 
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float

@@ -20,8 +20,8 @@ from msgspec import structs
 from orchestra.closing import Closing, Opened
 from orchestra.config.built_in import EMBEDDERS, MODELS, only_built_in
 from orchestra.config.deployment.names import bound
-from orchestra.config.deployment.own_stores import Stores
 from orchestra.config.deployment.server_rules import USUAL_RULES, ServerRules
+from orchestra.config.deployment.stores import Stores
 from orchestra.config.startup_warnings import make_all_or_warn, warn_built_in
 from orchestra.engine.bindings import DeploymentBindings
 from orchestra.engine.in_use import InUse

@@ -156,10 +156,8 @@ def _with_keys(records: Collection[KeyRecord], organisation: str, user: str) -> 
         Caller(each.organisation, each.user, each.id, each.allowance)
         for each in owned_by(records, organisation, user)
     ]
-    named = (
-        each.organisation for each in records if each.end_users
-    )  # their keys may name end users
-    if organisation and user and organisation in named:
+    of_end_users = {each.organisation for each in records if each.end_users}
+    if organisation and user and organisation in of_end_users:
         callers.append(Caller(organisation, user))
     return callers
 

@@ -34,12 +34,10 @@ from orchestra.codecs.raw_json import NOTHING, given
 from orchestra.codecs.seals import ANTHROPIC, sealed
 from orchestra.codecs.tool_calls import next_call
 from orchestra.codecs.usage_counts import latest_counts
-from orchestra.errors import CapabilityError, MalformedStreamError, ModelError
+from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import (
     Began,
     ChatRequest,
-    Embeddings,
-    EmbedRequest,
     Json,
     ModelEvent,
     ReasoningDelta,
@@ -124,9 +122,6 @@ class AnthropicDialect(Dialect):
     model's own limit, if known.
     """
 
-    texts_max = 1
-    """Unused: Anthropic has no embeddings."""
-
     def __init__(
         self, *, output_tokens: int = OUTPUT_TOKENS, output_tokens_max: int | None = None
     ) -> None:
@@ -149,18 +144,6 @@ class AnthropicDialect(Dialect):
 
     def decode(self, body: bytes) -> list[ModelEvent]:
         return message_events(body)
-
-    def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
-        raise CapabilityError(
-            f"{model} cannot embed {len(request.texts)} texts: Anthropic has no embeddings; "
-            "ask a model of another provider"
-        )
-
-    def decode_embeddings(self, body: bytes) -> Embeddings:
-        raise MalformedStreamError(
-            f"Anthropic has no embeddings, so these {len(body)} bytes are not embeddings: "
-            f"{body[:200]!r}"
-        )
 
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float

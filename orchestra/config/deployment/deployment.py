@@ -24,7 +24,7 @@ from orchestra.stores.postgres.settings import PostgresSettings
 from orchestra.stores.state.settings import StateSettings
 
 if TYPE_CHECKING:
-    from orchestra.config.deployment.own_stores import OwnStore
+    from orchestra.config.deployment.stores import OwnStore
     from orchestra.policies.limits.allowance import CallerRules
     from orchestra.policies.money.budget import Budgets
 

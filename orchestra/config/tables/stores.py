@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from orchestra.config.deployment.own_stores import OwnStore
+from orchestra.config.deployment.stores import OwnStore
 from orchestra.config.tables.login import check_login, check_port, without_secrets
 from orchestra.config.tables.own_classes import read_own_class
 from orchestra.config.toml import spec

@@ -24,8 +24,10 @@ PIECE_CHARS = 4096
 """The size of a replayed piece of text, in characters."""
 
 
-def events_of(answer: Completion, once: Mapping[str, Any] | None = None) -> Iterator[ModelEvent]:
-    """The events of a replayed answer; `once` is the usage of the original call."""
+def events_of(
+    answer: Completion, original_usage: Mapping[str, Any] | None = None
+) -> Iterator[ModelEvent]:
+    """The events of a replayed answer; `original_usage` is that of the call that gave it."""
     if answer.id or answer.model or answer.details:
         yield Began(answer.id, answer.model, answer.details)
     if answer.logprobs is not None:
@@ -54,7 +56,8 @@ def events_of(answer: Completion, once: Mapping[str, Any] | None = None) -> Iter
     if answer.refusal:
         yield RefusalDelta(answer.refusal)
     if answer.usage is not None:
-        yield UsageReport(answer.usage, {"cached": dict(once)} if once else {})
+        raw = {"cached": dict(original_usage)} if original_usage else {}
+        yield UsageReport(answer.usage, raw)
     yield answer.stopped
 
 

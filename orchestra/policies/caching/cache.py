@@ -129,11 +129,11 @@ def decode(key: str, data: bytes) -> tuple[Completion, dict[str, Any]] | None:
         reason, *rest = kept.stopped
         stopped = Stopped(StopReason(reason), *rest)
         read = tuple(map(_read, kept.parts))
-        once = _counted(*kept.counts) if kept.counts[0] else {}
+        usage = _counted(*kept.counts) if kept.counts[0] else {}
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     found = Completion(read, stopped, Usage(), "", kept.id, kept.model, citations=kept.citations)
-    return found, once
+    return found, usage
 
 
 def encode_vector(key: str, vector: Vector, model: str) -> bytes | None:

@@ -157,7 +157,7 @@ class _Found:
     """A cached answer, its original usage, and the similarity of its question to the request's."""
 
     answer: Completion
-    once: Mapping[str, Any]
+    original_usage: Mapping[str, Any]
     similarity: float = 1.0
 
 
@@ -257,7 +257,7 @@ class _CachedAnswer:
     async def __aenter__(self) -> Self:
         self._question, found = await self._answers.look(self._request)
         if found is not None:
-            self._replay = events_of(found.answer, found.once)
+            self._replay = events_of(found.answer, found.original_usage)
             return self
         if self._question.key is None:
             self._recording.spoil()
