@@ -36,7 +36,7 @@ def split(error: BaseException) -> tuple[Exception | None, BaseException | None]
     return (single(error), None) if _is_own(error) else (None, error)
 
 
-def parted(error: BaseException) -> tuple[Exception | None, BaseException | None]:
+def split_in_task(error: BaseException) -> tuple[Exception | None, BaseException | None]:
     """Like `split`, for an exception of the present task, caught outside the task's own scopes.
 
     Here, a `Cancelled` counts as the task's own error unless an enclosing scope is cancelled: no
@@ -59,7 +59,7 @@ async def contained(task: Callable[[], Awaitable[object]], log: Logger, what: st
     try:
         await task()
     except BaseException as error:  # noqa: ASYNC103 - all but the task's own error is re-raised
-        own, onward = parted(error)
+        own, onward = split_in_task(error)
         if own is not None:
             log.exception("%s: %s", what, message_of(own))
         if onward is not None:

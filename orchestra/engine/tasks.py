@@ -20,7 +20,7 @@ from orchestra.events import StepCancelled, StepFailed, StepFinished, StepStarte
 from orchestra.graph.calls.raised import name_and_message
 from orchestra.graph.control.agreeing import Quorum, Survivors
 from orchestra.graph.nodes import Call, Collect, Each, Fallback, Node, Race, Route
-from orchestra.groups import parted, stopping
+from orchestra.groups import split_in_task, stopping
 
 if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
@@ -120,7 +120,7 @@ def _finished(
 
 def _unfinished(frame: Frame, operation: Operation[Node], error: BaseException) -> None:
     """Record that an operation did not finish, and re-raise everything but its own error."""
-    own, onward = parted(error)
+    own, onward = split_in_task(error)
     culprit = stopping(onward)
     if culprit is not None:
         frame.run.interrupted(culprit)

@@ -273,8 +273,8 @@ class GuardedCall(HeldCall):
     sent: bool = True
     """Whether the call was sent, as far as is known; if not, limits refund it completely."""
     _estimate: Estimate | None = None
-    _asked: Usage | None = None
-    _found: Usage | None = None
+    _last_usage: Usage | None = None
+    _last_priced: Usage | None = None
 
     @property
     def estimate(self) -> Estimate:
@@ -308,10 +308,10 @@ class GuardedCall(HeldCall):
 
     def _priced(self, usage: Usage) -> Usage:
         """The usage with its cost; the last result is cached."""
-        if usage is not self._asked or self._found is None:
-            self._asked = usage
-            self._found = priced(self.gate.costs.price, usage, settled=False)
-        return self._found
+        if usage is not self._last_usage or self._last_priced is None:
+            self._last_usage = usage
+            self._last_priced = priced(self.gate.costs.price, usage, settled=False)
+        return self._last_priced
 
     def leave(self, error: BaseException | None) -> None:
         """Release everything but money and shared limits; `error` is the model's own error."""

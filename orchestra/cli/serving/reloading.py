@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestra.cli.loading import FOLDER, AnyPipeline, by_name, chosen, load_all
-from orchestra.cli.serving import asked_keys
+from orchestra.cli.serving import required_keys
 from orchestra.cli.serving.admission import admission_of, make_one
 from orchestra.errors import StateError
 
@@ -129,7 +129,7 @@ class Loader:
             log.warning("pipelines that are no longer served: %s", ", ".join(gone))
         self._bindings, self.pipelines, self._config = new, pipelines, config
         self.by_json, self._stores, self._admission = by_json or {}, set(), self._coming
-        if _asks(self._admission):
+        if _requires_keys(self._admission):
             self._remember(new)
         elif new.rules.keys == "none":
             self._forget(new)
@@ -198,7 +198,7 @@ class Loader:
             from orchestra.server.health import check_state
 
             await check_state(bindings)
-        places = [] if bindings.rules.keys == "none" else await self._asked(bindings)
+        places = [] if bindings.rules.keys == "none" else await self._required_at(bindings)
         locked = partial(self._remember, bindings)
         admission = await admission_of(
             bindings, self._host, required_at=places, make=self.make_a_key(), on_lock=locked
@@ -209,17 +209,21 @@ class Loader:
             self.locked = not self.keyless and not await bindings.keys_made()
         return admission
 
-    async def _asked(self, bindings: LocalBindings) -> Collection[str]:
+    async def _required_at(self, bindings: LocalBindings) -> Collection[str]:
         """The places of keys that this server, or an earlier one, has required."""
-        before = asked_keys.places_in(self._memories(bindings.stores.path.parent))
+        before = required_keys.places_in(self._record_folders(bindings.stores.path.parent))
         old = self._bindings
         if old is None or old.rules.keys == "none":
             return before
         try:
-            asks = _asks(self._admission) or old.rules.keys == "required" or await old.keys_made()
+            required = (
+                _requires_keys(self._admission)
+                or old.rules.keys == "required"
+                or await old.keys_made()
+            )
         except StateError:  # a refused reload is better than a server without keys
-            asks = True
-        return {*before, old.keys_at} if asks else before
+            required = True
+        return {*before, old.keys_at} if required else before
 
     def _remember(self, bindings: LocalBindings) -> None:
         """Record for later processes that keys are required."""
@@ -228,7 +232,7 @@ class Loader:
         data = bindings.stores.path.parent
         beside = bindings.keys_file == data / KEYS_FILE
         try:
-            asked_keys.remember(self._memories(None if beside else data), bindings.keys_at)
+            required_keys.remember(self._record_folders(None if beside else data), bindings.keys_at)
         except OSError as error:
             if bindings.rules.keys != "required":
                 warning = (
@@ -239,11 +243,11 @@ class Loader:
 
     def _forget(self, bindings: LocalBindings) -> None:
         try:
-            asked_keys.forget(self._memories(bindings.stores.path.parent))
+            required_keys.forget(self._record_folders(bindings.stores.path.parent))
         except OSError as error:
             log.warning("after a restart this server may still require keys: %s", error)
 
-    def _memories(self, data: Path | None) -> list[Path]:
+    def _record_folders(self, data: Path | None) -> list[Path]:
         """The folders that hold the records of required keys."""
         from orchestra.observe.counting import FOLDER_ENV
 
@@ -284,7 +288,7 @@ def _make_own(bindings: LocalBindings, *, configured: bool) -> None:
         (bindings.embedder if own.seam == "embedder" else bindings.model)(settings.name)
 
 
-def _asks(admission: Admission | None) -> bool:
+def _requires_keys(admission: Admission | None) -> bool:
     """Whether these access settings require keys."""
     if admission is None:
         return False

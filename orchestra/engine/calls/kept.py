@@ -18,7 +18,7 @@ import trio
 
 from orchestra.errors import DefinitionError, LimitExceededError
 from orchestra.graph.calls.raised import message_of
-from orchestra.groups import abandon_nurseries, parted
+from orchestra.groups import abandon_nurseries, split_in_task
 
 log = logging.getLogger("orchestra.engine")
 
@@ -88,7 +88,7 @@ class Kept:
                     await self._closing.wait()
                     scope.deadline = trio.current_time() + CLOSE_S
         except BaseException as error:  # noqa: ASYNC103 - `onward` is re-raised
-            holding.error, onward = parted(error)
+            holding.error, onward = split_in_task(error)
             if holding.error is not None and holding.ready.is_set():  # no caller gets the error
                 log.exception("%s failed: %s", name, message_of(holding.error))
             if onward is not None:

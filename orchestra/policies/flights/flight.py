@@ -38,7 +38,7 @@ from orchestra.errors import (
     ModelTimeoutError,
 )
 from orchestra.events import BudgetReached, Note
-from orchestra.groups import abandon_nurseries, parted
+from orchestra.groups import abandon_nurseries, split_in_task
 from orchestra.policies.account import NOBODY, PRESENT, Account, JointAccount
 from orchestra.policies.flights.coalesce import Bill, CoalesceRule, Question
 from orchestra.policies.flights.waiter import Waiter
@@ -140,7 +140,7 @@ class Flight(JointAccount, Generic[Item]):
                         await call()
                         self._succeeded = True
             except BaseException as error:  # noqa: ASYNC103, BLE001 - raised in all waiters
-                self._error, onward = parted(error)
+                self._error, onward = split_in_task(error)
                 try:
                     if onward is not None:
                         raise onward from onward.__cause__  # noqa: ASYNC104 - not the call's own

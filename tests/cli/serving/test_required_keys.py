@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from orchestra.cli.serving import asked_keys
+from orchestra.cli.serving import required_keys
 from orchestra.config import LocalBindings
 from orchestra.config.finding import read_deployment
 from orchestra.errors import ServeError
@@ -71,7 +71,7 @@ def test_what_was_refused_asks_nobody(say: Project) -> None:
             refused(loader)
         say.write("orchestra.toml", IN_FILE)
         assert admitted(loader).unlocked is not None
-    assert not (say.folder / ".orchestra" / asked_keys.FILE).exists()
+    assert not (say.folder / ".orchestra" / required_keys.FILE).exists()
 
 
 def test_keys_that_were_asked_for_elsewhere_are_told_of(say: Project) -> None:
@@ -95,7 +95,7 @@ def test_a_worker_is_told_by_the_one_that_it_replaces(
     with (loader := loader_of(say, several=True)):
         trio.run(loaded(loader).keyring.create, WANTED)
         assert admitted(loader).keyring is not None
-    assert not (say.folder / ".orchestra" / asked_keys.FILE).exists(), "the keys say so"
+    assert not (say.folder / ".orchestra" / required_keys.FILE).exists(), "the keys say so"
     (say.folder / ".orchestra" / "keys.sqlite").unlink()
     with (loader := loader_of(say, several=True)):
         assert admitted(loader).keyring is not None
@@ -108,7 +108,7 @@ def test_a_memory_that_cannot_be_written_is_in_the_log(
 ) -> None:
     """And one that cannot be read has asked for keys."""
     say.write("orchestra.toml", IN_FILE)
-    file = say.write(".orchestra/keys-asked/in-the-way", "")
+    file = say.write(".orchestra/keys-required/in-the-way", "")
     with loader_of(say) as loader, pytest.raises(ServeError, match="that cannot be read"):
         admitted(loader)
     with LocalBindings(Path(".orchestra"), read_deployment(Path("orchestra.toml"))) as beside:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-FILE = "keys-asked"
+FILE = "keys-required"
 
 
 def places_in(folders: Iterable[Path]) -> Collection[str]:
