@@ -21,8 +21,8 @@ import trio
 
 from benchmarks.measure import Contender, Experiment, Reading
 from orchestra.protocols import Change, Entry, State
+from orchestra.stores.state.memory import MemoryState
 from orchestra.stores.state.sqlite import SqliteState
-from orchestra.stores.state_memory import MemoryState
 
 AT_ONCE = 50
 TIMEOUT_S = 10.0  # a neighbour's second is not the store's

@@ -41,7 +41,7 @@ from orchestra.runs.local import LocalRun, LocalRuns
 from orchestra.runs.record import Record
 from orchestra.runs.recorder import Recorder, unchanged
 from orchestra.runs.settings import RunsSettings
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run

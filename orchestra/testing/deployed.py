@@ -15,7 +15,7 @@ from orchestra.protocols import Embedder, Model
 from orchestra.providers.known.catalog import PROVIDERS
 from orchestra.providers.known.settings import ModelSettings, RouteSettings
 from orchestra.providers.wordllama import WordLlamaEmbedder
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.world import StatefulModels
 
 # These are imported lazily by the code that assembles a deployment. Hypothesis gives its first

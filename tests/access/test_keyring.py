@@ -39,8 +39,8 @@ from orchestra.errors import StateError, StoreError
 from orchestra.policies.limits import allowance
 from orchestra.policies.limits.allowance import ENCODING, Ask, Blocked, CallerRules, Owner
 from orchestra.protocols import State
+from orchestra.stores.state.memory import MemoryState
 from orchestra.stores.state.sqlite import SqliteState
-from orchestra.stores.state_memory import MemoryState
 from tests.stores.states import HOW, Hand, opened
 
 T = TypeVar("T")

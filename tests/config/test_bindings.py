@@ -30,8 +30,8 @@ from orchestra.policies.health.breaker import Open
 from orchestra.policies.limits.limit import Load
 from orchestra.protocols import Bindings
 from orchestra.providers import wordllama
+from orchestra.stores.state.memory import MemoryState
 from orchestra.stores.state.outage import LASTS_S
-from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.virtual import virtual
 from orchestra.values import ChatRequest, Message, Passage, Vector
 

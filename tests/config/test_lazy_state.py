@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from orchestra.config.lazy_state import LazyState
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.contracts import check_state
 
 

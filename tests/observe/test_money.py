@@ -29,7 +29,7 @@ from orchestra.policies.money.purse import Purse
 from orchestra.policies.observed import CallEnded, Teller
 from orchestra.server.runs.usage_log import usage_of
 from orchestra.steps import generate
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import ScriptedModel

@@ -25,7 +25,7 @@ from orchestra.policies.limits.allowance import (
 )
 from orchestra.policies.limits.callers import NOT_COUNTED, CallerLimits
 from orchestra.protocols import WhenStateFails
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.virtual import virtual
 from tests.policies.limits.test_callers import ADA, BOB, CALLERS, SlowState
 

@@ -24,7 +24,7 @@ from orchestra.policies.limits.allowance import CallerRules, OwnerLimits
 from orchestra.policies.limits.callers import CallerLimits
 from orchestra.policies.limits.limited import CallerLimitedModel
 from orchestra.protocols import Model, State
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from orchestra.values import EmbedRequest, ModelEvent

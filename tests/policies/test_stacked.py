@@ -47,7 +47,7 @@ from orchestra.policies.money.prices import Price
 from orchestra.policies.money.purse import Purse
 from orchestra.policies.outbox import Outbox
 from orchestra.protocols import Change, Model, ModelReply, State, WhenStateFails
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from orchestra.values import (

@@ -22,7 +22,7 @@ from orchestra.protocols import Change, State, Stream
 from orchestra.runs.record import EventLine, event_lines_of
 from orchestra.runs.registry import Registry, open_registry
 from orchestra.runs.settings import RunsSettings
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 
 T = TypeVar("T")
 

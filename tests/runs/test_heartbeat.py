@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from orchestra.errors import StateError
 from orchestra.runs.heartbeat import OwnHeartbeat
 from orchestra.runs.settings import RunsSettings
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from tests.runs.processes import Cable, Process, process

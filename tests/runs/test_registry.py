@@ -34,7 +34,7 @@ from orchestra.runs.record import Record
 from orchestra.runs.recorder import Recorder
 from orchestra.runs.registry import open_registry
 from orchestra.runs.settings import RunsSettings
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from tests.engine.steps import Panic

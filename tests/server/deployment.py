@@ -9,7 +9,7 @@ from orchestra.engine.bindings import DeploymentBindings
 from orchestra.policies.gate import GuardState
 from orchestra.policies.money.budget import Budgets
 from orchestra.protocols import State
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 
 
 class Well(DeploymentBindings):

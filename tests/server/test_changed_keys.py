@@ -14,7 +14,7 @@ from orchestra.engine.engine import open_engine
 from orchestra.policies.account import NoAccount
 from orchestra.server.app import create_app
 from orchestra.server.settings import Settings
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from tests.server.served import PIPELINES
 from tests.server.wire import open_house
 

@@ -20,7 +20,7 @@ from orchestra.server.app import create_app
 from orchestra.server.front.layers import OPEN
 from orchestra.server.health import PROBE, PROBE_TTL_S, READY, Readiness
 from orchestra.server.settings import Settings
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from tests.patience import PATIENCE_S
 from tests.server.deployment import Well
 from tests.server.served import PIPELINES

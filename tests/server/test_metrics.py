@@ -25,7 +25,7 @@ from orchestra.server.metrics import APART, ROOM
 from orchestra.server.processes.serving import House as ServerHouse
 from orchestra.server.processes.serving import Loaded, Serving
 from orchestra.server.settings import Settings
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from tests.access.test_token import other_end
 from tests.server.served import PIPELINES
 from tests.server.test_health import Known

@@ -32,7 +32,7 @@ from orchestra.server.connections.listen import HttpServer
 from orchestra.server.connections.sockets import bind
 from orchestra.server.front.layers import Admission
 from orchestra.server.settings import Settings
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.world import ScriptedModel, World
 from tests.patience import PATIENCE_S
 from tests.servers.processes import PROGRAMS

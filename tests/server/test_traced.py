@@ -20,7 +20,7 @@ from orchestra.observe.otel import Tracing
 from orchestra.server.app import create_app
 from orchestra.server.front.layers import OPEN, Admission
 from orchestra.server.settings import Settings
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from tests.patience import PATIENCE_S
 from tests.server.served import PIPELINES
 from tests.server.socketing import RefusedError, open_socket

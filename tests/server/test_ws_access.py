@@ -15,7 +15,7 @@ from orchestra.policies.limits.callers import CallerLimits
 from orchestra.server.front.cors import Cors
 from orchestra.server.front.layers import Admission
 from orchestra.server.front.running import Running
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from tests.server.socketing import (
     Stage,
     is_last,

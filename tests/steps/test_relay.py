@@ -32,7 +32,7 @@ from orchestra.policies.flights.coalesced import CoalescedModel
 from orchestra.protocols import Embedder, Model, ModelReply
 from orchestra.server.runs.relay import RELAYS, relay, relay_vectors, relay_whole
 from orchestra.steps.relay import ChoiceEvents
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import (

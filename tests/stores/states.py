@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 
 from orchestra.protocols import State
+from orchestra.stores.state.memory import MemoryState
 from orchestra.stores.state.redis import RedisState
 from orchestra.stores.state.sqlite import SqliteState
-from orchestra.stores.state_memory import MemoryState
 from tests.servers.redis import Redis, redis
 
 HOW = ["memory", "sqlite", "redis"]

@@ -18,7 +18,7 @@ from orchestra.records import Encoding, Revision
 from orchestra.stores.memory import MemoryStore
 from orchestra.stores.rules import matches
 from orchestra.stores.sqlite import SqliteStores
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.contracts import check_embedder, check_model, check_state, check_store
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import ScriptedModel

@@ -38,7 +38,7 @@ from orchestra.server.openai.stored import StoredCompletions, keep, messages_of
 from orchestra.server.responses.whole_answers import as_json
 from orchestra.server.runs.pipelines import Runs
 from orchestra.server.runs.relay import relay_vectors
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run

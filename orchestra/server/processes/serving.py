@@ -33,7 +33,7 @@ from orchestra.server.front.layers import OPEN, Admission
 from orchestra.server.health import Readiness, gauges_of, states_of
 from orchestra.server.runs.registries import open_runs
 from orchestra.server.settings import USUAL_SETTINGS, Settings
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 
 if TYPE_CHECKING:
     from pathlib import Path

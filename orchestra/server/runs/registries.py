@@ -12,7 +12,7 @@ from orchestra.errors import OrchestraError
 from orchestra.events import RunFailed
 from orchestra.runs.registry import Registry, open_registry
 from orchestra.server.responses.problems import fit_for_clients
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 
 if TYPE_CHECKING:
     from orchestra.engine.engine import Engine

@@ -67,7 +67,7 @@ def open_state(settings: StateSettings, data: Path, environ: Mapping[str, str]) 
     scheme, _, rest = settings.url.partition(":")
     match scheme:
         case "memory":
-            from orchestra.stores.state_memory import MemoryState
+            from orchestra.stores.state.memory import MemoryState
 
             return MemoryState(limit_bytes=settings.limit_bytes)
         case "sqlite":

@@ -20,7 +20,7 @@ from orchestra.errors import BudgetExceededError, ConfigError
 from orchestra.policies.account import NOBODY, NoAccount
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.money.budget import Budgets, SpendingLimits
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from tests.config.layers import unlimited
 
 FILE = Path("some/orchestra.toml")

@@ -21,7 +21,7 @@ from orchestra.policies.account import PRESENT, NoAccount
 from orchestra.policies.limits.allowance import CallerRules, OwnerLimits
 from orchestra.protocols import Model
 from orchestra.records import Encoding, Revision
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.virtual import virtual
 from orchestra.values import Capabilities, ChatRequest, Message, Stopped, StopReason
 

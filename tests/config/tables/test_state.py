@@ -11,9 +11,9 @@ from orchestra.config import LocalBindings
 from orchestra.config.reading import read
 from orchestra.errors import BindingError, ConfigError, StateError
 from orchestra.protocols import Change, Entry
+from orchestra.stores.state.memory import MemoryState
 from orchestra.stores.state.redis import RedisState
 from orchestra.stores.state.settings import StateSettings, open_state
-from orchestra.stores.state_memory import MemoryState
 
 FILE = Path("orchestra.toml")
 

@@ -25,7 +25,7 @@ from orchestra.policies.caching.cached import CachedModel
 from orchestra.policies.caching.store import STATE_WAIT_S
 from orchestra.protocols import Change, Model, ModelReply, State
 from orchestra.steps.generate import generate
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.strategies import moments, schedules
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World

@@ -18,7 +18,7 @@ from orchestra.policies.caching.cache import CacheRule, SemanticRule
 from orchestra.policies.caching.cached import CachedModel
 from orchestra.policies.caching.similar import EMBED_WAIT_S, Similar
 from orchestra.protocols import Embedder
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.virtual import virtual
 from orchestra.values import (
     ChatRequest,

@@ -18,7 +18,7 @@ from orchestra.policies.guard import GuardedModel
 from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.policies.money.prices import Price
 from orchestra.policies.money.purse import Purse
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from tests.policies.waiters import ASKED, Fake, Payer, read

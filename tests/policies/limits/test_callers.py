@@ -30,7 +30,7 @@ from orchestra.policies.limits.callers import NOTHING, POLL_S, CallerLimits, Lea
 from orchestra.policies.limits.gcra import MINUTE_NS, WAIT_MIN_S, Meter, Rate
 from orchestra.policies.outbox import GIVE_BACK_S
 from orchestra.protocols import Change, State
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 

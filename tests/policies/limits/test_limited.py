@@ -28,7 +28,7 @@ from orchestra.policies.limits.limited import CallerLimitedModel, lease_s
 from orchestra.policies.routing import Candidate, Route
 from orchestra.protocols import Model
 from orchestra.providers.routing import RoutedModel
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from orchestra.values import (

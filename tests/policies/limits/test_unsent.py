@@ -35,7 +35,7 @@ from orchestra.policies.money.purse import Purse
 from orchestra.policies.routing import Candidate, Route
 from orchestra.protocols import Model, ModelReply
 from orchestra.providers.routing import RoutedModel
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Message, TextDelta

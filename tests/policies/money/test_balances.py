@@ -13,7 +13,7 @@ from orchestra.policies.money.balances import PAYERS_AT_ONCE, Balance, balances,
 from orchestra.policies.money.budget import Budgets, Period, SpendingLimits
 from orchestra.policies.money.purse import Purse, Reservation
 from orchestra.protocols import State
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 
 BUDGETS = Budgets(user=SpendingLimits(day=1000, month=5000))
 DAY_S = 86_400

@@ -58,7 +58,7 @@ from orchestra.policies.money.purse import Purse, Reservation
 from orchestra.policies.requests.tokens import BYTES_PER_TOKEN_MOST
 from orchestra.protocols import Change, Model, ModelReply, State
 from orchestra.records import Encoding, Revision
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from orchestra.values import (

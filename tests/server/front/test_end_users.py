@@ -36,7 +36,7 @@ from orchestra.server.front.end_users import END_USER, NAME, identify
 from orchestra.server.front.keyless import Unlocked
 from orchestra.server.front.layers import Admission
 from orchestra.server.settings import Settings
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.world import ScriptedModel, World
 from tests.patience import PATIENCE_S
 from tests.server.served import PIPELINES

@@ -25,7 +25,7 @@ from orchestra.server.front.cors import Cors
 from orchestra.server.front.keyless import OwnPages, Unlocked, is_here, may_ask
 from orchestra.server.front.layers import Admission
 from orchestra.server.settings import Settings
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from tests.server.served import PIPELINES
 from tests.server.wire import House, Reply, open_house
 

@@ -49,7 +49,7 @@ from orchestra.server.responses import problems
 from orchestra.server.responses.caller_problems import CHALLENGE
 from orchestra.server.responses.problems import Encoded, HttpProblem
 from orchestra.server.settings import Settings
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.virtual import virtual
 from tests.server.served import PIPELINES
 from tests.server.test_sse import dispatched

@@ -20,7 +20,7 @@ from orchestra.server.app import create_app
 from orchestra.server.front.layers import OPEN, Admission
 from orchestra.server.openai import stored as openai_stored
 from orchestra.server.settings import Settings
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import (
     ChatRequest,

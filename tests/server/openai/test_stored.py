@@ -20,7 +20,7 @@ from orchestra.server.app import create_app
 from orchestra.server.openai import stored as openai_stored
 from orchestra.server.openai.stored import Kept, StoredCompletions, Wanted, messages_of
 from orchestra.server.settings import Settings
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import Json
 from tests.server.deployment import Well

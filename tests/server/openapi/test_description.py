@@ -49,7 +49,7 @@ from orchestra.server.runs.problems import KINDS, failed_run
 from orchestra.server.runs.registries import registry_beside
 from orchestra.server.settings import Settings
 from orchestra.server.websocket import Sockets
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.world import World
 from orchestra.values import Json
 from tests.server.served import PIPELINES

@@ -24,7 +24,7 @@ from orchestra.server.app import create_app
 from orchestra.server.front.layers import Admission
 from orchestra.server.runs.registries import open_runs
 from orchestra.server.settings import Settings
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from tests.patience import PATIENCE_S
 from tests.runs.processes import REAL, Cable
 from tests.server.served import PIPELINES

@@ -33,7 +33,7 @@ from orchestra.policies.caching.cached import CachedModel
 from orchestra.protocols import Model
 from orchestra.steps import generate
 from orchestra.steps.conversation import objects
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.turns import ScriptedTurns

@@ -17,7 +17,7 @@ from trio.testing import MockClock, assert_no_checkpoints
 
 from orchestra.protocols import Change, Entry, State
 from orchestra.records import Encoding, Revision
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.contracts import check_state
 from tests.stores.state.test_fair_time import stand_still
 from tests.stores.states import HOW, SLOW_S, Hand, opened, place

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestra.protocols import Change, Entry
 from orchestra.records import Encoding, Revision
-from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.virtual import virtual
 
 NUMBER: Encoding[int] = Encoding(int, lambda number: b"%d" % number)
