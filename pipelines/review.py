@@ -22,6 +22,6 @@ def quote(passages: list[Passage]) -> str:
 @pipeline
 def review(document: Document, question: str) -> Stream[str]:
     """Answer a question about a document, from the places in it that are nearest to it."""
-    sources = quote(nearest(cut(pages(document)), question, most=5))
+    sources = quote(nearest(cut(pages(document)), question, top=5))
     asked = prompt("question: {question}\n\n{sources}", question=question, sources=sources)
     return generate(asked, model="smart")

@@ -1,6 +1,6 @@
 """Reads uploaded documents (text, Markdown and PDF) as text or as passages.
 
-sources = nearest(cut(pages(document)), question, most=5)
+sources = nearest(cut(pages(document)), question, top=5)
 """
 
 from __future__ import annotations

@@ -44,21 +44,21 @@ async def nearest(
     passages: list[Passage],
     question: str,
     *,
-    most: int = 8,
+    top: int = 8,
     model: EmbedderName = "default",
     context: Context = injected,
 ) -> list[Passage]:
-    """The `most` passages nearest to a question, nearest first, each with its score.
+    """The `top` passages nearest to a question, nearest first, each with its score.
 
     For documents that are not in a store: all passages are embedded in every call.
 
     A run may raise:
-        InputError: `most` is less than 1.
+        InputError: `top` is less than 1.
         BindingError: the embedder needs a package that is not installed.
         ModelError: the call of the embedder failed.
     """
-    if most < 1:
-        raise InputError(f"nearest(most={most}): it has to be 1 or more", field="most")
+    if top < 1:
+        raise InputError(f"nearest(top={top}): it has to be 1 or more", field="top")
     embedder = context.embedder(model)
     (asked,) = await embedder.embed([question], purpose="query")
     scored: list[Passage] = []
@@ -70,4 +70,4 @@ async def nearest(
             attrs.evolve(each, score=sum(map(mul, asked, vector)))
             for each, vector in zip(batch, vectors, strict=True)
         ]
-    return nlargest(most, scored, key=attrgetter("score"))
+    return nlargest(top, scored, key=attrgetter("score"))

@@ -282,7 +282,7 @@ class Lengths:
 
 @pipeline
 def found(passages: list[Passage], question: str) -> list[Passage]:
-    return nearest(passages, question, most=2)
+    return nearest(passages, question, top=2)
 
 
 def test_what_is_nearest_comes_first_with_its_score() -> None:

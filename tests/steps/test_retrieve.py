@@ -21,11 +21,11 @@ def in_a_store(count: int) -> list[Passage]:
 
 @pipeline
 def in_a_list(count: int) -> list[Passage]:
-    return nearest([Passage("1", "A note.")], "What?", most=count)
+    return nearest([Passage("1", "A note.")], "What?", top=count)
 
 
 @pytest.mark.parametrize(
-    ("asking", "says"), [(in_a_store, "retrieve(top={})"), (in_a_list, "nearest(most={})")]
+    ("asking", "says"), [(in_a_store, "retrieve(top={})"), (in_a_list, "nearest(top={})")]
 )
 @pytest.mark.parametrize("count", [0, -1])
 def test_fewer_than_one_passage_is_an_error(

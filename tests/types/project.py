@@ -183,7 +183,7 @@ def found(document: Document, question: str) -> list[Passage]:
     """Retrieval in what was handed in."""
     passages = cut(pages(document), size_chars=800)
     assert_type(embed_all([question]), list[Vector])
-    return nearest(passages, question, most=3)
+    return nearest(passages, question, top=3)
 
 
 # --- a program ------------------------------------------------------------------------------------
