@@ -25,6 +25,7 @@ from orchestra.codecs.ollama.dialect import OllamaDialect
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.codecs.usage_counts import COUNTS_MAX
 from orchestra.errors import MalformedStreamError, ModelError
+from orchestra.providers.known.catalog import PROVIDERS
 from orchestra.values import Json, ModelEvent, ToolCallDelta
 from tests.codecs.amazon import event as amazon
 
@@ -159,6 +160,18 @@ def written(value: object, place: tuple[object, ...], there: str) -> str:
         for at, each in enumerate(value)
     )
     return "[" + ",".join(items) + "]"
+
+
+OPTIONS = {"model": "m", "family": "anthropic.claude"}
+MADE = {row.name: row.dialect(OPTIONS) for row in PROVIDERS.values() if row.dialect is not None}
+
+
+@pytest.mark.parametrize("provider", MADE)
+def test_the_dialect_of_every_provider_is_tested_here(provider: str) -> None:
+    dialect = MADE[provider]
+    found = [name for name, (each, _) in DIALECTS.items() if isinstance(dialect, type(each))]
+    assert found, f"add {type(dialect).__name__}, of {provider}, to DIALECTS and EVENTS"
+    assert {name for name, _, _ in EVENTS} >= {*found}
 
 
 def heard(name: str, frames: Iterable[tuple[str, bytes]]) -> list[ModelEvent]:
