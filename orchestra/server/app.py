@@ -221,12 +221,12 @@ def create_app(
     layers = _traced(app, [*admission.of_requests(settings), *of_callers], tracing)
     if by_json is None:
         by_json = reading.by_json(pipelines)
-    spoken = pipelines.keys() - by_json.keys()
-    if spoken:  # otherwise the names of models need not be looked up at the start
+    only_models = pipelines.keys() - by_json.keys()
+    if only_models:  # otherwise the names of models need not be looked up at the start
         bound = engine.shared.bindings
-        spoken -= {*bound.names("model"), *bound.names("embedder")}
+        only_models -= {*bound.names("model"), *bound.names("embedder")}
     running = admission.running
-    runs = Runs(engine, by_json, settings, registry, running=running, spoken=spoken)
+    runs = Runs(engine, by_json, settings, registry, running=running, only_models=only_models)
 
     def open_sockets() -> Sockets:
         from orchestra.server.websocket import Sockets

@@ -1,9 +1,9 @@
 """Frames: one activation of a block.
 
-A frame has a slot for each node's value. It counts, for each operation, how many events the
-operation still waits for; at zero the operation starts. So there is no polling, and there are
-no supersteps. A value edge is a channel that is used once. A region that is not entered leaves
-its slots empty: the steps in it never start, and are recorded as skipped.
+A frame has a slot for each node's value, which is filled once. It counts, for each operation, how
+many events the operation still waits for; at zero the operation starts. So there is no polling, and
+there are no supersteps. A region that is not entered leaves its slots empty: the steps in it never
+start, and are recorded as skipped.
 """
 
 from __future__ import annotations

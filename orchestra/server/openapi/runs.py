@@ -79,7 +79,7 @@ def _waits(kind: Kind) -> tuple[tuple[str, str], ...]:
     return (("Retry-After", "1"),) if issubclass(kind.error, ModelError | StateError) else ()
 
 
-UNKNOWN = (problems.unknown_pipeline("", ()), problems.spoken_pipeline(""))
+UNKNOWN = (problems.unknown_pipeline("", ()), problems.pipeline_only_as_model(""))
 _NOT_FOUND = run_views.unknown_run("")
 _NOT_KEPT = run_views.not_kept("", "")
 _AWAY = problems.state_unreachable()

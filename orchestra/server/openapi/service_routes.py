@@ -44,7 +44,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
                 ),
             ),
         ),
-        problems=(problems.unknown_pipeline("", ()), problems.spoken_pipeline("")),
+        problems=(problems.unknown_pipeline("", ()), problems.pipeline_only_as_model("")),
     ),
     ("live", "GET"): Operation(
         tag="health",

@@ -108,7 +108,7 @@ def unknown_pipeline(name: str, known: Iterable[str]) -> HttpProblem:
     return HttpProblem(404, "unknown-pipeline", "There is no such pipeline.", detail)
 
 
-def spoken_pipeline(name: str) -> HttpProblem:
+def pipeline_only_as_model(name: str) -> HttpProblem:
     """The pipeline takes a `ChatRequest`, so it is used like a model."""
     detail = (
         f"pipeline {name[:100]!r} takes a `ChatRequest`: send its name as `model` to "

@@ -96,14 +96,14 @@ class Runs:
         registry: Registry,
         *,
         running: Running | None = None,
-        spoken: Collection[str] = (),
+        only_models: Collection[str] = (),
     ) -> None:
         self.engine = engine
         self.pipelines = pipelines
         self.settings = settings
         self.registry = registry
         self.running = running
-        self.spoken = spoken
+        self.only_models = only_models
         """The names of other pipelines, which are served only as models."""
         self._context = copy_context()
 
@@ -172,10 +172,12 @@ class Runs:
         If the name is served as a model, the problem says so; otherwise it suggests similar names
         among those that the caller may run.
         """
-        if name in self.spoken:
-            return problems.spoken_pipeline(name)
+        if name in self.only_models:
+            return problems.pipeline_only_as_model(name)
         may_run = arrival.known().scopes.may_run
-        return problems.unknown_pipeline(name, filter(may_run, (*self.pipelines, *self.spoken)))
+        return problems.unknown_pipeline(
+            name, filter(may_run, (*self.pipelines, *self.only_models))
+        )
 
     async def _parts(self) -> Request:
         """The parts of the current request that `read` needs."""
