@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from orchestra.cli import app
 from orchestra.config.toml import spec
 from tests.docs import test_api, test_settings
+from tests.server.openapi.test_description import routes
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ("coming-from.md", "troubleshooting.md", "security.md")
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 NOT_OURS = {partial.__name__, "trio", "given"}
 CLI = DOCS.parent / "orchestra" / "cli"
+README = DOCS.parent / "README.md"
+ALL = "\n".join(page.read_text("utf-8") for page in (README, *DOCS.glob("*.md")))
 SOURCES = "\n".join(path.read_text("utf-8") for path in CLI.rglob("*.py"))
 
 
@@ -55,3 +59,18 @@ def test_options_of_commands_are_there(page: str) -> None:
             assert re.search(rf"\b{option.replace('-', '_')}\b", SOURCES), option
         if command := re.match(r"orchestra (\w+)", text):
             assert any(CLI.rglob(f"{command[1]}.py")), text
+
+
+@pytest.mark.parametrize("command", app._usages())
+def test_every_command_is_on_a_page(command: str) -> None:
+    assert f"orchestra {command}" in ALL, (
+        f"neither README.md nor docs/ explains `orchestra {command}`"
+    )
+
+
+@pytest.mark.parametrize("path", sorted({route.template for route in routes()}))
+def test_every_route_is_on_a_page(path: str) -> None:
+    written = re.sub(r"\\{\w+\\}", r"[^/\\s`]+", re.escape(path))
+    assert re.search(rf"{written}(?![\w/])", ALL), (
+        f"neither README.md nor docs/ explains the route {path}"
+    )
