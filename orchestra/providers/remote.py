@@ -311,20 +311,23 @@ class RemoteAnswer:
     async def _whole_answer(self, begun: bytes) -> list[ModelEvent]:
         """Read an answer that is not streamed to its end, and return its events.
 
-        It may also be a stream of JSON lines with a wrong content type: if the first line has
-        arrived, its events are returned at once.
+        It may also be a stream of JSON lines with a wrong content type: the events of a line are
+        returned as soon as it has arrived.
         """
         assert self._reply is not None, "entered"
-        if events := self._decoder.feed(begun):
+        events = self._decoder.feed(begun)
+
+        def is_line(data: bytes) -> bool:
+            events.extend(self._decoder.feed(data))
+            return bool(events)
+
+        body = b"" if events else await read(self._reply, ANSWER_BYTES_MAX, begun, is_line)
+        if events:
             return events
-        body = await read(self._reply, ANSWER_BYTES_MAX, begun)
         self._ended = True
         try:
             return self._endpoint.dialect.decode(body)
         except MalformedStreamError as error:
-            if events := self._decoder.feed(body[len(begun) :]):
-                self._ended = False  # the next call returns the end
-                return events
             try:
                 return self._decoder.close()
             except (MalformedStreamError, TruncatedStreamError):

@@ -369,11 +369,13 @@ def test_json_lines_with_any_label_are_a_stream(kind: str, data: st.DataObject) 
         assert told[1:] in ([], [TextDelta("Be")])
 
 
-@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
-def test_json_lines_with_a_wrong_label_are_told_as_they_come(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream", "text/plain", ""])
+@pytest.mark.parametrize("at", [0, 1, 20])
+def test_json_lines_with_a_wrong_label_are_told_as_they_come(kind: str, at: int) -> None:
     first, _ = LINES.splitlines(keepends=True)
     cut = ModelConnectionError("the provider has hung up")
-    asked = model(canned(first, headers={"content-type": kind}, error=cut))
+    pieces = [*filter(None, (first[:at], first[at:]))]
+    asked = model(canned(*pieces, headers={"content-type": kind}, error=cut))
     asked.endpoint = attrs.evolve(asked.endpoint, dialect=OllamaDialect())
     told: list[ModelEvent] = []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from orchestra.errors import MalformedStreamError, ModelConnectionError
 from orchestra.protocols import HttpReply
@@ -75,8 +75,15 @@ def _malformed(where: str, error: ValueError) -> MalformedStreamError:
     return MalformedStreamError(f"{where} sent an invalid response: {error}", retryable=False)
 
 
-async def read(reply: HttpReply, limit_bytes: int, begun: bytes = b"") -> bytes:
+async def read(
+    reply: HttpReply,
+    limit_bytes: int,
+    begun: bytes = b"",
+    enough: Callable[[bytes], bool] | None = None,
+) -> bytes:
     """Read the rest of a body, and return all of it; `begun` is what was read before.
+
+    With `enough`, stop after the first piece for which it returns True.
 
     Raises:
         MalformedStreamError: the body exceeds the limit.
@@ -86,6 +93,8 @@ async def read(reply: HttpReply, limit_bytes: int, begun: bytes = b"") -> bytes:
     while size <= limit_bytes and (data := await reply.receive()):
         pieces.append(data)
         size += len(data)
+        if enough is not None and enough(data):
+            break
     if size > limit_bytes:
         pieces.clear()  # the raised error keeps this frame alive
         raise MalformedStreamError(
