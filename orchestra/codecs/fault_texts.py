@@ -42,6 +42,12 @@ _ANSWER = r"\b(max_tokens|(output|completion|maximum) tokens)\b"
 _BOUND = r"\b(at most|maximum|too large|less than or equal|range|exceeds)\b"
 _LONG_ANSWER = rf"{_ANSWER}(?! per ).{{0,40}}{_BOUND}|{_BOUND}.{{0,60}}{_ANSWER}(?! per )"
 """Of an answer as long as requested, which another model may be able to give."""
+_BY_MODEL = r"(for|with|by|on|in) (this model|models/)"
+_STOPPED = (
+    r"\b(organization|account|workspace|project)( \S+)? (is|was|has been) "
+    r"(disabled|restricted|suspended|deactivated)\b"
+)
+"""Anthropic's and Groq's sentences, and others of their form."""
 _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
     ContextLengthError: (
         r"\b(prompt|input)( is| was)? too (long|large)",
@@ -92,10 +98,7 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"(requests?|calls?|api|tokens?|models?).{0,30}(per|/)[ -]?(day|month)\b",
         rf"{_OF_MONEY}.{{0,60}}{_USED_UP}|{_USED_UP}.{{0,60}}{_OF_MONEY}",
     ),
-    PermissionDeniedError: (  # Anthropic, Groq, OpenAI
-        r"\b(organization|account|workspace|project)( \S+)? (is|was|has been) "
-        r"(disabled|restricted|suspended|deactivated)\b",
-    ),
+    PermissionDeniedError: (_STOPPED,),
     AuthenticationError: (
         r"api key not valid|invalid api key|make sure your api key is valid",
         r"incorrect api key provided",  # xAI
@@ -110,10 +113,9 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
     CapabilityError: (
         # What one model or server does not support, another may.
         r"(does not|doesn't) support\b|(is|are) not supported\b",
-        r"(deprecated|unsupported|not (supported|available|enabled)) (for|with|by|on|in) "
-        r"(this model|models/)",
+        rf"(deprecated|unsupported|not (supported|available|enabled)) {_BY_MODEL}",
         r"\bonly (supported|available|allowed) (for|with|by|on|in) (.{1,20} )?models\b",
-        r": only .{1,40} (is|are) (allowed|supported) (for|with|by|on|in) this model",  # Moonshot
+        rf": only .{{1,40}} (is|are) (allowed|supported) {_BY_MODEL}",  # Moonshot
         r"\bthis model only (supports|works)\b",  # Gemini, Ollama
         _LONG_ANSWER,
         r"\bis not a multimodal model|\bat most 0 (image|audio|video)|\brequires --\w",  # vLLM
