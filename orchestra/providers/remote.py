@@ -311,17 +311,16 @@ class RemoteAnswer:
     async def _whole_answer(self, begun: bytes) -> list[ModelEvent]:
         """Read an answer that is not streamed to its end, and return its events.
 
-        It may also be a stream of JSON lines with a wrong content type: the events of a line are
-        returned as soon as it has arrived.
+        Of JSON lines with a wrong content type, return those of the first line when it arrived.
         """
         assert self._reply is not None, "entered"
-        events = self._decoder.feed(begun)
+        events: list[ModelEvent] = []
 
         def is_line(data: bytes) -> bool:
             events.extend(self._decoder.feed(data))
             return bool(events)
 
-        body = b"" if events else await read(self._reply, ANSWER_BYTES_MAX, begun, is_line)
+        body = await read(self._reply, ANSWER_BYTES_MAX, begun, is_line)
         if events:
             return events
         self._ended = True
@@ -368,8 +367,7 @@ async def refuse(endpoint: Endpoint, reply: HttpReply) -> None:
         return
     if reply.status in _ELSEWHERE:
         raise _redirect_error(reply)
-    body = await _error_body(reply)
-    raise endpoint.dialect.error(reply.status, reply.headers, body, time.time())
+    raise endpoint.dialect.error(reply.status, reply.headers, await _error_body(reply), time.time())
 
 
 async def _error_body(reply: HttpReply) -> bytes:
@@ -394,8 +392,7 @@ def _redirect_error(reply: HttpReply) -> ModelConnectionError:
 
 
 def _may_be_whole(reply: HttpReply) -> bool:
-    media_type = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return media_type != "application/x-ndjson"  # no other stream begins with {
+    return "ndjson" not in reply.headers.get("content-type", "").lower()  # others begin with no {
 
 
 def batch_size(dialect: Dialect) -> BatchSize:

@@ -83,21 +83,22 @@ async def read(
 ) -> bytes:
     """Read the rest of a body, and return all of it; `begun` is what was read before.
 
-    With `enough`, stop after the first piece for which it returns True.
+    With `enough`, stop after the first piece, `begun` included, for which it returns True.
 
     Raises:
         MalformedStreamError: the body exceeds the limit.
         ModelError: the connection failed.
     """
-    pieces, size = [begun], len(begun)
-    while size <= limit_bytes and (data := await reply.receive()):
+    pieces, size, data = list[bytes](), 0, begun or await reply.receive()
+    while data:
         pieces.append(data)
         size += len(data)
+        if size > limit_bytes:
+            pieces.clear()  # the raised error keeps this frame alive
+            raise MalformedStreamError(
+                f"the response is longer than {limit_bytes} bytes; ask for less at once"
+            )
         if enough is not None and enough(data):
             break
-    if size > limit_bytes:
-        pieces.clear()  # the raised error keeps this frame alive
-        raise MalformedStreamError(
-            f"the response is longer than {limit_bytes} bytes; ask for less at once"
-        )
+        data = await reply.receive()
     return b"".join(pieces)
