@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import attrs
 import pytest
@@ -309,7 +309,7 @@ def test_no_arguments_may_be_written_as_null() -> None:
     assert one.content == "the arguments of add do not fit: `a`: is missing"
 
 
-def find(word: str, most: int = None) -> int:  # type: ignore[assignment]  # noqa: RUF013
+def find(word: str, most: Annotated[int, "at the most"] = None) -> int:  # type: ignore[assignment]
     """Find it."""
     return most or len(word)
 
@@ -317,7 +317,11 @@ def find(word: str, most: int = None) -> int:  # type: ignore[assignment]  # noq
 def test_a_default_of_none_may_be_passed_whatever_the_annotation() -> None:
     """The schema tells the model of it."""
     (schema,) = [each.declaration.parameters["properties"]["most"] for each in as_tools([find])]
-    assert schema == {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None}
+    assert schema == {
+        "description": "at the most",
+        "anyOf": [{"type": "integer"}, {"type": "null"}],
+        "default": None,
+    }
     (null,) = answers([find], ("find", '{"word": "abc", "most": null}'))
     assert null == ToolResult("0", "find", "3")
 
