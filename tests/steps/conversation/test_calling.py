@@ -309,7 +309,7 @@ def test_no_arguments_may_be_written_as_null() -> None:
     assert one.content == "the arguments of add do not fit: `a`: is missing"
 
 
-def find(word: str, most: Annotated[int, "at the most"] = None) -> int:  # type: ignore[assignment]
+def find(word: str, most: Annotated[int, "at the most"] = None) -> int:  # type: ignore[assignment]  # noqa: RUF013
     """Find it."""
     return most or len(word)
 
