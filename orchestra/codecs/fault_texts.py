@@ -1,7 +1,8 @@
 """The meaning of a provider's error message, if it has no known error code.
 
 Rules of the file: a pattern matches a real provider's sentence, with its subject (`input tokens
-exceed`, not `exceed`), since limits of tokens may be per minute, per answer or per prompt. Quoted
+exceed`, not `exceed`), since limits of tokens may be per minute, per answer or per prompt; only
+"does not support" needs none, as another model may support whatever this one does not. Quoted
 parts come from the caller, and are ignored. The caller of this module names the possible
 meanings: see `faults`.
 """
