@@ -111,7 +111,7 @@ class OpenAiDecoder(FrameDecoder):
         self._finish: Stopped | None = None
         self._usage: UsageReport | None = None
         self._counted = False  # whether `_usage` has both counts
-        self._other_event = b""  # the last without choices and usage, if no choice came after it
+        self._other_event = b""  # the last without choice and usage, if no choice came after it
         self._calls = PiecedCalls()
         self._details = ReasoningDetails()
         self._text: list[str] = []
@@ -131,7 +131,7 @@ class OpenAiDecoder(FrameDecoder):
             raise self._quirks.error_of(payload)
         if chunk.choices:
             self._other_event = b""
-        elif chunk.choices is None and chunk.usage is None:
+        elif chunk.usage is None:
             self._other_event = payload[:LARGE_BYTES]
         self._read(chunk, stream=True)
 
