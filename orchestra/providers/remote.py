@@ -123,7 +123,8 @@ class Endpoint:
         error.code, error.request_id = redact(error.code), redact(error.request_id)
         error.args = (error.message,)
         _clear_frames(error)
-        if (cause := error.__cause__) is not None:
+        cause, error.__context__ = error.__cause__, None
+        if cause is not None:
             _clear_frames(cause)
             cause.__context__ = None  # an error of an earlier attempt to read the answer
             error.__cause__ = cause if redact(str(cause)) == str(cause) else None
@@ -184,8 +185,7 @@ class RemoteModel(Model):
 
         If the provider limits the texts of a call, several calls are made, one after the other.
         """
-        dialect, vectors = self.endpoint.dialect, list[Vector]()
-        usages: list[Usage | None] = []
+        dialect, vectors, usages = self.endpoint.dialect, list[Vector](), list[Usage | None]()
         try:
             for texts in batch_size(dialect).batches(request.texts):
                 call = await _asked(self.endpoint, attrs.evolve(request, texts=texts))

@@ -461,10 +461,11 @@ def test_no_traceback_of_an_invalid_answer_holds_the_key(raw: bytes, dialect: Di
 
 def test_no_cause_of_an_error_holds_the_key() -> None:
     broken = ModelConnectionError("it broke")
-    broken.__cause__ = ValueError(f"an odd byte in {KEY!r}")
+    broken.__cause__ = broken.__context__ = ValueError(f"an odd byte in {KEY!r}")
     with pytest.raises(ModelConnectionError) as caught:
         run(heard, model(canned(b"data: ", error=broken)))
     assert KEY not in "".join(format_exception(caught.value))
+    assert caught.value.__context__ is None, "reporters of errors may show it, too"
 
 
 @pytest.mark.parametrize("whole", [True, False])
