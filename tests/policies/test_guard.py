@@ -294,7 +294,7 @@ def test_an_open_breaker_refuses_at_once_and_says_until_when(ask: Callable[..., 
         assert (fake.asked, trio.current_time()) == (3, 2.0)
         assert caught.value.retryable
         assert caught.value.retry_after_s == 3.0
-        assert "so it was not called; retry in 3 s" in str(caught.value)
+        assert "so nothing was sent; retry in 3 s" in str(caught.value)
 
     virtual(main)
 

@@ -10,7 +10,8 @@ A refund undoes a take as if it had never happened. That differs from adding the
 take of a minute ago may have no effect any more, and adding its units would let two bursts through
 together. So for each open take, the meter keeps how much of a refund would still have an effect:
 if units are taken while the time is ahead of now by `slack`, a refund of an earlier take can move
-the time by no more than `slack`.
+the time by no more than `slack`. If nothing was taken since, a refund of all units also brings back
+what was saved up before.
 
 A meter may be kept in a state, as a `MeterState`: other processes then continue with the same
 limit, and a take is found by its id.
@@ -79,13 +80,15 @@ class Taken(msgspec.Struct, array_like=True, eq=False):
 
     `felt` is how much of a refund would still have an effect, after all takes up to the next open
     one. `id` and `until_ns` are for kept meters: the id by which the take is found, and the time
-    until which it may be refunded.
+    until which it may be refunded. `saved` is what was saved up before; a refund of all units
+    brings it back, unless others were taken since.
     """
 
     units: int
     felt: int
     id: str = ""
     until_ns: int = 0
+    saved: int = 0
 
 
 class MeterState(msgspec.Struct, array_like=True):
@@ -122,8 +125,9 @@ class MeterState(msgspec.Struct, array_like=True):
         slack = max(0, self.debt)
         if self.open and self.open[-1].felt > slack:
             self.open[-1].felt = slack
+        saved = slack - self.debt
         self.debt = debt = slack + units * MINUTE_NS
-        taken = Taken(units, debt, id, until_ns)
+        taken = Taken(units, debt + saved, id, until_ns, saved)
         self.open.append(taken)
         return taken
 
@@ -133,7 +137,7 @@ class MeterState(msgspec.Struct, array_like=True):
         The meter has to be at the current time only if the real number is higher.
         """
         if taken is self.open[-1] and units <= taken.units:  # nearly always: a shorter way
-            back = (taken.units - units) * MINUTE_NS
+            back = (taken.units - units) * MINUTE_NS + (0 if units else taken.saved)
             back = min(back, taken.felt)
             self.debt -= back
             del self.open[-1]

@@ -27,7 +27,7 @@ from orchestra.policies.limits.allowance import (
     admit,
 )
 from orchestra.policies.limits.callers import NOTHING, POLL_S, CallerLimits, Lease
-from orchestra.policies.limits.gcra import MINUTE_NS, SECOND_NS, WAIT_MIN_S, Meter, Rate
+from orchestra.policies.limits.gcra import MINUTE_NS, WAIT_MIN_S, Meter, Rate
 from orchestra.policies.outbox import GIVE_BACK_S
 from orchestra.protocols import Change, State
 from orchestra.stores.state_memory import MemoryState
@@ -232,9 +232,12 @@ TAKES = st.lists(
 def test_a_refund_leaves_no_trace_and_an_underestimate_is_charged(
     takes: list[tuple[int, int, int, int]], limit: int
 ) -> None:
-    """What is kept is as if of each call the truth had been known from the start."""
+    """What is kept is as if of each call the truth had been known from the start.
 
-    async def main() -> tuple[int, int]:
+    Except that what was saved up before a call may stay lost when all of it is given back.
+    """
+
+    async def main() -> tuple[int, int, int]:
         state = MemoryState(now_s=trio.current_time)
         rules = CallerRules(user=OwnerLimits(tokens_per_minute=limit, wait_max_s=1e4))
         processes = [CallerLimits(rules, state), CallerLimits(rules, state)]
@@ -257,16 +260,20 @@ def test_a_refund_leaves_no_trace_and_an_underestimate_is_charged(
         (owner,) = rules.owners(EVE, "models")
         kept = await state.change([owner.key], lambda kept, _: Change(kept[0]))
         now_s = trio.current_time()
-        meter, expected = state_of(owner, kept, now_s).tokens, Meter(limit)
+        meter, most, least = state_of(owner, kept, now_s).tokens, Meter(limit), Meter(limit)
         assert meter is not None
         for at_s, units in truth:
-            expected.spend(at_s, int(units))
-        least = -limit * MINUTE_NS
-        expected.state.advance(expected.rate, int(now_s * SECOND_NS))
-        return max(meter.debt, least), max(expected.state.debt, least)
+            most.spend(at_s, int(units))
+            if units:
+                least.spend(at_s, int(units))
+        for each in (most, least):
+            each.advance(now_s)
+        debts = (least.state.debt, meter.debt, most.state.debt)
+        unused = -limit * MINUTE_NS  # further back than that nothing is felt
+        return max(debts[0], unused), max(debts[1], unused), max(debts[2], unused)
 
-    kept, expected = virtual(main)
-    assert kept == expected, "further back than that nothing is felt"
+    least, kept, most = virtual(main)
+    assert least <= kept <= most
 
 
 def refused(rules: CallerRules, callers: list[Caller], tokens: int = 0) -> LimitReachedError:

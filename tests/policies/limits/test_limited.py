@@ -44,6 +44,8 @@ from tests.policies.test_guard import ASKED, INPUT, WHOLE, Fake
 
 ADA = Caller("acme", "ada")
 PER_MINUTE = 100_000
+UNUSED = (PER_MINUTE // 10 - PER_MINUTE,) * 2
+"""What is `spent` of requests and of tokens by nobody: all of a minute may be taken."""
 RULES = CallerRules(
     user=OwnerLimits(requests_per_minute=PER_MINUTE, tokens_per_minute=PER_MINUTE),
     organisation=OwnerLimits(concurrency=2, wait_max_s=1e4),
@@ -106,7 +108,7 @@ def test_what_was_not_sent_is_given_back_whole(way: str) -> None:
     ]
     several = ModelsFailedError("all failed", {str(n): each for n, each in enumerate(refusals)})
     for error in [*refusals, several]:
-        assert at_once(Fake(fault=lambda _, e=error: e), way) == (0, 0)  # type: ignore[misc]
+        assert at_once(Fake(fault=lambda _, e=error: e), way) == UNUSED  # type: ignore[misc]
     begun = BudgetExceededError("no room for the rest")
     begun.begun = True
     assert at_once(Fake(fault=lambda _: begun), "stream") == (1, INPUT)
