@@ -96,8 +96,8 @@ class Endpoint:
         """Encode a request in the provider's dialect.
 
         Raises:
-            InvalidRequestError: the dialect cannot express the request, or a text contains half a
-                character (a lone surrogate).
+            InvalidRequestError: the dialect cannot express the request, the model cannot read it,
+                or a text contains half a character (a lone surrogate).
         """
         if self.extras:
             own = request.extras

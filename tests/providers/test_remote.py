@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from itertools import pairwise
 from traceback import format_exception, walk_tb
 from types import TracebackType
@@ -46,6 +47,7 @@ from orchestra.values import (
     ChatRequest,
     Embeddings,
     EmbedRequest,
+    ImagePart,
     Message,
     ModelEvent,
     ReasoningEffort,
@@ -631,6 +633,17 @@ def test_what_the_dialect_has_no_words_for_is_never_sent() -> None:
     transport = canned(STREAMED)
     with pytest.raises(CapabilityError, match="openai gpt"):
         run(heard, model(transport), attrs.evolve(ASKED, top_k=3))
+    assert not transport.sent
+    assert not transport.left
+
+
+def test_an_image_is_never_sent_to_a_model_that_sees_none() -> None:
+    transport = canned(STREAMED)
+    blind = model(transport, capabilities=Capabilities(vision=False))
+    request = ChatRequest((Message("user", (ImagePart(b"png"),)),))
+    for each in (partial(heard, blind), blind.complete):
+        with pytest.raises(CapabilityError, match="openai gpt: the model reads no images"):
+            run(each, request)
     assert not transport.sent
     assert not transport.left
 

@@ -22,7 +22,7 @@ from orchestra.errors import (
     TruncatedStreamError,
     UnknownPriceError,
 )
-from orchestra.policies.requests.tokens import Estimate, tokens_of
+from orchestra.policies.requests.tokens import Estimate
 
 NOT_SENT = ("connect", "connect_s", "waiting_max", "redirect")
 """Codes of errors that occur before a request is sent, or for an answer from the wrong server."""
@@ -53,7 +53,7 @@ def consumption(
     """
     if whole and usage is not None and usage.certainty is Certainty.EXACT:
         return usage
-    output_tokens = tokens_of(output_bytes)
+    output_tokens = estimate.received(output_bytes)
     if usage is not None:
         certainty = Certainty.PARTIAL if usage.certainty is Certainty.EXACT else usage.certainty
         return attrs.evolve(

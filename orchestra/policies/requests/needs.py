@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import attrs
 import msgspec
 
+from orchestra.errors import CapabilityError
 from orchestra.policies.requests.file_tokens import file_tokens
 from orchestra.policies.requests.tokens import text_bytes
 from orchestra.values import (
@@ -36,6 +37,8 @@ PAGE_TOKENS = 1_500 + IMAGE_TOKENS
 LARGE_PARTS = 2_000
 """Serializing as many messages, parts and tools takes up to 8 ms."""
 ABILITIES = ("vision", "files", "tools", "json_schema", "reasoning", "embeddings")
+
+_UNREAD = "the model reads no {}: leave the {} out, or ask another model"
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +124,16 @@ def fitting(request: ChatRequest, can: Capabilities) -> ChatRequest:
     """The request for a model with these capabilities: without an optional effort it cannot make.
 
     See `ChatRequest.effort_if_able`.
+
+    Raises:
+        CapabilityError: the request has an image or a file that the model is known not to read.
     """
+    if can.vision is False or can.files is False:
+        _, images, _, files = _content_of(request.messages)
+        if images and can.vision is False:
+            raise CapabilityError(_UNREAD.format("images", "image"))
+        if can.files is False and not all(file.is_text for file in files):
+            raise CapabilityError(_UNREAD.format("files other than text", "file"))
     if request.effort_if_able and can.reasoning is False:
         return attrs.evolve(request, reasoning_effort=None)
     return request

@@ -46,15 +46,30 @@ OUTPUT_TOKENS_MOST = 128_000
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """The estimated tokens of a call: its input, and its output."""
+    """The estimated tokens of a call: its input, and its output.
+
+    If `bounded`, the request allows no more than this output.
+    """
 
     input: int
     output: int = 0
+    bounded: bool = False
 
     @property
     def total(self) -> int:
         """Input and output together."""
         return self.input + self.output
+
+    def received(self, size_bytes: int) -> int:
+        """The estimated tokens of so many bytes of output.
+
+        If `bounded`, that is at most `output`: the provider charges for no more, though the text
+        looks like more, and no more money is held. Unless the size shows that it ignores the bound.
+        """
+        tokens = tokens_of(size_bytes)
+        if self.bounded and size_bytes <= covered_bytes(self.output, bounded=True):
+            return min(tokens, self.output)
+        return tokens
 
 
 def estimated(request: ChatRequest | EmbedRequest) -> Estimate:
@@ -80,7 +95,8 @@ def of_chat(request: ChatRequest) -> Estimate:
     if request.extras:  # they may contain a schema, or a predicted answer
         size += text_bytes(str(dict(request.extras)))
     counted = tokens_of(size) + MESSAGE_TOKENS * len(request.messages) + IMAGE_TOKENS * images
-    return Estimate(counted + files, request.output_tokens_max or OUTPUT_TOKENS)
+    most = request.output_tokens_max
+    return Estimate(counted + files, most or OUTPUT_TOKENS, bounded=bool(most))
 
 
 def of_texts(request: EmbedRequest) -> Estimate:
@@ -99,12 +115,11 @@ def tokens_taken(
     """The tokens of a call: the provider's count, if it is exact and the answer is `whole`.
 
     Otherwise, as for a failed or cut answer, at least the estimated input and the output received.
-    The estimate of the output is not used.
     """
     counted = 0 if usage is None else usage.input_tokens + usage.output_tokens
     if whole and usage is not None and usage.certainty is Certainty.EXACT:
         return counted
-    return max(counted, estimate.input + tokens_of(output_bytes))
+    return max(counted, estimate.input + estimate.received(output_bytes))
 
 
 def output_bytes(event: ModelEvent) -> int:

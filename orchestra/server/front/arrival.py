@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from orchestra.access.principal import Principal
+    from orchestra.server.responses.problems import HttpProblem
 
 KEY = "orchestra"
 """The key of an arrival in its ASGI scope."""
@@ -24,7 +25,7 @@ _NO_STORE = (b"cache-control", b"no-store")
 class Arrival:
     """A request or a WebSocket handshake; `principal` is None without a key."""
 
-    __slots__ = ("headers", "principal", "request_id", "scope")
+    __slots__ = ("headers", "principal", "request_id", "scope", "unless_begun")
 
     def __init__(
         self,
@@ -37,6 +38,8 @@ class Arrival:
         self.principal = principal
         self.headers: Headers = [_NO_STORE]
         """Headers to add to those that the response has itself."""
+        self.unless_begun: HttpProblem | None = None
+        """The response if the request's idempotency key does not stand for a run yet."""
 
     @classmethod
     def of(cls, scope: Mapping[str, Any]) -> Arrival:

@@ -274,7 +274,8 @@ class Rates:
 class Spending:
     """Refuses to start anything for a caller whose budget is used up.
 
-    Such callers may still read, follow and cancel their runs.
+    Such callers may still read, follow and cancel their runs. Whether an idempotency key stands for
+    a run is found out later: then the refusal is kept for it.
     """
 
     def __init__(self, purse: Purse) -> None:
@@ -287,7 +288,10 @@ class Spending:
         try:
             await self.purse.check(arrival.principal.caller)
         except BudgetExceededError as error:
-            return caller_problems.your_budget(error)
+            refusal = caller_problems.your_budget(error)
+            if not _may_have_begun(arrival):
+                return refusal
+            arrival.unless_begun = refusal
         except StateError:
             return None  # the call itself is refused or allowed by its budget's setting
         return None
@@ -306,6 +310,12 @@ def _may_begin(arrival: Arrival) -> bool:
         case "POST" | None:
             return True
     return False
+
+
+def _may_have_begun(arrival: Arrival) -> bool:
+    """Whether an idempotency key may stand for the run that a request would start: of a POST."""
+    posted = arrival.scope.get("method") == "POST" and bool(arrival.header(b"idempotency-key"))
+    return posted and bool(_RUN_GOT.fullmatch(arrival.path))
 
 
 def rate_headers(nearest: Remaining | None) -> Headers:

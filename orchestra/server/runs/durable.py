@@ -73,6 +73,9 @@ class DurableStart:
                 response = await self._known(run_id)
                 response.headers[REPLAYED] = "true"
                 return response
+            case NewClaim() if refusal := arrived().unless_begun:
+                await self.runs.registry.unclaim(claimed)
+                return answer(refusal)
             case NewClaim() if given := self.preferences.last_event_id:  # there is none to resume
                 await self.runs.registry.unclaim(claimed)
                 return answer(run_views.nothing_to_resume(given))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.errors import CapabilityError
 from orchestra.policies.requests.needs import (
     ABILITIES,
     BYTES_PER_TOKEN,
     IMAGE_TOKENS,
     PAGE_TOKENS,
     Needs,
+    fitting,
     lacks,
     needs_of,
     together,
@@ -160,3 +164,20 @@ def test_all_that_is_sent_as_text_counts_and_an_image_by_itself() -> None:
     long = {"description": "x" * 4000}
     assert needs_of(ask(tools=(attrs.evolve(TOOL, parameters=long),))).input_tokens > 1000
     assert needs_of(ask(output=JsonOutput(long))).input_tokens > 1000
+
+
+IMAGE, WEB_IMAGE = ImagePart(b"png"), ImageUrlPart("https://a.example/a.png")
+PDF, NOTES = FilePart(pdf("one")), FilePart(b"one", "text/plain")
+PARTS = st.lists(st.sampled_from([TextPart("What is it?"), IMAGE, WEB_IMAGE, PDF, NOTES]))
+
+
+@given(PARTS, CAN)
+def test_what_a_model_is_known_not_to_read_is_not_sent_to_it(
+    parts: list[Part], can: Capabilities
+) -> None:
+    """Text files are sent to every model, as text."""
+    request = ask(*parts)
+    unread = {"no vision", "no files"} & {*lacks(needs_of(request), can)}
+    what = "image" if "no vision" in unread else "file"
+    with pytest.raises(CapabilityError, match=f"the {what} out") if unread else nullcontext():
+        assert fitting(request, can) is request

@@ -66,7 +66,7 @@ def test_every_part_of_a_question_counts(part: Part, tokens: int) -> None:
 def test_tools_and_the_bound_of_the_answer_count() -> None:
     tool = Tool("name", "it does", {"type": "object"})  # 4 + 7 + 17 bytes
     request = ChatRequest((), tools=(tool,), output_tokens_max=50)
-    assert of_chat(request) == Estimate(10, 50)
+    assert of_chat(request) == Estimate(10, 50, bounded=True)
     assert of_chat(request).total == 60
 
 
@@ -108,4 +108,7 @@ def test_what_is_counted_counts_for_more_than_what_is_estimated() -> None:
     assert tokens_taken(estimate, partial, output_bytes=6) == 12
     assert tokens_taken(estimate, Usage(50, 2), whole=False) == 52
     assert tokens_taken(estimate, None, output_bytes=7) == 13
+    bounded = Estimate(10, 2, bounded=True)
+    assert tokens_taken(bounded, None, output_bytes=32) == 12
+    assert tokens_taken(bounded, None, output_bytes=33) == 21, "the provider ignores the bound"
     assert answer_bytes((TextPart("abc"), ToolCall("1", "n", "{}"))) == 6
