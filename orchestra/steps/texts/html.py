@@ -62,6 +62,7 @@ class _Reader(HTMLParser):
         super().__init__(convert_charrefs=True)
         self._blocks: list[str] = []
         self._line: list[str] = []
+        """The text of the present block; empty, outside `<pre>`, until there is more than space."""
         self._prefix = ""
         self._title = ""
         self._pre = False
@@ -75,9 +76,9 @@ class _Reader(HTMLParser):
         elif tag in _UNREAD or (tag not in _LEFT_OPEN and _is_hidden(dict(attrs))):
             self._unread, self._depth = tag, 1
         elif tag == "br":
-            self._line.append("\n")
-        elif tag in ("td", "th") and self._text():
-            self._line.append(" | ")
+            self._line += ["\n"] * bool(self._line)
+        elif tag in ("td", "th"):
+            self._line += [" | "] * bool(self._line)
         elif tag in _BLOCKS and not self._pre:
             self._end_block()
             self._prefix = _PREFIXES.get(tag, self._prefix)
@@ -99,8 +100,12 @@ class _Reader(HTMLParser):
             self._pre = False
 
     def handle_data(self, data: str) -> None:
-        if not self._unread:
-            self._line.append(data if self._pre else _SPACE.sub(" ", data))
+        if self._unread:
+            return
+        if self._pre:
+            self._line.append(data)
+        elif self._line or not data.isspace():
+            self._line.append(_SPACE.sub(" ", data))
 
     def parse_marked_section(self, i: int, report: bool = True) -> int:
         """Pass over `<![...>` like a browser does; the parser's own method may raise."""
