@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import get_args
+from typing import Any, get_args
 
 import attrs
 import msgspec
@@ -47,6 +47,14 @@ def written(value: object) -> bytes:
     except BaseException:  # noqa: ASYNC103, BLE001 - as above
         notice = f"<a {type(value).__name__} that cannot be written as JSON>"
         return _ENCODER.encode(notice)  # noqa: ASYNC104
+
+
+def read_back(line: bytes) -> Any:
+    """The value of a line that `written` has encoded."""
+    try:
+        return msgspec.json.decode(line)
+    except msgspec.DecodeError:  # a lone surrogate is valid JSON, but msgspec rejects it
+        return json.loads(line)
 
 
 def _escaped(value: object) -> bytes:
