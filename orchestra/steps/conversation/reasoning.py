@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from orchestra.protocols import Context
 from orchestra.values import ModelEvent, ReasoningDelta
 
-_TEXT_CHARS = 1_000
+_TEXT_CHARS = 2_000
 """The longest text in an event. So `Context.tell` never refuses one: its limit is 16 KiB, and a
-character takes at most twelve bytes, as an emoji in a text with half a character."""
+character takes at most six bytes."""
 
 
 def tell_reasoning(context: Context, batch: Iterable[ModelEvent]) -> None:
