@@ -58,9 +58,10 @@ def read_back(line: bytes) -> Any:
 
 
 def _escaped(value: object) -> bytes:
-    """Encode as ASCII-only JSON, which can escape a lone surrogate. NaN raises ValueError."""
+    """Encode with an escape for each lone surrogate. NaN raises ValueError."""
     plain = msgspec.to_builtins(value, enc_hook=jsonable, str_keys=True)
-    return json.dumps(plain, allow_nan=False).encode()
+    text = json.dumps(plain, allow_nan=False, ensure_ascii=False)
+    return text.encode(errors="backslashreplace")
 
 
 _NAMES = {cls: [field.name for field in attrs.fields(cls)] for cls in get_args(Event)}
