@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import get_args
+from typing import Any, get_args
 
 import attrs
 import msgspec
@@ -49,10 +49,19 @@ def written(value: object) -> bytes:
         return _ENCODER.encode(notice)  # noqa: ASYNC104
 
 
+def read_back(line: bytes) -> Any:
+    """The value of a line that `written` has encoded."""
+    try:
+        return msgspec.json.decode(line)
+    except msgspec.DecodeError:  # a lone surrogate is valid JSON, but msgspec rejects it
+        return json.loads(line)
+
+
 def _escaped(value: object) -> bytes:
-    """Encode as ASCII-only JSON, which can escape a lone surrogate. NaN raises ValueError."""
+    """Encode with an escape for each lone surrogate. NaN raises ValueError."""
     plain = msgspec.to_builtins(value, enc_hook=jsonable, str_keys=True)
-    return json.dumps(plain, allow_nan=False).encode()
+    text = json.dumps(plain, allow_nan=False, ensure_ascii=False)
+    return text.encode(errors="backslashreplace")
 
 
 _NAMES = {cls: [field.name for field in attrs.fields(cls)] for cls in get_args(Event)}

@@ -78,8 +78,6 @@ def invalid_json(sent: bytes, error: Exception, what: str = "the body") -> str:
             f"{what} is not JSON: {half[0].decode()} is half of a character; send both halves, "
             "or leave it out"
         )
-    if "out of range" in str(
-        error
-    ):  # it is JSON, and the place in the text is unreadable: `$[...]`
+    if "out of range" in str(error):  # it is JSON, but its place is not said: `$[...]`
         return f"{what} has a number that is out of range; numbers go up to 1.8e308"
     return f"{what} is not JSON: {error}"

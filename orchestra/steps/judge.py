@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal
 
 import attrs
@@ -62,6 +63,7 @@ async def judge(
     return int(verdict.best) - 1
 
 
+@lru_cache(_ANSWERS_MAX)
 def _verdict(count: int) -> type[Any]:
     """A class whose schema allows only the numbers of these answers."""
     numbers: Any = Literal[tuple(range(1, count + 1))]

@@ -92,6 +92,13 @@ def test_all_is_told_in_order_as_it_was_while_the_step_goes_on(
     assert within(run.events)
 
 
+@pytest.mark.parametrize("half", ["\ud83d", "file\udcff.txt", "\ude00\ud83d", {"\ud83d": 1}])
+def test_half_a_character_is_told_as_it_is(half: object) -> None:
+    """A lone surrogate is in file names that are not UTF-8, and at the end of texts that were cut."""
+    run = simulate(both, all_of=[half], again=[half])
+    assert told(run.events, "one") == told(run.events, "two") == [half]
+
+
 def test_a_thread_beside_the_others_is_heard_in_order_and_before_its_step_ends() -> None:
     async def main() -> tuple[Event, ...]:
         async with open_engine(World().bound()) as engine:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from orchestra import Policy, best_of, pipeline, step
 from orchestra.accounts import Usage
+from orchestra.annotations import custom_types
 from orchestra.errors import DeadlineError, LimitExceededError, OutputError
 from orchestra.events import StepFailed, StepFinished, StepRetried
 from orchestra.steps import judge
@@ -121,6 +122,13 @@ def test_a_number_that_is_none_is_sent_back_once_and_then_an_error() -> None:
 def test_of_those_that_are_left_the_first_is_number_one() -> None:
     failing = {"first": Fails(ValueError("no"))}
     assert run(ScriptedTurns.saying(verdict(1)), steps=failing).value == {"two": 2}
+
+
+def test_a_process_that_judges_for_long_keeps_no_class_of_each_call() -> None:
+    run(ScriptedTurns.saying(verdict(1)))
+    kept = custom_types._cached.cache_info().currsize
+    run(ScriptedTurns.saying(verdict(1)))
+    assert custom_types._cached.cache_info().currsize == kept
 
 
 def test_a_single_answer_is_the_best_without_asking() -> None:

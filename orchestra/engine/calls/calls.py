@@ -209,7 +209,8 @@ async def _hurried(frame: Frame, operation: Operation[Call], flow: _Flow, policy
                 with trio.CancelScope() as pulling:
                     chunk = await parking(_pump_within(pulling, flow, policy), outflow.before_wait)
                 if pulling.cancelled_caught:
-                    limit = "idle_s" if outflow.begun() else "first_chunk_s"
+                    idle = outflow.begun() and policy.idle_s is not None
+                    limit = "idle_s" if idle else "first_chunk_s"
                     raise _too_late(frame, operation, limit, getattr(policy, limit))
                 await parking(flow.at_yield(outflow.put_soon(chunk)), outflow.before_wait)
 
@@ -219,8 +220,8 @@ async def _pump_within(pulling: trio.CancelScope, flow: _Flow, policy: Policy) -
 
     Returns the chunk that arrived at the moment when `pulling` expired. The caller has to put
     it, since nothing can wait in an expired scope. A generator with a scope of its own open at
-    its `yield` is cancelled instead: `pulling` cannot be left before that scope. Raises
-    StopAsyncIteration.
+    its `yield` is cancelled instead: `pulling` cannot be left before that scope. If that scope is
+    shielded, it goes on until it leaves it. Raises StopAsyncIteration.
     """
     wait_s = policy.idle_s if flow.outflow.begun() else policy.first_chunk_s
     while True:  # noqa: ASYNC913 - a lane is one, at least once in every bound
@@ -234,8 +235,13 @@ async def _pump_within(pulling: trio.CancelScope, flow: _Flow, policy: Policy) -
         elif _is_innermost(pulling):
             return chunk
         else:
-            await flow.at_yield(trio.lowlevel.checkpoint())  # noqa: ASYNC105 - `at_yield` awaits it
+            await flow.at_yield(_put_unless_cancelled(flow.outflow, chunk))
         wait_s = policy.idle_s
+
+
+async def _put_unless_cancelled(outflow: Outflow, chunk: object) -> None:
+    await trio.lowlevel.checkpoint()
+    await outflow.put_soon(chunk)
 
 
 def _is_innermost(scope: trio.CancelScope) -> bool:

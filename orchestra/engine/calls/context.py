@@ -7,13 +7,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
 import trio
 
 from orchestra.accounts import Caller, Usage
 from orchestra.engine.calls.kept import Opened
 from orchestra.errors import LimitExceededError
-from orchestra.event_lines import written
+from orchestra.event_lines import read_back, written
 from orchestra.events import Note, StepCut, StepRouted, StepTold
 from orchestra.groups import contained
 from orchestra.protocols import Embedder, Model, VectorStore
@@ -109,7 +108,7 @@ class StepContext:
                 "tell only the progress, and return results as the step's value",
                 limit="told_bytes",
             )
-        run, token, plain = self.run_key, self.run_key.shared.token, msgspec.json.decode(line)
+        run, token, plain = self.run_key, self.run_key.shared.token, read_back(line)
         if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is token:
             self.record(StepTold, what, plain, *(self._tool or ()))
             return

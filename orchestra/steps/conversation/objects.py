@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import attrs
 import msgspec
@@ -21,7 +21,8 @@ import msgspec
 from orchestra.annotations.facts import spell
 from orchestra.annotations.reading import Misfit, decoded, read
 from orchestra.annotations.records import has_members
-from orchestra.annotations.schemas import class_schema
+from orchestra.annotations.schema_forms import strictly
+from orchestra.annotations.schemas import class_schema, parameters_schema
 from orchestra.answers import Completion
 from orchestra.errors import CapabilityError, DefinitionError, OutputError
 from orchestra.graph.source.frames import called_at
@@ -40,6 +41,7 @@ from orchestra.values import (
 
 T = TypeVar("T")
 
+_MEMBER = "answer"
 _FENCE = "```"
 _THOUGHT = "</think>"
 """The end of a model's reasoning, if its server does not separate that from the answer."""
@@ -53,17 +55,20 @@ class Form(Generic[T]):
 
     kind: type[T]
     output: JsonOutput
-    holder: type[Any] | None
-    """The class with the value as its member `answer`; None if the value itself is an object."""
+    is_member: bool
+    """Whether the value is the member `answer` of an object, and not an object itself."""
 
     def read(self, text: str) -> tuple[T | None, tuple[Misfit, ...]]:
         """The value read from a text; or None, and everything that does not fit."""
         found = _object_in(text)
         if isinstance(found, Misfit):
             return None, (found,)
-        value, misfits = read(self.holder or self.kind, found)
-        if self.holder is not None and not misfits:
-            value = cast("Any", value).answer
+        path = ""
+        if self.is_member:
+            if not isinstance(found, dict) or _MEMBER not in found:
+                return None, (Misfit(_MEMBER, "is missing"),)
+            found, path = found[_MEMBER], _MEMBER
+        value, misfits = read(self.kind, found, path)
         return cast("T | None", value), misfits
 
     @property
@@ -82,9 +87,13 @@ def form_of(kind: type[T]) -> Form[T]:
     Raises:
         DefinitionError: the values of the type have no form in JSON.
     """
-    holder = None if has_members(kind) else _holding(kind)
+    is_member = not has_members(kind)
     try:
-        described = class_schema(holder or kind)
+        described = (
+            strictly(parameters_schema({_MEMBER: kind}, {}, {}))
+            if is_member
+            else class_schema(kind)
+        )
     except Exception as error:
         instead = "a class or another type that has a form in JSON: an attrs class, list[str], bool"
         if hasattr(kind, "model_validate"):
@@ -94,11 +103,7 @@ def form_of(kind: type[T]) -> Form[T]:
             f"({error}); pass {instead}"
         ) from error
     name = _NAME.sub("_", spell(kind)).strip("_")[:64]
-    return Form(kind, JsonOutput(described.schema, name=name, strict=described.strict), holder)
-
-
-def _holding(kind: Any) -> type[Any]:
-    return attrs.make_class("Answer", {"answer": attrs.field(type=kind)}, frozen=True)
+    return Form(kind, JsonOutput(described.schema, name=name, strict=described.strict), is_member)
 
 
 async def fill(form: Form[T], talk: Talk) -> T:

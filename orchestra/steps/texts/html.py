@@ -28,6 +28,9 @@ _BLOCKS = frozenset(
 """Elements that begin and end a block; others are a part of a line."""
 _PREFIXES = {"li": "- ", "tr": "| ", **{f"h{level}": "#" * level + " " for level in range(1, 7)}}
 """The Markdown of a block, by its element."""
+_PARAGRAPHS = ("p", "div")
+"""Blocks that may be the whole content of a table's cell."""
+_CELL = " | "
 _LEFT_OPEN = frozenset(
     {
         *("area", "base", "body", "br", "col", "dd", "dt", "embed", "head", "hr", "html", "img"),
@@ -62,6 +65,7 @@ class _Reader(HTMLParser):
         super().__init__(convert_charrefs=True)
         self._blocks: list[str] = []
         self._line: list[str] = []
+        """The text of the present block; empty, outside `<pre>`, until there is more than space."""
         self._prefix = ""
         self._title = ""
         self._pre = False
@@ -75,9 +79,11 @@ class _Reader(HTMLParser):
         elif tag in _UNREAD or (tag not in _LEFT_OPEN and _is_hidden(dict(attrs))):
             self._unread, self._depth = tag, 1
         elif tag == "br":
-            self._line.append("\n")
-        elif tag in ("td", "th") and self._text():
-            self._line.append(" | ")
+            self._line += ["\n"] * bool(self._line)
+        elif tag in ("td", "th"):
+            self._line += [_CELL] * bool(self._line)
+        elif tag in _PARAGRAPHS and self._line[-1:] == [_CELL]:
+            pass  # it begins the cell
         elif tag in _BLOCKS and not self._pre:
             self._end_block()
             self._prefix = _PREFIXES.get(tag, self._prefix)
@@ -93,14 +99,20 @@ class _Reader(HTMLParser):
             self._line = []
         elif self._pre and tag != "pre":
             self._line.append("\n" if tag in _BLOCKS else "")
+        elif tag in _PARAGRAPHS and self._prefix == _PREFIXES["tr"]:
+            self._line += [" "] * bool(self._line)  # the next cell is on the same line
         elif tag in _BLOCKS:
             self._end_block()
             self._prefix = "" if tag in _PREFIXES else self._prefix
             self._pre = False
 
     def handle_data(self, data: str) -> None:
-        if not self._unread:
-            self._line.append(data if self._pre else _SPACE.sub(" ", data))
+        if self._unread:
+            return
+        if self._pre:
+            self._line.append(data)
+        elif self._line or not data.isspace():
+            self._line.append(_SPACE.sub(" ", data))
 
     def parse_marked_section(self, i: int, report: bool = True) -> int:
         """Pass over `<![...>` like a browser does; the parser's own method may raise."""
@@ -126,7 +138,9 @@ class _Reader(HTMLParser):
         if self._pre:
             block = _fenced("".join(self._line).strip("\n"))
         else:
-            text = self._text().rstrip("¶") if self._prefix else self._text()  # the mark of a link
+            text = self._text()
+            if self._prefix:  # one line, without the mark of a link
+                text = text.replace("\n", " ").rstrip("¶")
             block = f"{self._prefix}{text}" if text else ""
         if block:
             self._blocks.append(block)

@@ -138,6 +138,29 @@ def test_a_generator_with_a_scope_open_at_its_yield_is_late_in_a_busy_process(
 
 
 @pytest.mark.parametrize("limit", LATE)
+@pytest.mark.parametrize("waits_s", [0, 1])
+def test_no_chunk_of_a_generator_with_a_shielded_scope_open_at_its_yield_is_lost(
+    limit: str, waits_s: float
+) -> None:
+    """The limit cannot stop it before it has left that scope; then it does, if it waits at all."""
+    beside: list[trio.Nursery] = []
+
+    @step(policy=LATE[limit])
+    async def said(question: str) -> AsyncIterator[str]:
+        with trio.CancelScope(shield=True):
+            for _ in range(3):
+                ready = trio.Event()
+                beside[0].start_soon(made_ready, ready)
+                await ready.wait()
+                yield question
+        if waits_s:
+            await trio.sleep(waits_s)
+
+    late = f"step 'said' {WORDS[limit]} within {limit}=0.2 s"
+    assert str(busy_for_nine_seconds(said, beside)) == (late if waits_s else "xxx")
+
+
+@pytest.mark.parametrize("limit", LATE)
 def test_a_generator_that_blocks_the_process_itself_may_have_a_scope_open_at_its_yield(
     limit: str,
 ) -> None:

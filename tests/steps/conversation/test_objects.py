@@ -424,6 +424,19 @@ def test_a_value_of_another_type_is_asked_for_as_the_member_of_an_object(
     assert "- `answer" in model.asked[1].messages[-1].text
 
 
+@attrs.frozen
+class Answer:
+    """A class with the name of the member."""
+
+    answer: str
+
+
+def test_an_object_around_a_value_takes_no_name_from_the_classes_in_it() -> None:
+    schema = objects.form_of(list[Answer]).output.schema
+    assert schema is not None
+    assert list(schema["$defs"]) == ["Answer"]
+
+
 def test_a_model_without_schemas_is_asked_for_the_object_in_words() -> None:
     @pipeline
     def asked(question: str) -> list[str]:
@@ -446,7 +459,7 @@ def test_what_a_model_cannot_fill_in_is_refused_where_it_is_written() -> None:
 
         held: Opaque
 
-    kinds: list[Any] = [Opaque, Holding, list[Opaque], Stream[str], object, "Bill", 3]
+    kinds: list[Any] = [Opaque, Holding, list[Opaque], Stream[str], "Bill", 3]
     for kind in kinds:
 
         def wrong(question: str) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,7 +72,10 @@ def test_the_reasoning_of_each_round_comes_before_its_text() -> None:
     ] == ["Look it up.", "Now I know.", "x."]
 
 
-def test_a_long_thought_is_told_in_pieces_and_never_fails_the_run() -> None:
-    long = "\x01" * 5_000  # six bytes each, as JSON
+@pytest.mark.parametrize(
+    "long", ["\x01" * 5_000, ("\U0001f600" * 1_999 + "\ud83d") * 2 + "x" * 1_000]
+)
+def test_a_long_thought_is_told_in_pieces_and_never_fails_the_run(long: str) -> None:
+    """A character takes at most six bytes in JSON, and an emoji beside half a character four."""
     run = run_of(thinking, [ReasoningDelta(long), TextDelta("x")])
     assert [len(each) for each in told(run)] == [2_000, 2_000, 1_000]

@@ -60,7 +60,7 @@ def test_anything_gives_a_text_without_markup_of_its_own(parts: list[str]) -> No
     assert isinstance(readable("".join(parts)), str)
 
 
-@pytest.mark.parametrize("mark", ["<!", "<!--", "</", "<![", "<a b='", "<script>"])
+@pytest.mark.parametrize("mark", ["<!", "<!--", "</", "<![", "<a b='", "<script>", "<td>a"])
 def test_marks_that_nothing_ends_take_no_quadratic_time(mark: str) -> None:
     """In quadratic time, this would not end within hours."""
     assert readable(f"<p>Read.</p>{mark * 300_000}").startswith("Read.")
@@ -76,6 +76,9 @@ def test_marks_that_nothing_ends_take_no_quadratic_time(mark: str) -> None:
         ("one<br>two", "one\ntwo"),
         ("<ul><li>a<ul><li>b</ul><li><p>c</ul>d", "- a\n- b\n- c\n\nd"),
         ("<table><tr><th>A<th>B<tr><td>1<td>2</table>", "| A | B\n| 1 | 2"),
+        ("<tr><td><p>1</p></td><td><div>2</div></td></tr>", "| 1 | 2"),
+        ("<tr><td><p>1</p><p>2</p></td><td>3</td></tr>a", "| 1\n\n2\n\n3\n\na"),
+        ("<h2>Doors<br>and windows</h2>", "## Doors and windows"),
         ("<pre><code>a = 1\n  b = `2`</code></pre>", "```\na = 1\n  b = `2`\n```"),
         ("<pre>```</pre>", "````\n```\n````"),
         ("<p>a</p><nav><nav>b</nav>c</nav>d", "a\n\nd"),
