@@ -124,10 +124,12 @@ class Recorder:
         if self._resting.deadline == inf:
             self._resting.deadline = trio.current_time() + self._archive.settings.batch_s
 
-    async def flush(self) -> None:
-        """Write everything that waits; stops at the first batch that fails."""
-        while self._waits and await self.write():  # noqa: ASYNC913 - `write` takes a lock
-            pass
+    async def flush(self) -> bool:
+        """Write everything that waits; stops at the first batch that fails, and returns False."""
+        while self._waits:  # noqa: ASYNC913 - `write` takes a lock
+            if not await self.write():
+                return False
+        return True
 
     def report_left(self) -> None:
         """Log what still waits, and is lost: nothing is written any more."""

@@ -39,7 +39,7 @@ from orchestra.runs.keeping import Final, Fit
 from orchestra.runs.keys import claim_key, head_key
 from orchestra.runs.local import LocalRun, LocalRuns
 from orchestra.runs.record import Record
-from orchestra.runs.recorder import Recorder, unchanged
+from orchestra.runs.recorder import REST_S, Recorder, unchanged
 from orchestra.runs.settings import RunsSettings
 from orchestra.stores.state.memory import MemoryState
 
@@ -245,6 +245,11 @@ class Registry:
             self._archive.shared = True
             self._recorder.publish(local.record for local in self._local.runs.values())
             self._open_publisher()
+
+    async def wait_written(self) -> None:
+        """Wait until everything is written, for as long as the state is unreachable."""
+        while not await self._recorder.flush():  # noqa: ASYNC110 - a state tells nobody when it is back
+            await trio.sleep(REST_S)
 
     async def end(self) -> None:
         """Write all records and remove this process's heartbeat, within `flush_s`.

@@ -5,8 +5,9 @@ new requests; older generations finish their requests and runs.
 
 Rules of the file: a request and its run stay in one generation. A new version is checked before it
 becomes the current generation; if a check fails, nothing changes. A replaced generation ends when
-it is empty, or after `retire_s`, or at once if `KEPT_MAX` newer ones were also replaced. However it
-ends, `Loaded.close` is called after its last run.
+it is empty, or after `retire_s`, or at once if `KEPT_MAX` newer ones were also replaced. While the
+state is unreachable, it waits until what it has to write is written, again for `retire_s`. However
+it ends, `Loaded.close` is called after its last run.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -68,6 +70,7 @@ class Loaded(msgspec.Struct, frozen=True):
     `admit` returns the settings of access; without it, every caller is allowed. `state` is shared
     with other processes, all of which then know the runs. At the end, when nothing uses this
     version any more, `flush` is called with the seconds that it may take, and then `close`, once.
+    Before that, `flush` of a replaced version may have been called already, and cancelled.
     `by_json` are the pipelines whose inputs can be sent as JSON, if they are computed already.
     """
 
@@ -309,6 +312,8 @@ class Serving:
                 task_status.started(generation)
                 await generation.wait_over()
                 self._generations.remove(generation)
+                with trio.move_on_after(settings.retire_s):
+                    await _deliver(loaded, registry)
         finally:
             await _end(loaded)  # noqa: ASYNC102 - shielded, and bounded
         # these may be the last references, and `on_retired` collects garbage
@@ -333,13 +338,21 @@ class Serving:
         return open_runs(state, settings, shared=shared)
 
 
+async def _deliver(loaded: Loaded, registry: Registry) -> None:
+    """Wait until the state has what a replaced version has to write: the server goes on anyway."""
+    if loaded.flush is not None:
+        await loaded.flush(inf)
+    await registry.wait_written()
+
+
 async def _end(loaded: Loaded) -> None:
     """Flush and close a version, also after an error or a cancellation; errors are only logged."""
 
     async def end() -> None:
         try:
             if loaded.flush is not None:
-                await loaded.flush(loaded.settings.runs.flush_s)
+                with trio.CancelScope(shield=True):
+                    await loaded.flush(loaded.settings.runs.flush_s)
         finally:
             loaded.close()
 

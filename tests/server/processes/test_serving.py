@@ -23,7 +23,8 @@ from orchestra.errors import ConfigError
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.observe.counting import counting
-from orchestra.protocols import Stream
+from orchestra.protocols import State, Stream
+from orchestra.runs.settings import RunsSettings
 from orchestra.server.app import create_app
 from orchestra.server.connections.sockets import bind
 from orchestra.server.processes import serving
@@ -32,9 +33,11 @@ from orchestra.server.processes.serving import REPLACED, Generation, House, Load
 from orchestra.server.runs.registries import registry_beside
 from orchestra.server.settings import Settings
 from orchestra.steps import retrieve
+from orchestra.stores.state.memory import MemoryState
 from orchestra.values import Passage, Vector
 from tests.engine.steps import Panic
 from tests.patience import PATIENCE_S
+from tests.runs.processes import REAL, Cable
 from tests.server.processes.test_serve import STREAM, last_event, refused
 from tests.server.socketing import ClosedError, upgrade
 from tests.server.test_sse import Message
@@ -66,6 +69,23 @@ class Closable(NoBindings):
         self.closings += 1
 
 
+class Late(Closable):
+    """Bindings with something to write, which their state takes once it is `there`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.there = trio.Event()
+        self.written = False
+
+    async def flush(self, within_s: float) -> None:
+        """Write it, if the state is there in time."""
+        with trio.move_on_after(within_s):
+            await self.there.wait()
+            self.written = True
+        await trio.lowlevel.checkpoint()  # whoever stops gives it its time
+        await super().flush(within_s)
+
+
 @attrs.define
 class Versions:
     """What is loaded: a pipeline that says its version, then waits, where asked to, and says it again.
@@ -79,6 +99,7 @@ class Versions:
     refuse: BaseException | None = None
     bad: Mapping[str, Pipeline[..., Any]] | None = None
     bindings: Callable[[], Closable] = Closable
+    state: State | None = None
     undone: int = 0
 
     @contextmanager
@@ -106,6 +127,7 @@ class Versions:
                 bindings,
                 self.settings,
                 close=bindings.close,
+                state=self.state,
                 flush=bindings.flush,
             )
         except BaseException:
@@ -171,8 +193,8 @@ Act = Callable[[At], Awaitable[None]]
 def serve_while(caplog: pytest.LogCaptureFixture) -> Callable[..., Versions]:
     """Serve while this is done, then stop."""
 
-    def run(act: Act, **settings: float) -> Versions:
-        versions = Versions(settings=Settings(**settings))  # type: ignore[arg-type]
+    def run(act: Act, /, state: State | None = None, **settings: Any) -> Versions:
+        versions = Versions(settings=Settings(**settings), state=state)
 
         async def main() -> None:
             retired: list[None] = []
@@ -509,3 +531,59 @@ def test_runs_of_what_was_replaced_are_known_to_what_replaced_it(serve_while: Se
             assert (found["status"], found["result"]) == ("finished", "0 0 again")
 
     serve_while(act)
+
+
+HURRIED = RunsSettings(flush_s=1e-6)
+"""With which a server that stops writes only what is taken at once."""
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_what_was_replaced_waits_for_its_state_unless_the_server_stops(
+    stops: bool, serve_while: Serve
+) -> None:
+    """The server goes on anyway; so what was spent shortly before is not forgotten."""
+
+    async def act(at: At) -> None:
+        at.versions.bindings = Late
+        await at.reload()
+        await at.reload()
+        replaced = at.versions.loaded[1]
+        assert isinstance(replaced, Late)
+        while len(at.retired) < 1:
+            await trio.lowlevel.checkpoint()
+        await wait_all_tasks_blocked()
+        assert not replaced.closings
+        if not stops:
+            replaced.there.set()
+            while len(at.retired) < 2:
+                await trio.lowlevel.checkpoint()
+
+    _, replaced, _ = serve_while(act, runs=HURRIED).loaded
+    assert isinstance(replaced, Late)
+    assert replaced.written != stops
+
+
+def test_a_run_that_ends_in_what_was_replaced_is_recorded_when_the_state_is_back(
+    serve_while: Serve,
+) -> None:
+    state = Cable(MemoryState())
+
+    async def act(at: At) -> None:
+        async with at.client() as client:
+            await client.send(f"GET /v1/pipelines/version/runs?wait=true HTTP/1.1\n{STREAM}")
+            head = await client.until(b'"chunk":')
+            run_id = head.partition(b'"run_id":"')[2][:32].decode()
+            await at.reload()
+            state.cut = True
+            at.versions.gate.set()
+            await end_of(client)
+        while "runs cannot be recorded now" not in at.log.text:
+            await trio.lowlevel.checkpoint()
+        state.cut = False
+        while not at.retired:
+            await trio.lowlevel.checkpoint()
+        async with at.client() as client:
+            found = (await client.ask(f"GET /v1/runs/{run_id} HTTP/1.1")).json
+        assert (found["status"], found["result"]) == ("finished", "0 0 again")
+
+    serve_while(act, state=state, runs=attrs.evolve(REAL, flush_s=1e-6))
