@@ -187,11 +187,13 @@ class Batch:
             run, result, error = await self._attempt(row, usage)
             if error is not None and self._ends_all(row, error):
                 return None
-            if self._is_held_by_others(error):
+            held = self._is_held_by_others(error)
+            if held and not _has_cost(run):
+                attempt -= 1
+            if held and attempt < self.rules.retry.attempts_max:
                 await self._other_ends()
                 if self._stopping.is_set():
                     return None
-                attempt -= 1
                 continue
             delay_s = None if error is None else self._delay_s(attempt, error)
             if delay_s is None:
@@ -293,3 +295,9 @@ class Batch:
         if self._error is None:
             self._error = BatchError(f"{why} {row.id!r}: {describe(error)}")
             self._error.__cause__ = error
+
+
+def _has_cost(run: Run | None) -> bool:
+    """Whether an attempt has cost something, so that the number of attempts has to be bounded."""
+    usage = None if run is None else run.usage
+    return usage is not None and bool(usage.cost_nanodollars or usage.unpriced_calls)
