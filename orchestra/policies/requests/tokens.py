@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
+from orchestra.policies.requests.extras import EXTRAS
 from orchestra.policies.requests.file_tokens import file_tokens
 from orchestra.values import (
     ChatRequest,
@@ -78,7 +79,8 @@ def of_chat(request: ChatRequest) -> Estimate:
     if request.output is not None and request.output.schema is not None:
         size += text_bytes(str(request.output.schema))
     if request.extras:  # they may contain a schema, or a predicted answer
-        size += text_bytes(str(dict(request.extras)))
+        sent = {name: fields for name, fields in request.extras.items() if name != EXTRAS}
+        size += text_bytes(str(sent)) if sent else 0
     counted = tokens_of(size) + MESSAGE_TOKENS * len(request.messages) + IMAGE_TOKENS * images
     return Estimate(counted + files, request.output_tokens_max or OUTPUT_TOKENS)
 

@@ -21,6 +21,7 @@ from orchestra.policies.requests.tokens import (
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
+    Extras,
     FilePart,
     ImagePart,
     ImageUrlPart,
@@ -81,6 +82,14 @@ def test_a_schema_and_what_goes_to_a_provider_count(more: int) -> None:
     ):
         found = of_chat(longer).input - of_chat(asked).input
         assert 100 * more <= found <= 100 * more + 30
+
+
+@pytest.mark.parametrize("others", [{}, {"openai": {"seed": 1}}])
+def test_settings_for_our_own_policies_do_not_count(others: Extras) -> None:
+    """They are not sent; so a second equal call of a run, which no cache may answer, costs as much."""
+    asked = ChatRequest((Message("user", "abc"),), extras=others)
+    ours = {"orchestra": {"cache": "refresh", "conversation": "c" * 300}}
+    assert of_chat(attrs.evolve(asked, extras={**others, **ours})) == of_chat(asked)
 
 
 def test_texts_count_together() -> None:
