@@ -41,7 +41,9 @@ OUTPUT_TOKENS = 1_000
 """The assumed length of an answer that the request does not bound: about a page and a half."""
 
 BYTES_PER_TOKEN_MOST = 16
-"""More than any answer has on average: English has 4 bytes per token, Hindi and Georgian 10."""
+"""More than any long answer has: English has 4 bytes per token, Hindi and Georgian 10."""
+BYTES_OF_SHORT_ANSWERS = 256
+"""A short answer may consist of one long token; those of spaces have up to 128 bytes."""
 OUTPUT_TOKENS_MOST = 128_000
 """The longest answer of any model, for models whose limit is unknown."""
 
@@ -153,7 +155,9 @@ def covered_bytes(tokens: int, *, bounded: bool) -> int:
     With `bounded`, the provider was told to stop after so many tokens: an answer of this size
     shows that it ignores that, whatever the language.
     """
-    return tokens * (BYTES_PER_TOKEN_MOST if bounded else BYTES_PER_TOKEN)
+    if bounded:
+        return tokens * BYTES_PER_TOKEN_MOST + BYTES_OF_SHORT_ANSWERS
+    return tokens * BYTES_PER_TOKEN
 
 
 def tokens_of(size_bytes: int) -> int:
