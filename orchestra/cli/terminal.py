@@ -15,8 +15,6 @@ from typing import Literal, TextIO, TypeAlias
 
 import trio
 
-from orchestra.cli.failures import unwritable
-
 Colour: TypeAlias = Literal["bold", "dim", "red", "green", "yellow", "cyan"]
 _CODES: dict[Colour, int] = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
 OUT, ERR = 1, 2
@@ -163,7 +161,6 @@ async def write(descriptor: int, data: bytes) -> None:
 
     Raises:
         BrokenPipeError: the reader has closed it.
-        CommandError: it cannot be written for another reason, such as a full disk.
     """
     view = memoryview(data)
     while view:
@@ -173,10 +170,6 @@ async def write(descriptor: int, data: bytes) -> None:
             )
         except BlockingIOError:  # the calling process has made it non-blocking
             await trio.lowlevel.wait_writable(descriptor)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise unwritable(error) from error
         else:
             view = view[taken:]
 

@@ -70,8 +70,7 @@ class ScriptedTurns(Model):
                 f"the scripted model was called {number + 1} times, but has {len(self.turns)} "
                 "turns; add one more"
             )
-        async with self.turns[number].stream(request) as reply:
-            yield reply
+        yield self.turns[number].reply()
 
 
 @attrs.frozen
@@ -79,20 +78,22 @@ class ScriptedAnswers(Model):
     """A `protocols.Model` whose answer to a request is the result of `by`.
 
     That is text, a tool call, any event, or several of these in order; or a `ScriptedModel`, which
-    may also be slow, or fail. It has no state, so one object serves many runs.
+    may also be slow, or fail. `asked` keeps every request, in order; each `simulate` begins with
+    none.
     """
 
     by: Callable[[ChatRequest], TurnPart | Sequence[TurnPart] | ScriptedModel]
     every_s: float = attrs.field(default=0.0, validator=valid.wait)
     capabilities: Capabilities = Capabilities()
+    asked: list[ChatRequest] = attrs.field(factory=list, init=False, repr=False, eq=False)
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
         """Give the answer to the request. Raises the exceptions of `by`."""
+        self.asked.append(request)
         answer = self.by(request)
         model = answer if isinstance(answer, ScriptedModel) else scripted(answer, self.every_s)
-        async with model.stream(request) as reply:
-            yield reply
+        yield model.reply()
 
 
 def scripted(turn: TurnPart | Sequence[TurnPart], every_s: float) -> ScriptedModel:

@@ -29,11 +29,13 @@ T = TypeVar("T")
 class ScriptedModel(Model):
     """A `protocols.Model` that gives these events, each so many seconds after the one before.
 
-    With `error` it fails after them; if no `Stopped` is among them, its answer is cut.
+    With `error` it fails after them; if no `Stopped` is among them, its answer is cut. `asked`
+    keeps every request, in order; each `simulate` begins with none.
     """
 
     says: tuple[tuple[float, ModelEvent], ...] = attrs.field(validator=valid.timed)
     error: Exception | None = attrs.field(default=None, validator=valid.maybe_error)
+    asked: list[ChatRequest] = attrs.field(factory=list, init=False, repr=False, eq=False)
 
     @says.validator
     def _events(self, _: object, value: tuple[tuple[float, object], ...]) -> None:
@@ -73,8 +75,12 @@ class ScriptedModel(Model):
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
         """Give the events, whatever the request."""
-        del request
-        yield _ScriptedReply(self)
+        self.asked.append(request)
+        yield self.reply()
+
+    def reply(self) -> ModelReply:
+        """The events from the first on, for a model that keeps its requests itself."""
+        return _ScriptedReply(self)
 
 
 class _ScriptedReply:

@@ -7,7 +7,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra import Stream, pipeline
+from orchestra import Stream, collect, pipeline
 from orchestra.answers import Completion
 from orchestra.errors import ModelError
 from orchestra.protocols import Model
@@ -100,11 +100,42 @@ def by_what_is_asked(request: ChatRequest) -> str | ToolCall | ScriptedModel:
 def test_a_model_may_answer_by_what_it_is_asked() -> None:
     model = ScriptedAnswers(by_what_is_asked, every_s=2)
     world = World(models={"default": model})
-    for _ in range(2):  # it keeps nothing
+    for _ in range(2):  # what it was asked before makes no difference
         simulation = simulate(asks_tools, world, question="the weather?")
         assert simulation.result() == "wet"
         assert simulation.lasted_s == 4
     assert str(simulate(asks_tools, world, question="?").error) == "what?"
+
+
+@pipeline
+def asks_twice(first: str, second: str) -> tuple[str, str]:
+    return collect(generate(first)), collect(generate(second))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ScriptedModel.saying("a"),
+        ScriptedTurns.saying("a", "a"),
+        ScriptedAnswers(lambda request: request.messages[-1].text),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_every_scripted_model_shows_what_it_was_asked_in_the_last_simulation(
+    model: ScriptedModel | ScriptedTurns | ScriptedAnswers,
+) -> None:
+    before = repr(model)
+    for words in (("who?", "how?"), ("why?", "when?")):
+        simulate(asks_twice, World(models={"default": model}), first=words[0], second=words[1])
+        assert sorted(request.messages[-1].text for request in model.asked) == sorted(words)
+    assert repr(model) == before
+
+
+def test_what_a_scripted_model_was_asked_makes_it_no_other() -> None:
+    asked, fresh = ScriptedModel.saying("a"), ScriptedModel.saying("a")
+    simulate(asks_twice, World(models={"default": asked}), first="a", second="b")
+    assert asked == fresh
+    assert hash(asked) == hash(fresh)
 
 
 def test_a_call_after_the_last_turn_says_so() -> None:

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from orchestra.graph.calls.raised import RunNote
 from orchestra.protocols import Model
 from orchestra.testing.scripts import Attempts, Fails, Script, Streams
-from orchestra.testing.turns import ScriptedTurns
+from orchestra.testing.turns import ScriptedAnswers, ScriptedTurns
 from orchestra.testing.world import ScriptedModel, StatefulModels, World
 
 
 def forget_earlier_runs(world: World) -> None:
     """Remove the traces of earlier runs from the world's models and errors."""
     for model in _models(world):
-        if isinstance(model, ScriptedTurns):
+        if isinstance(model, ScriptedModel | ScriptedTurns | ScriptedAnswers):
             model.asked.clear()
     for error in _errors(world):
         notes = getattr(error, "__notes__", [])
