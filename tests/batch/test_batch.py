@@ -25,6 +25,7 @@ from orchestra.accounts import Usage
 from orchestra.batch.batch import HELD_S, Batch, BatchRules, Progress
 from orchestra.batch.ledger import Row
 from orchestra.errors import (
+    ArmsFailedError,
     AuthenticationError,
     BatchError,
     BudgetHeldError,
@@ -60,6 +61,8 @@ async def worked(number: int, lasts_s: float) -> int:
     if BOOK.running >= BOOK.room:
         error = BudgetHeldError("other calls hold the rest")
         error.retry_after_s = 1.0
+        if number % 2:
+            raise ArmsFailedError("every arm failed", {"a": error, "b": error})
         raise error
     BOOK.running += 1
     BOOK.peak = max(BOOK.peak, BOOK.running)
