@@ -63,7 +63,9 @@ def retry_after_s(error: Exception) -> float:
         return max(waits, default=0.0)
     if isinstance(error, ArmsFailedError):
         arms = (each for each in error.errors.values() if isinstance(each, Exception))
-        return min((retry_after_s(each) for each in arms if is_retryable(_DEFAULT, each)), default=0.0)
+        return min(
+            (retry_after_s(each) for each in arms if is_retryable(_DEFAULT, each)), default=0.0
+        )
     wait_s = getattr(error, "retry_after_s", None)
     return max(0.0, wait_s) if isinstance(wait_s, int | float) else 0.0
 

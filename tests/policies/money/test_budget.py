@@ -895,6 +895,20 @@ def test_a_whole_answer_that_is_streamed_within_a_budget_is_the_same_answer() ->
     assert virtual(main).text == "x" * 9_000
 
 
+def test_a_whole_answer_with_a_bound_is_requested_as_a_whole() -> None:
+    """Only a stream can be stopped, but the bound is held, and a whole answer needs less."""
+
+    class Whole(Fake):
+        async def complete(self, request: ChatRequest) -> Completion:
+            return Completion.of((TextDelta("as a whole"), Stopped(StopReason.END)))
+
+    async def main() -> Completion:
+        PRESENT.set(Told())
+        return await guarded(Whole(), acme(day=WORST), watched()).complete(ASKED)
+
+    assert virtual(main).text == "as a whole"
+
+
 @pytest.mark.parametrize("fails", ["open", "closed"])
 def test_while_the_state_is_away_a_budget_is_open_or_closed(fails: str) -> None:
     async def main() -> None:
