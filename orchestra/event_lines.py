@@ -18,10 +18,10 @@ def encode(event: Event, request_id: str = "") -> bytes:
 
     `request_id` is the id of the request that started the run.
 
-    A chunk or result of a type that msgspec cannot encode is written as its `repr`, and a lone
-    surrogate (half a character, left where a text was cut) as its escape. A value that cannot be
-    written even so is replaced by a text that says so: a value of one step must not end the tasks
-    that write the events of all runs.
+    A Pydantic model is written as its `model_dump`, any other chunk or result of a type that
+    msgspec cannot encode as its `repr`, and a lone surrogate (half a character, left where a text
+    was cut) as its escape. A value that cannot be written even so is replaced by a text that says
+    so: a value of one step must not end the tasks that write the events of all runs.
     """
     names, values = _FIELDS[type(event)]
     of_request = {"request_id": request_id} if request_id else {}
@@ -62,7 +62,16 @@ _FIELDS = {cls: (names, attrgetter(*names)) for cls, names in _NAMES.items()}
 
 def jsonable(value: object) -> object:
     """Return something that msgspec can encode for a value that it cannot: an `enc_hook`."""
-    return dict(value) if isinstance(value, Mapping) else repr(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    dumped = dump_of(value)
+    return repr(value) if dumped is None else dumped
+
+
+def dump_of(value: object) -> object:
+    """A Pydantic model as its own `model_dump` writes it as JSON; None for anything else."""
+    dump = None if isinstance(value, type) else getattr(value, "model_dump", None)
+    return dump(mode="json") if callable(dump) else None
 
 
 _ENCODER = msgspec.json.Encoder(enc_hook=jsonable)

@@ -64,6 +64,8 @@ def parsed(text: str) -> Token | None:
 
 def why_malformed(text: str) -> str:
     """Why a text is not a key; does not repeat the text, since it may be a secret."""
+    if not text:
+        return "it is not in one header, as `Authorization: Bearer KEY`"
     if not text.startswith(PREFIX):
         return f"it does not begin with {PREFIX}"
     if len(text) != LENGTH:

@@ -185,10 +185,11 @@ def _advised(complaint: str) -> str:
 
 
 def _notes(members: Mapping[str, object]) -> dict[str, str]:
-    """The texts of `Annotated[kind, "text"]`, by member."""
+    """The texts of `Annotated[kind, "text"]`, by member; also in a union with others, as None."""
     found = {}
     for name, kind in members.items():
-        notes = [each for each in getattr(kind, "__metadata__", ()) if isinstance(each, str)]
+        data = [getattr(each, "__metadata__", ()) for each in (kind, *alternatives(kind))]
+        notes = [note for each in data for note in each if isinstance(note, str)]
         if notes:
             found[name] = notes[0]
     return found

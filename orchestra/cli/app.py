@@ -12,9 +12,8 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 from cyclopts.exceptions import UnusedCliTokensError
 
 from orchestra.cli import terminal
-from orchestra.cli.failures import MISUSED, CommandError, explain, unwritable
+from orchestra.cli.failures import MISUSED, CommandError, explain
 from orchestra.cli.models import models, ping
-from orchestra.groups import leaves
 from orchestra.nearest import did_you_mean
 
 TRACEBACK = "--traceback"
@@ -105,22 +104,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with_traceback = TRACEBACK in words
     try:
         code = _call([word for word in words if word != TRACEBACK])
-        sys.stdout.flush()  # the output of steps: an error of writing can be reported here
+        with terminal.naming(terminal.OUT):
+            sys.stdout.flush()  # the output of steps: an error of writing can be reported here
     except BaseException as error:  # noqa: ASYNC103, BLE001 - outermost; `explain` handles every exception
         if with_traceback:
             traceback.print_exception(_cause(error))
         message, code = explain(error)
-        unwritten = terminal.forget_unwritable()
         if message:
-            if unwritten is not None and _is_in(error, unwritten.errno):
-                message = str(unwritable(unwritten))
             terminal.complain(message)
         terminal.forget_unwritable(errors_too=True)
     return code
-
-
-def _is_in(error: BaseException, number: int | None) -> bool:
-    return any(isinstance(each, OSError) and each.errno == number for each in leaves(error))
 
 
 def _call(words: list[str]) -> int:

@@ -52,11 +52,6 @@ def explain(error: BaseException) -> tuple[str, int]:
     return "\n".join(dict.fromkeys(text for text, _ in explained)), explained[0][1]
 
 
-def unwritable(error: OSError) -> CommandError:
-    """The error of a command whose output cannot be written, as to a full disk."""
-    return CommandError(f"standard output cannot be written: {error.strerror}")
-
-
 def store_advice(problems: Iterable[Problem]) -> str:
     """The advice after problems about missing stores: how to make a store."""
     for problem in problems:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import trio
+from cyclopts import Parameter
 
 from orchestra.cli import terminal
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.parameters import Config, Data
+from orchestra.values import NO_METADATA, Metadata
 
 if TYPE_CHECKING:
     from orchestra.config import LocalBindings
     from orchestra.steps.ingest import IngestReport, Progress
 
+Entries: TypeAlias = Annotated[list[str] | None, Parameter(show_default=False, negative="")]
 TELL_S = 10.0
 """How often a line tells the progress in a pipe, as of a batch."""
 CHANGES = ("added", "changed", "removed")
@@ -29,6 +32,7 @@ def ingest(
     *,
     store: str,
     embedder: str = "default",
+    metadata: Entries = None,
     data: Data = None,
     config: Config = None,
 ) -> int:
@@ -46,6 +50,8 @@ def ingest(
         The store's name, as pipelines call it.
     embedder
         The embedder's name; questions need the same one: `embed(question, model=NAME)`.
+    metadata
+        NAME=TEXT, given to every passage, for `retrieve(..., where=...)`; may be repeated.
     """
     if not store.strip():
         raise CommandError(
@@ -53,17 +59,39 @@ def ingest(
         )
     from orchestra.cli.stopping import until_signal
 
-    trio.run(until_signal, partial(_ingest, folder, store, embedder, data, config))
+    found = _read(metadata or [])
+    act = partial(_ingest, folder, store, embedder, metadata=found, data=data, config=config)
+    trio.run(until_signal, act)
     return 0
 
 
+def _read(entries: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for entry in entries:
+        name, equals, text = entry.partition("=")
+        if not (name and equals) or name in found:
+            raise CommandError(
+                f"--metadata {entry!r}: write a name and a text, each name once, such as "
+                "owner=acme",
+                code=MISUSED,
+            )
+        found[name] = text
+    return found
+
+
 async def _ingest(
-    folder: Path, store: str, embedder: str, data: Path | None, config: Path | None
+    folder: Path,
+    store: str,
+    embedder: str,
+    *,
+    metadata: dict[str, str],
+    data: Path | None,
+    config: Path | None,
 ) -> None:
     from orchestra.config import default_bindings
 
     with default_bindings(data, config=config) as bindings:
-        report = await ingest_shown(folder, store, bindings, embedder)
+        report = await ingest_shown(folder, store, bindings, embedder, metadata)
     for skipped in report.skipped:
         terminal.note(f"skipped {skipped.source}: {skipped.reason}", "yellow")
     for note in notes(report, store):
@@ -72,7 +100,11 @@ async def _ingest(
 
 
 async def ingest_shown(
-    folder: Path, store: str, bindings: LocalBindings, embedder: str = "default"
+    folder: Path,
+    store: str,
+    bindings: LocalBindings,
+    embedder: str = "default",
+    metadata: Metadata = NO_METADATA,
 ) -> IngestReport:
     """Ingest a folder, showing progress; returns the report.
 
@@ -96,7 +128,12 @@ async def ingest_shown(
                 terminal.note(f"{step.done}/{step.total} {step.outcome.value} {step.source}")
 
         report = await ingest_into(
-            folder, collection, bindings.embedder(embedder), progress=progress, name=name
+            folder,
+            collection,
+            bindings.embedder(embedder),
+            progress=progress,
+            name=name,
+            metadata=metadata,
         )
     await bindings.stores.make(store)  # even without texts, so that pipelines may name it
     return report

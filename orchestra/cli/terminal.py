@@ -174,19 +174,26 @@ async def write(descriptor: int, data: bytes) -> None:
             view = view[taken:]
 
 
-def forget_unwritable(*, errors_too: bool = False) -> OSError | None:
+@contextmanager
+def naming(standard: int) -> Iterator[None]:
+    """Name standard output or error, `OUT` or `ERR`, in an error of writing to it."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = "standard output" if standard == OUT else "standard error"
+        raise
+
+
+def forget_unwritable(*, errors_too: bool = False) -> None:
     """Let Python exit without an error about output that can no longer be written.
 
-    With `errors_too`, also about output to standard error. Returns the error, if there is one.
+    With `errors_too`, also about output to standard error.
     """
-    found = None
     for stream, descriptor in ((sys.stdout, OUT), (sys.stderr, ERR))[: 2 if errors_too else 1]:
         try:
             stream.flush()
-        except OSError as error:
-            found = error
+        except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-    return found
 
 
 def _write(stream: TextIO, text: str, *, needed: bool = True) -> None:
@@ -194,8 +201,9 @@ def _write(stream: TextIO, text: str, *, needed: bool = True) -> None:
     try:
         if not needed and not _has_room(stream):
             return
-        stream.write(_fitting(text, stream.encoding or "utf-8") + "\n")
-        stream.flush()
+        with naming(OUT if stream is sys.stdout else ERR):
+            stream.write(_fitting(text, stream.encoding or "utf-8") + "\n")
+            stream.flush()
     except OSError:
         if needed:
             raise

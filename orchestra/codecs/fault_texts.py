@@ -1,7 +1,8 @@
 """The meaning of a provider's error message, if it has no known error code.
 
 Rules of the file: a pattern matches a real provider's sentence, with its subject (`input tokens
-exceed`, not `exceed`), since limits of tokens may be per minute, per answer or per prompt. Quoted
+exceed`, not `exceed`), since limits of tokens may be per minute, per answer or per prompt; only
+"does not support" needs none, as another model may support whatever this one does not. Quoted
 parts come from the caller, and are ignored. The caller of this module names the possible
 meanings: see `faults`.
 """
@@ -38,6 +39,16 @@ _OVER_LENGTH = (
     r"expected maxLength: \d"
 )
 """Bedrock's, for a body or a text in it; other paths are about names and stop sequences."""
+_ANSWER = r"\b(max_tokens|(output|completion|maximum) tokens)\b"
+_BOUND = r"\b(at most|maximum|too large|less than or equal|range|exceeds)\b"
+_LONG_ANSWER = rf"{_ANSWER}(?! per ).{{0,40}}{_BOUND}|{_BOUND}.{{0,60}}{_ANSWER}(?! per )"
+"""Of an answer as long as requested, which another model may be able to give."""
+_BY_MODEL = r"(for|with|by|on|in) (this model|models/)"
+_STOPPED = (
+    r"\b(organization|account|workspace|project)( \S+)? (is|was|has been) "
+    r"(disabled|restricted|suspended|deactivated)\b"
+)
+"""Anthropic's and Groq's sentences, and others of their form."""
 _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
     ContextLengthError: (
         r"\b(prompt|input)( is| was)? too (long|large)",
@@ -80,15 +91,15 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"余额不足|欠费|额度(不足|已用)|调用次数限额|使用上限",  # Zhipu; New API
         r"\bfree allocation\b",  # Cloudflare, for a day
         r"\bfree tier of the model has been exhausted",  # Alibaba
-        r"\bout of call volume quota\b",  # Azure API Management
         r"\bUserBy\w*ByDay\b|\blimit_rpd/",  # GitHub; OpenRouter
-        r"credits (are|is) depleted|doesn.t have any credits|out of credits",  # Gemini; xAI
+        r"credits (are|is) depleted|doesn.t have any credits",  # Gemini; xAI
+        r"\bout of (\w+ ){0,3}(credits|quota)\b",  # xAI; Azure API Management
         r"API usage limit|regain access on",  # Anthropic
         r"billing (details|to be enabled)|(enable|requires?|update) (your )?billing",
         r"(requests?|calls?|api|tokens?|models?).{0,30}(per|/)[ -]?(day|month)\b",
         rf"{_OF_MONEY}.{{0,60}}{_USED_UP}|{_USED_UP}.{{0,60}}{_OF_MONEY}",
     ),
-    PermissionDeniedError: (r"\borganization has been (disabled|restricted)\b",),  # Anthropic, Groq
+    PermissionDeniedError: (_STOPPED,),
     AuthenticationError: (
         r"api key not valid|invalid api key|make sure your api key is valid",
         r"incorrect api key provided",  # xAI
@@ -101,27 +112,20 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"\binvalid model name passed in\b",  # LiteLLM
     ),
     CapabilityError: (
+        # What one model or server does not support, another may.
+        r"(does not|doesn't) support\b|(is|are) not supported\b",
+        rf"(deprecated|unsupported|not (supported|available|enabled)) {_BY_MODEL}",
+        r"\bonly (supported|available|allowed) (for|with|by|on|in) (.{1,20} )?models\b",
+        rf": only .{{1,40}} (is|are) (allowed|supported) {_BY_MODEL}",  # Moonshot
+        r"\bthis model only (supports|works)\b",  # Gemini, Ollama
+        _LONG_ANSWER,
+        r"\bis not a multimodal model|\bat most 0 (image|audio|video)|\brequires --\w",  # vLLM
         # The request begins the answer, which some models cannot continue.
         r"prefill|must end with a user message|expected last role.{0,80}got assistant",
-        r"(deprecated|unsupported|not supported|not available) (for|with|by|on|in) this model",
-        r"(does not|doesn't) support .{1,60} (for|with) this model",
-        r"th(is|e) model (does not|doesn't) support",
         r"when thinking is enabled\b|^thinking may not be enabled when\b",  # Claude
-        r"this model only works in thinking mode",  # Gemini
-        r"\bdeepseek-reasoner does not support",
-        r"\bimage_url is only supported by certain models",  # OpenAI
-        r"\bis not a multimodal model|tool choice requires --",  # vLLM
         r"cannot both be specified for this model",
-        r": only .{1,40} (is|are) (allowed|supported) (for|with|by|on|in) this model",  # Moonshot
-        r"\bis not enabled for (models/|this model)",  # Gemini; Mistral
         r"function calling\b.{0,40} with a response mime type\b.{0,40}\bunsupported",  # Gemini
         r"json mode cannot be combined with (tool|function)",  # Groq
-        # An answer as long as requested: OpenAI; Anthropic
-        r"supports at most \d+ completion tokens|maximum allowed number of output tokens",
-        r"^\S+ does not support \w+\.?$",  # Ollama
-        # vLLM
-        r"requires --enable-auto-tool-choice|is not a multimodal model",
-        r"\bat most 0 (image|audio|video)",
     ),
 }
 _PATTERNS = tuple(

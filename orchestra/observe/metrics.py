@@ -88,7 +88,7 @@ class PipelineMetrics:
     def __init__(self, tally: Tally, pipeline: str) -> None:
         self.tally = tally
         self.pipeline = pipeline
-        self.steps: dict[str, tuple[Histogram, Histogram]] = {}
+        self.steps: dict[tuple[str, str], Histogram] = {}
         self.ends: dict[str, Histogram] = {}
 
     def count_event(self, event: Event) -> None:
@@ -103,16 +103,18 @@ class PipelineMetrics:
 
 
 def _finished(runs: PipelineMetrics, event: StepFinished) -> None:
-    found = runs.steps.get(event.step)
+    _step_times(runs, names.STEP_DURATION, event.step).observe(event.duration_s)
+    if event.first_chunk_s is not None:  # or each step that gives a value had series of zeros
+        _step_times(runs, names.STEP_FIRST_CHUNK, event.step).observe(event.first_chunk_s)
+
+
+def _step_times(runs: PipelineMetrics, family: names.Family, step: str) -> Histogram:
+    found = runs.steps.get((family.name, step))
     if found is None:
-        labels = runs.pipeline, step_label(event.step)
-        duration = runs.tally.histogram(names.STEP_DURATION, labels)
-        found = duration, runs.tally.histogram(names.STEP_FIRST_CHUNK, labels)
-        if "[" not in event.step:  # an `each` may have any number of items
-            runs.steps[event.step] = found
-    found[0].observe(event.duration_s)
-    if event.first_chunk_s is not None:
-        found[1].observe(event.first_chunk_s)
+        found = runs.tally.histogram(family, (runs.pipeline, step_label(step)))
+        if "[" not in step:  # an `each` may have any number of items
+            runs.steps[family.name, step] = found
+    return found
 
 
 def _failed(runs: PipelineMetrics, event: StepFailed | StepRetried) -> None:

@@ -123,7 +123,8 @@ class Endpoint:
         error.code, error.request_id = redact(error.code), redact(error.request_id)
         error.args = (error.message,)
         _clear_frames(error)
-        if (cause := error.__cause__) is not None:
+        cause, error.__context__ = error.__cause__, None
+        if cause is not None:
             _clear_frames(cause)
             cause.__context__ = None  # an error of an earlier attempt to read the answer
             error.__cause__ = cause if redact(str(cause)) == str(cause) else None
@@ -184,8 +185,7 @@ class RemoteModel(Model):
 
         If the provider limits the texts of a call, several calls are made, one after the other.
         """
-        dialect, vectors = self.endpoint.dialect, list[Vector]()
-        usages: list[Usage | None] = []
+        dialect, vectors, usages = self.endpoint.dialect, list[Vector](), list[Usage | None]()
         try:
             for texts in batch_size(dialect).batches(request.texts):
                 call = await _asked(self.endpoint, attrs.evolve(request, texts=texts))
@@ -311,20 +311,22 @@ class RemoteAnswer:
     async def _whole_answer(self, begun: bytes) -> list[ModelEvent]:
         """Read an answer that is not streamed to its end, and return its events.
 
-        It may also be a stream of JSON lines with a wrong content type: if the first line has
-        arrived, its events are returned at once.
+        Of JSON lines with a wrong content type, return those of the first line when it arrived.
         """
         assert self._reply is not None, "entered"
-        if events := self._decoder.feed(begun):
+        events: list[ModelEvent] = []
+
+        def is_line(data: bytes) -> bool:
+            events.extend(self._decoder.feed(data))
+            return bool(events)
+
+        body = await read(self._reply, ANSWER_BYTES_MAX, begun, is_line)
+        if events:
             return events
-        body = await read(self._reply, ANSWER_BYTES_MAX, begun)
         self._ended = True
         try:
             return self._endpoint.dialect.decode(body)
         except MalformedStreamError as error:
-            if events := self._decoder.feed(body[len(begun) :]):
-                self._ended = False  # the next call returns the end
-                return events
             try:
                 return self._decoder.close()
             except (MalformedStreamError, TruncatedStreamError):
@@ -365,8 +367,7 @@ async def refuse(endpoint: Endpoint, reply: HttpReply) -> None:
         return
     if reply.status in _ELSEWHERE:
         raise _redirect_error(reply)
-    body = await _error_body(reply)
-    raise endpoint.dialect.error(reply.status, reply.headers, body, time.time())
+    raise endpoint.dialect.error(reply.status, reply.headers, await _error_body(reply), time.time())
 
 
 async def _error_body(reply: HttpReply) -> bytes:
@@ -391,8 +392,7 @@ def _redirect_error(reply: HttpReply) -> ModelConnectionError:
 
 
 def _may_be_whole(reply: HttpReply) -> bool:
-    media_type = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return media_type != "application/x-ndjson"  # no other stream begins with {
+    return "ndjson" not in reply.headers.get("content-type", "").lower()  # others begin with no {
 
 
 def batch_size(dialect: Dialect) -> BatchSize:

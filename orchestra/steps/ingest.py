@@ -23,11 +23,11 @@ import trio
 from orchestra.errors import InputError
 from orchestra.protocols import DIGEST, Embedder, VectorStore
 from orchestra.steps.texts.digests import Recipe, dimensions_of, embedder_of, is_of_another
-from orchestra.steps.texts.files import CutFile, ReadFile, cut_file
+from orchestra.steps.texts.files import CutFile, ReadFile, check_metadata, cut_file
 from orchestra.steps.texts.folder import LIMIT_BYTES, Skipped, find, is_utf8, read
 from orchestra.steps.texts.sources import NamedFolder
 from orchestra.steps.texts.text import OVERLAP_CHARS, SIZE_CHARS
-from orchestra.values import Passage
+from orchestra.values import NO_METADATA, Metadata, Passage
 
 BATCH = 64
 """Passages embedded in one call; most embedding services accept this many."""
@@ -86,6 +86,7 @@ async def ingest(
     overlap_chars: int = OVERLAP_CHARS,
     prune: bool = True,
     name: str | None = None,
+    metadata: Metadata = NO_METADATA,
 ) -> IngestReport:
     """Ingest every Markdown, text, reStructuredText, HTML and PDF file of a folder into a store.
 
@@ -99,13 +100,17 @@ async def ingest(
     also those of files under `folder` that no longer exist. If the store's vectors have another
     length, all passages ever ingested into it are removed, once the first new ones are embedded.
 
+    `metadata` is added to that of each passage, for `where`; files that were ingested with another
+    are ingested again.
+
     `limit_bytes` bounds a file, except for PDFs, which may have 64 MiB. `batch` is the number of
     passages embedded in one call, across files; memory holds that many, or those of one file.
     `progress` is called after each file. If cancelled, each file is either done or unchanged, and
     the next ingestion continues.
 
     Raises:
-        InputError: the folder cannot be listed, or `batch` or `limit_bytes` is less than 1.
+        InputError: the folder cannot be listed, `batch` or `limit_bytes` is less than 1, or
+            `metadata` has a name that passages of files have already, such as `heading`.
         ValueError: `size_chars` or `overlap_chars` is out of range, as for `split`.
         StoreError: the store failed; for instance, it holds vectors of another length that
             were not ingested.
@@ -115,9 +120,10 @@ async def ingest(
             f"ingest(batch={batch}, limit_bytes={limit_bytes}): both must be 1 or more",
             field="batch" if batch < 1 else "limit_bytes",
         )
+    check_metadata(metadata)
     here = NamedFolder.of(folder, name)
     work = _Ingestion(here, store, embedder, progress or (lambda _: None), batch)
-    recipe = Recipe(size_chars, overlap_chars, embedder_of(embedder))
+    recipe = Recipe(size_chars, overlap_chars, embedder_of(embedder), metadata)
     await work.run(
         partial(_read, here, limit_bytes, recipe), partial(cut_file, recipe=recipe), prune=prune
     )

@@ -178,6 +178,7 @@ async def played(
             return known or rescripted(_planned(pipeline, *names), world.steps)
 
         engine.shared.plans.make = made
+        engine.shared.kept.instead = world.kept
         teach_hedges(engine.shared.hedges, plans, world.hedged)
         before = set(all_tasks())
         update_clocks(world)

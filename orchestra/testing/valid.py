@@ -116,6 +116,16 @@ def by_name(instance: object, field: Field, value: object) -> None:
         )
 
 
+def openers(instance: object, field: Field, value: object) -> None:
+    """Refuse everything but a mapping of functions to functions."""
+    each = [*value, *value.values()] if isinstance(value, Mapping) else [None]
+    if not all(map(callable, each)):
+        raise TypeError(
+            f"{_shown(instance, field, value)}: it must be a dict of functions that open a client "
+            f"and those to call instead; write {field.name}={{shop: fake_shop}}"
+        )
+
+
 def pipelines(instance: object, field: Field, value: object) -> None:
     """Refuse everything but a list or tuple of pipelines."""
     if not isinstance(value, tuple | list):

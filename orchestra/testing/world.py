@@ -13,6 +13,7 @@ import trio
 
 from orchestra.accounts import Caller
 from orchestra.engine.bindings import ScriptedBindings
+from orchestra.engine.calls.kept import Opened
 from orchestra.errors import BindingError, DefinitionError, TruncatedStreamError
 from orchestra.graph.calls.mistakes import explain_wrong_fields
 from orchestra.graph.pipelines import Pipeline
@@ -146,6 +147,8 @@ class World(ScriptedBindings):
     """Models by name; None if all steps that name the model are scripted."""
     embedders: Mapping[str, Embedder | None] = attrs.field(factory=dict, validator=_EMBEDDERS)
     stores: Mapping[str, VectorStore | None] = attrs.field(factory=dict, validator=_STORES)
+    kept: Mapping[Opened[Any], Opened[Any]] = attrs.field(factory=dict, validator=valid.openers)
+    """What `context.kept` opens in place of a client, by the function that would open it."""
     limits: Limits = attrs.field(default=Limits(), validator=valid.limits)
     caller: Caller = attrs.field(default=Caller(), validator=valid.caller)
     """The caller of the run, whose limits and budgets apply in a `deployed` world."""

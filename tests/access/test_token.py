@@ -65,13 +65,14 @@ def test_a_key_with_two_characters_swapped_is_none(entropy: bytes, at: int) -> N
 @given(ANY_TEXT | st.tuples(ENTROPY, ANY_TEXT).map(lambda pair: minted(pair[0]).text + pair[1]))
 def test_whatever_is_no_key_is_told_without_a_word_of_it(text: str) -> None:
     """Of a text nothing is told but how long it is: it may be a secret, with a slip in it."""
-    told = {why_malformed(each) for each in ("", "ork_", KEY[:-1] + "!", other_end(KEY))}
+    told = {why_malformed(each) for each in ("", "sk-", "ork_", KEY[:-1] + "!", other_end(KEY))}
     assert why_malformed(text) in told | {f"it has {len(text)} characters, not {LENGTH}"}
 
 
 def test_what_is_wrong_with_a_text_is_told() -> None:
     text = KEY
     assert why_malformed("sk-proj-1") == "it does not begin with ork_"
+    assert why_malformed("") == "it is not in one header, as `Authorization: Bearer KEY`"
     assert why_malformed(text[:-1]) == "it has 64 characters, not 65"
     assert why_malformed(text[:-1] + "!") == "it is not of the form ork_ID_SECRET"
     wrong = "its checksum is wrong: it was copied with a mistake"

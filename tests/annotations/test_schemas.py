@@ -135,9 +135,16 @@ def test_what_is_no_object_is_refused(kind: Any) -> None:
 
 
 def test_parameters_are_described_by_the_docstring_or_by_themselves() -> None:
-    kinds = {"a": Annotated[int, "itself"], "b": Line, "c": str}
-    found = parameters_schema(kinds, {"c": "x"}, {"a": "docs", "b": "docs", "z": "nobody"})
+    kinds = {
+        "a": Annotated[int, "itself"],
+        "b": Line,
+        "c": str,
+        "d": Annotated[int, "itself"] | None,
+    }
+    defaults = {"c": "x", "d": None}
+    found = parameters_schema(kinds, defaults, {"a": "docs", "b": "docs", "z": "nobody"})
     assert found["properties"]["a"] == {"description": "itself", "type": "integer"}
+    assert found["properties"]["d"]["description"] == "itself"
     assert found["properties"]["b"] == {"description": "docs", "$ref": "#/$defs/Line"}
     assert found["properties"]["c"] == {"type": "string", "default": "x"}
     assert found["required"] == ["a", "b"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import signal
+from functools import partial
 
 import pytest
 import trio
@@ -14,6 +15,7 @@ from orchestra.cli.ingest import notes, summary
 from orchestra.config import LocalBindings
 from orchestra.steps.ingest import IngestReport
 from orchestra.steps.texts.folder import Skipped
+from orchestra.values import Vector
 from tests.cli.conftest import Project, read_terminal
 from tests.patience import PATIENCE_S
 
@@ -55,6 +57,34 @@ def test_again_does_only_what_has_changed(texts: Project) -> None:
     assert texts.orchestra(*WORDS)[1].endswith(
         "texts -> notes: 1 changed, 1 removed, 1 skipped; 1 passages written\n"
     )
+
+
+def test_passages_have_the_metadata_that_is_given_and_other_metadata_is_a_change(
+    texts: Project,
+) -> None:
+    given = ("--metadata", "owner=acme", "--metadata", "year=2026=now")
+    assert "2 added" in texts.orchestra(*WORDS, *given)[1]
+    assert "2 unchanged" in texts.orchestra(*WORDS, *given)[1]
+    with LocalBindings(texts.folder / "d", None, {}) as bindings:
+        where = {"owner": "acme", "year": "2026=now"}
+        search = partial(bindings.store("notes").search, Vector.of([1.0] * 256), top=9)
+        assert len(trio.run(partial(search, where=where))) == 2
+        assert trio.run(partial(search, where={"owner": "globex"})) == []
+    assert "2 changed" in texts.orchestra(*WORDS)[1]
+
+
+@pytest.mark.parametrize("entries", [["owner"], ["=acme"], ["owner=a", "owner=b"]])
+def test_metadata_that_cannot_be_read_is_refused(texts: Project, entries: list[str]) -> None:
+    given = [word for entry in entries for word in ("--metadata", entry)]
+    code, _, err = texts.orchestra(*WORDS, *given)
+    assert code == MISUSED
+    assert f"--metadata {entries[-1]!r}: write a name and a text" in err
+
+
+def test_metadata_of_passages_themselves_is_refused(texts: Project) -> None:
+    code, _, err = texts.orchestra(*WORDS, "--metadata", "heading=mine")
+    assert code == MISUSED
+    assert "metadata 'heading': passages of files have their own" in err
 
 
 def test_a_folder_without_texts_makes_a_store_that_pipelines_can_name(project: Project) -> None:

@@ -16,7 +16,7 @@ import trio
 from orchestra.config.defaults import default_bindings
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
-from orchestra.protocols import Stream
+from orchestra.protocols import Context, Stream, injected
 from orchestra.server.processes.serve import serve
 from orchestra.server.settings import Settings, arguments_of
 from orchestra.steps.generate import generate
@@ -33,6 +33,18 @@ async def counted(messages: list[Message]) -> AsyncIterator[str]:
 def shout(question: str) -> Stream[str]:
     """What the model says."""
     return generate(question, model="gpt-4o")
+
+
+async def weather(city: str, *, context: Context = injected) -> str:
+    """The weather."""
+    context.tell("place", {"city": city})
+    return f"sunny in {city}"
+
+
+@pipeline
+def followed(question: str) -> Stream[str]:
+    """What the model says when it has called a function."""
+    return generate(question, model="gpt-4o", tools=[weather])
 
 
 @pipeline
@@ -69,6 +81,7 @@ def everything(request: ChatRequest) -> Stream[str]:
 if __name__ == "__main__":
     pipelines: dict[str, Pipeline[..., Any]] = {
         "shout": shout,
+        "followed": followed,
         "heard": heard,
         "history": history,
         "everything": everything,

@@ -41,6 +41,15 @@ def test_vercels_ai_sdk(ours: str) -> None:
         "tools": ["sunny in Paris", [["weather", {"city": "Paris"}]]],
         "schema": PERSON,
         "vectors": VECTORS,
+        "shown": [
+            ["text", "sunny in Paris"],
+            ["data-tool", {"tool": "weather", "state": "finished"}],
+            ["data-place", {"city": "Paris"}],
+        ],
+        "brokenShown": [
+            "the model's provider failed; the server's log says more",
+            "input 'question' is missing",
+        ],
         "broken": ["break", True],
     }
 

@@ -1,7 +1,11 @@
 // The Vercel AI SDK with its provider for what is compatible with OpenAI: as openai_asks.mjs.
 
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { embedMany, generateText, jsonSchema, Output, stepCountIs, streamText, tool } from "ai";
+import {
+  embedMany, generateText, jsonSchema, Output, readUIMessageStream, stepCountIs, streamText, tool,
+} from "ai";
+
+import { uiStream } from "./ui_stream.mjs";
 
 const provider = createOpenAICompatible({
   name: "ours", baseURL: process.argv[2], apiKey: "any", includeUsage: true,
@@ -49,6 +53,21 @@ const asks = {
       model: provider.embeddingModel("text-embedding-3-small"), values: ["a", "bcd"],
     });
     return embeddings;
+  },
+  async shown() {
+    const url = `${process.argv[2]}/pipelines/followed/runs`;
+    let shown;
+    for await (shown of readUIMessageStream({ stream: uiStream(url, { question: "weather?" }) }));
+    return shown.parts.map(({ type, text, data }) => [type, text ?? data]);
+  },
+  async brokenShown() {
+    const url = `${process.argv[2]}/pipelines/shout/runs`;
+    const seen = [];
+    for (const inputs of [{ question: "break" }, {}]) {
+      const stream = uiStream(url, inputs);
+      for await (const _ of readUIMessageStream({ stream, onError: ({ message }) => seen.push(message) }));
+    }
+    return seen;
   },
   async broken() {
     const seen = [];

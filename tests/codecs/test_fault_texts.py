@@ -83,11 +83,8 @@ TOO_LONG = [
     "Prompt exceeds the limit of 8192 tokens",
 ]
 WRONG_OTHERWISE = [
-    # an answer that may not be as long as was asked for
-    "max_tokens exceeds the limit of 8192",
-    "The value of `max_tokens` exceeds the maximum number of output tokens of this model",
-    "The requested number of completion tokens exceeds the limit",
-    "The request exceeds the model's limit of 4096 output tokens",
+    "max_tokens: Input should be greater than or equal to 1",
+    "You exceeded the output tokens per minute of your plan",
     # names, stop sequences, and what is quoted of the caller
     "Invalid 'tools[0].function.name': string too long. Expected a string with maximum length 64, "
     "but got a string with length 70 instead.",
@@ -111,7 +108,7 @@ WRONG_OTHERWISE = [
     "The number of credits is not a number",
     "invalid model id: write one",
     # of a model, of tools and of JSON, but not that the model cannot
-    "The schema of the tool does not support tools",
+    "max_tokens has to be a number that is supported",
     "At most 10 image(s) may be provided in one prompt.",
     "The tool supports at most 5 arguments",
     "Only one of the two is allowed. This model has both.",
@@ -140,9 +137,24 @@ NOT_BY_THIS_MODEL = [
     "max_tokens is too large: 100000. This model supports at most 16384 completion tokens, whereas "
     "you provided 100000.",
     "max_tokens: 48384 > 32000, which is the maximum allowed number of output tokens for claude-x",
+    "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]",
+    "<400> InternalError.Algo.InvalidParameter: Range of max_tokens should be [1, 8192]",
+    "The maximum tokens you requested exceeds the model limit of 4096.",
+    "max_tokens exceeds the limit of 8192",
+    "The value of `max_tokens` exceeds the maximum number of output tokens of this model",
+    "The requested number of completion tokens exceeds the limit",
+    "The request exceeds the model's limit of 4096 output tokens",
     # Ollama, also behind its OpenAI-compatible API
     "registry.ollama.ai/library/gem-x:2b does not support tools",
     '"llama-x:8b" does not support thinking',
+    "this model only supports one image while more than one image requested",
+    # DeepSeek, OpenAI, llama.cpp
+    "Thinking mode does not support this tool_choice",
+    "deepseek-reasoner does not support successive user or assistant messages (messages[1] and "
+    "messages[2] in your input).",
+    "Function tools with reasoning_effort are not supported for gpt-x in /v1/chat/completions.",
+    "Invalid content type. image_url is only supported by certain models.",
+    "tools param requires --jinja flag",
     # vLLM
     '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
     "llama-x is not a multimodal model",
@@ -174,6 +186,12 @@ NOT_ALLOWED = [
     "gpt is not a valid model ID for you",
     "Your organization requires moderation by its owner",
 ]
+STOPPED = [
+    "This organization has been disabled.",
+    "Organization has been restricted. Please reach out to support.",
+    "Your organization 'org-x' has been disabled",
+    "Your account was suspended",
+]
 TOO_EARLY = [
     "Too many tokens, please wait before trying again.",
     "Too many requests, please wait before trying again.",
@@ -198,6 +216,7 @@ TOO_EARLY_TODAY = [
 MEANT = [
     *((400, message, ContextLengthError) for message in TOO_LONG),
     *((400, message, InvalidRequestError) for message in WRONG_OTHERWISE),
+    *((400, message, PermissionDeniedError) for message in STOPPED),
     *((400, message, CapabilityError) for message in NOT_BY_THIS_MODEL),
     *((400, message, QuotaError) for message in SPENT),
     *((400, message, ContentFilterError) for message in FILTERED),

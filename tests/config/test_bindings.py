@@ -172,7 +172,7 @@ def test_without_a_configuration_all_but_stores_is_built_in(seam: str, tmp_path:
 
 def test_a_collection_is_a_store_as_soon_as_it_exists(tmp_path: Path) -> None:
     with default_bindings(tmp_path, environ={}) as bindings:
-        with pytest.raises(BindingError):
+        with pytest.raises(BindingError, match=r"`bindings\.stores\.collection\('handbook'\)`"):
             bindings.store("handbook")
         trio.run(make, bindings, "handbook")
         assert bindings.names("store") == ["handbook"]

@@ -257,6 +257,7 @@ EXAMPLES = [
     ('[models.a]\nprovider = "opnai"\nmodel = "m"', 2, "did you mean 'openai'?"),
     ('[models.a]\nprovider = "google"\nmodel = "m"', 2, "did you mean 'gemini' or 'vertex'?"),
     ('[models.a]\nprovider = "azure-openai"\nmodel = "m"', 2, "did you mean 'azure'?"),
+    ('[models.a]\nprovider = "Azure OpenAI"\nmodel = "m"', 2, "did you mean 'azure'?"),
     ('[models.a]\nprovider = "Google_Gemini"\nmodel = "m"', 2, "did you mean 'gemini'?"),
     ('[models.a]\nprovider = "vertex-ai"\nmodel = "m"', 2, "did you mean 'vertex'?"),
     ('[models.a]\nprovider = "AWS"\nmodel = "m"', 2, "'bedrock' or 'bedrock-invoke'?"),

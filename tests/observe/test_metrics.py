@@ -57,6 +57,7 @@ def counted(tally: Tally) -> Counts:
         found[name].update(series)
     for name, histograms in tally.histograms.items():
         found[name].update({labels: sum(each.counts) for labels, each in histograms.items()})
+        assert all(found[name].values()), f"{name} has a series of zeros"
     return {name: +counts for name, counts in found.items() if +counts}
 
 

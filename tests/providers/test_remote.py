@@ -369,11 +369,13 @@ def test_json_lines_with_any_label_are_a_stream(kind: str, data: st.DataObject) 
         assert told[1:] in ([], [TextDelta("Be")])
 
 
-@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
-def test_json_lines_with_a_wrong_label_are_told_as_they_come(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream", "text/plain", ""])
+@pytest.mark.parametrize("at", [0, 1, 20])
+def test_json_lines_with_a_wrong_label_are_told_as_they_come(kind: str, at: int) -> None:
     first, _ = LINES.splitlines(keepends=True)
     cut = ModelConnectionError("the provider has hung up")
-    asked = model(canned(first, headers={"content-type": kind}, error=cut))
+    pieces = [*filter(None, (first[:at], first[at:]))]
+    asked = model(canned(*pieces, headers={"content-type": kind}, error=cut))
     asked.endpoint = attrs.evolve(asked.endpoint, dialect=OllamaDialect())
     told: list[ModelEvent] = []
 
@@ -459,10 +461,11 @@ def test_no_traceback_of_an_invalid_answer_holds_the_key(raw: bytes, dialect: Di
 
 def test_no_cause_of_an_error_holds_the_key() -> None:
     broken = ModelConnectionError("it broke")
-    broken.__cause__ = ValueError(f"an odd byte in {KEY!r}")
+    broken.__cause__ = broken.__context__ = ValueError(f"an odd byte in {KEY!r}")
     with pytest.raises(ModelConnectionError) as caught:
         run(heard, model(canned(b"data: ", error=broken)))
     assert KEY not in "".join(format_exception(caught.value))
+    assert caught.value.__context__ is None, "reporters of errors may show it, too"
 
 
 @pytest.mark.parametrize("whole", [True, False])

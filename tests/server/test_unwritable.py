@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
+from datetime import date
 from typing import Any
 
 import msgspec
 import pytest
 import trio
+from pydantic import BaseModel, Field
 
 from orchestra.engine.engine import open_engine
 from orchestra.errors import ModelError
@@ -48,6 +50,22 @@ ODD: Mapping[str, object] = {
     "half": "a\ud800",
     "halves": {"a\udfff": float("nan")},
 }
+
+
+class Invoice(BaseModel):
+    number: int = Field(serialization_alias="no")
+    due: date
+
+
+INVOICE = Invoice(number=7, due=date(2026, 11, 30))
+
+
+def test_a_pydantic_model_is_written_as_it_writes_itself_also_inside_a_value() -> None:
+    plain = {"number": 7, "due": "2026-11-30"}
+    assert json.loads(written({"all": [INVOICE]})) == {"all": [plain]}
+    told = json.loads(encode(RunFinished(1, 0.0, INVOICE, {}, None, cut=False)))
+    assert told["result"] == plain
+    assert json.loads(written(Invoice)) == repr(Invoice)
 
 
 @step

@@ -15,6 +15,7 @@ from orchestra.errors import InputError, ModelError
 from orchestra.protocols import DIGEST
 from orchestra.steps.ingest import IngestReport, Outcome, Progress, embedded, ingest
 from orchestra.steps.texts import pdf as pdf_reader
+from orchestra.steps.texts.digests import Recipe
 from orchestra.steps.texts.folder import Skipped
 from orchestra.steps.texts.text import split
 from orchestra.stores.memory import MemoryStore
@@ -64,6 +65,20 @@ def test_afterwards_the_store_says_what_the_folder_says(
         idle = Counting()
         assert run(folder, store, idle, size_chars=100).unchanged == tuple(sorted(expected))
         assert idle.calls == []
+
+
+texts = st.text(st.sampled_from('ab\0"{}:,'), max_size=6)
+given_with = st.tuples(st.dictionaries(texts, texts, max_size=2), texts)
+
+
+@given(given_with, given_with)
+def test_a_digest_tells_the_metadata_from_the_text(
+    one: tuple[dict[str, str], str], other: tuple[dict[str, str], str]
+) -> None:
+    digests = {
+        Recipe(800, 100, "2-00000000", metadata).digest(text) for metadata, text in (one, other)
+    }
+    assert len(digests) == (1 if one == other else 2)
 
 
 class CutShort(MemoryStore):

@@ -6,21 +6,36 @@ import inspect
 import re
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import attrs
 import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra import Limits, Pipeline, Stream, collect, each, pipeline, step
+from orchestra import (
+    Context,
+    Limits,
+    Pipeline,
+    Stream,
+    collect,
+    each,
+    injected,
+    pipeline,
+    prompt,
+    step,
+)
 from orchestra.errors import CheckError, DefinitionError, InputError, RunCancelledError, RunError
 from orchestra.events import RunCancelled, RunFinished, StepStarted
 from orchestra.steps import generate
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import HangError, simulate
 from orchestra.testing.strategies import schedules
+from orchestra.testing.turns import ScriptedTurns
 from orchestra.testing.world import ScriptedModel, World
+from orchestra.values import ToolCall, ToolResult
 
 
 @step
@@ -328,6 +343,48 @@ def test_a_thread_of_a_step_takes_no_time() -> None:
     check_laws(simulation)
     assert simulation.value is False
     assert simulation.lasted_s == 0
+
+
+def shop() -> AbstractAsyncContextManager[Callable[[], str]]:
+    raise ConnectionError("there is no shop in a test")
+
+
+async def ordered(*, context: Context = injected) -> str:
+    """What the shop has."""
+    return (await context.kept(shop))()
+
+
+@step
+async def ordered_twice(*, context: Context = injected) -> str:
+    return await ordered(context=context) + await ordered(context=context)
+
+
+@pipeline
+def shopping(question: str) -> str:
+    return prompt(
+        "{bought} {said}",
+        bought=ordered_twice(),
+        said=collect(generate(question, model="gpt", tools=[ordered])),
+    )
+
+
+def test_a_client_is_replaced_for_steps_and_tools_alike() -> None:
+    seen: list[str] = []
+
+    @asynccontextmanager
+    async def fake_shop() -> AsyncGenerator[Callable[[], str]]:
+        seen.append("opened")
+        yield lambda: "tea"
+        seen.append("closed")
+
+    model = ScriptedTurns.saying(ToolCall("1", "ordered"), "milk")
+    world = World(models={"gpt": model}, kept={shop: fake_shop})
+    simulation = simulate(shopping, world, question="?")
+    check_laws(simulation)
+    assert simulation.value == "teatea milk"
+    assert seen == ["opened", "closed"]
+    assert model.asked[1].messages[-1].content == (ToolResult("1", "ordered", "tea"),)
+    assert isinstance(simulate(shopping, attrs.evolve(world, kept={}), question="?").error, OSError)
 
 
 def test_every_event_is_kept_for_the_laws() -> None:

@@ -86,6 +86,8 @@ def test_a_malformed_script_is_refused_when_it_is_made(
             lambda: ANY.World(steps=[Gives(1)]),
             r"it must be a dict with names as keys; write steps={'name': ...}",
         ),
+        (lambda: ANY.World(kept={len: "fake"}), r"write kept={shop: fake_shop}"),
+        (lambda: ANY.World(kept=[len]), r"write kept={shop: fake_shop}"),
         (
             lambda: ANY.World(cancel_at_s=-1),
             r"World\(cancel_at_s=-1\): it must be a time in seconds",

@@ -13,7 +13,7 @@ import trio
 from cyclopts import Parameter
 
 from orchestra.cli import terminal
-from orchestra.cli.failures import FAILED, MISUSED, CommandError, quoted, raised_at, unwritable
+from orchestra.cli.failures import FAILED, MISUSED, CommandError, quoted, raised_at
 from orchestra.cli.loading import AnyPipeline, load
 from orchestra.cli.parameters import Config, Data, Flag, Organisation, User
 from orchestra.cli.run_views import Lines, Result, View, Words
@@ -153,12 +153,8 @@ async def _follow(run: Run, view: View) -> None:
         while batch := await reader.after(seq):
             seq = batch[-1].seq
             for standard, data in view.feed(batch):
-                try:
+                with terminal.naming(standard):
                     await terminal.write(terminal.descriptor_of(standard), data)
-                except BrokenPipeError:
-                    raise
-                except OSError as error:
-                    raise unwritable(error) from error
 
 
 def _stop(run: Run, following: trio.CancelScope, number: signal.Signals) -> None:

@@ -111,7 +111,7 @@ class OpenAiDecoder(FrameDecoder):
         self._finish: Stopped | None = None
         self._usage: UsageReport | None = None
         self._counted = False  # whether `_usage` has both counts
-        self._other_event = b""  # the last event, if it has no choices
+        self._other_event = b""  # the last without choice and usage, if no choice came after it
         self._calls = PiecedCalls()
         self._details = ReasoningDetails()
         self._text: list[str] = []
@@ -129,7 +129,10 @@ class OpenAiDecoder(FrameDecoder):
         chunk = self._reader.read(CHUNKS if self._began else OPENINGS, payload, _A_CHUNK)
         if chunk.failed:
             raise self._quirks.error_of(payload)
-        self._other_event = payload[:LARGE_BYTES] if chunk.choices is None else b""
+        if chunk.choices:
+            self._other_event = b""
+        elif chunk.usage is None:
+            self._other_event = payload[:LARGE_BYTES]
         self._read(chunk, stream=True)
 
     def _finish_by_done(self) -> None:

@@ -240,9 +240,8 @@ def _part(part: ChatPart, where: str, allowed: Allowlist | None) -> Part:
     if part.type == "file" and part.file is not None and allowed is not None:
         return file_part(part.file, f"{where}.file")
     known = "text, image_url and file are" if allowed else "text is"
-    raise refused(
-        f"{where}.type", f"a part of type {part.type!r} cannot be read here; {known} known"
-    )
+    what = f"a part of type {part.type[:100]!r} cannot be read here, or lacks a field"
+    raise refused(f"{where}.type", f"{what}; {known} known")
 
 
 def file_part(file: ChatFile, where: str) -> FilePart:

@@ -298,9 +298,8 @@ def _part(part: ResponsesPart, where: str, allowed: Allowlist | None) -> Part:
             return file_part(ChatFile(part.file_data, part.filename, part.file_id), where)
     seen = "input_text, input_image with an image_url and input_file with file_data are"
     known = seen if allowed else "text is"
-    raise refused(
-        f"{where}.type", f"a part of type {part.type[:100]!r} cannot be read here; {known} known"
-    )
+    what = f"a part of type {part.type[:100]!r} cannot be read here, or lacks a field"
+    raise refused(f"{where}.type", f"{what}; {known} known")
 
 
 def _thoughts(item: ResponsesItem) -> Iterable[ResponsesPart]:

@@ -73,7 +73,10 @@ class Stores:
         if name not in self._made:
             if self._database is not None:
                 return self.to_fill(name)
-            fix = f"; a new one is made by `orchestra ingest FOLDER --store {name}`"
+            fix = (
+                f"; a new one is made by `orchestra ingest FOLDER --store {name}`, or in Python by "
+                f"the first `upsert` of `bindings.stores.collection({name!r})`"
+            )
             there = dict.fromkeys(self.names(), name)
             bound(f"store in {self.path}", name, there, fix)
             self._made[name] = self.to_fill(name)

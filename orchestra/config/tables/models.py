@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from orchestra.values import Capabilities
 PRICE_MIN = 0.001
 """Dollars for a million tokens: a nano-dollar for each. The cheapest models cost more than this."""
 LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrency")
+_WORD = re.compile("[a-z0-9]+")
 _ARTICLES: Mapping[Seam, str] = {"model": "a model", "embedder": "an embedder"}
 
 
@@ -169,11 +171,11 @@ def _provider_meant(name: str, known: Sequence[str]) -> str:
     """The advice for an unknown provider: those that its words describe, else the nearest."""
     if name.lower() in known:
         return nearest(name, known)
-    words = {*name.lower().replace("_", "-").split("-")}
+    words = {*_WORD.findall(name.lower())}
     whose = [
         each
         for each in known
-        if words <= {*PROVIDERS[each].about.lower().split(), *each.split("-")}
+        if words and words <= {*_WORD.findall(PROVIDERS[each].about.lower()), *each.split("-")}
     ]
     return f"did you mean {' or '.join(map(repr, whose))}?" if whose else nearest(name, known)
 

@@ -8,7 +8,7 @@ from then on it is shielded, so that it is closed after the last run, within a b
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import copy_context
 from functools import partial
@@ -39,6 +39,8 @@ class Kept:
         self._variables = copy_context()
         self._open: dict[object, _Holding] = {}
         self._closing = trio.Event()
+        self.instead: Mapping[Opened[Any], Opened[Any]] = {}
+        """What is opened in place of what a step asks for, in a test."""
 
     async def get(self, opened: Opened[T]) -> T:
         """The value of the context manager `opened()`, which is opened on first use.
@@ -51,6 +53,7 @@ class Kept:
             LimitExceededError: `KEPT_MAX` others are open.
             Exception: whatever opening it raises.
         """
+        opened = self.instead.get(opened, opened)
         found = self._open.get(opened)
         if found is None:
             if len(self._open) >= KEPT_MAX:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from orchestra.errors import MalformedStreamError, ModelConnectionError
 from orchestra.protocols import HttpReply
@@ -75,20 +75,30 @@ def _malformed(where: str, error: ValueError) -> MalformedStreamError:
     return MalformedStreamError(f"{where} sent an invalid response: {error}", retryable=False)
 
 
-async def read(reply: HttpReply, limit_bytes: int, begun: bytes = b"") -> bytes:
+async def read(
+    reply: HttpReply,
+    limit_bytes: int,
+    begun: bytes = b"",
+    enough: Callable[[bytes], bool] | None = None,
+) -> bytes:
     """Read the rest of a body, and return all of it; `begun` is what was read before.
+
+    With `enough`, stop after the first piece, `begun` included, for which it returns True.
 
     Raises:
         MalformedStreamError: the body exceeds the limit.
         ModelError: the connection failed.
     """
-    pieces, size = [begun], len(begun)
-    while size <= limit_bytes and (data := await reply.receive()):
+    pieces, size, data = list[bytes](), 0, begun or await reply.receive()
+    while data:
         pieces.append(data)
         size += len(data)
-    if size > limit_bytes:
-        pieces.clear()  # the raised error keeps this frame alive
-        raise MalformedStreamError(
-            f"the response is longer than {limit_bytes} bytes; ask for less at once"
-        )
+        if size > limit_bytes:
+            pieces.clear()  # the raised error keeps this frame alive
+            raise MalformedStreamError(
+                f"the response is longer than {limit_bytes} bytes; ask for less at once"
+            )
+        if enough is not None and enough(data):
+            break
+        data = await reply.receive()
     return b"".join(pieces)

@@ -29,8 +29,8 @@ def _beside(arrival: Arrival) -> str | None:
 
     `x-api-key` of other clients is not read: it may be for a proxy in front of this server.
     """
-    if arrival.of_anthropic and (key := arrival.header(b"x-api-key")) is not None:
-        return key.strip()
+    if arrival.of_anthropic and (given := arrival.all_of(b"x-api-key")):
+        return given[0].strip() if len(given) == 1 else ""
     return _in_subprotocol(arrival)
 
 

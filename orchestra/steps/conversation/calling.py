@@ -4,6 +4,9 @@ A failed call gives a result, too: the model reads it, and may do better the nex
 exception of a function is also reported to the run and the log, since the model may not mention
 it. Only cancellations are raised, and errors that no model can correct: a tool uses a wire as a
 value, awaits something that belongs to asyncio, or runs a pipeline that has problems.
+
+Images and files that a function returns are parts beside its result, as providers take only text as
+a result: `result_turns` puts them into a user turn after it.
 """
 
 from __future__ import annotations
@@ -14,13 +17,15 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 
 import msgspec
 import trio
 
 from orchestra.annotations.reading import decoded, read_members
+from orchestra.codecs.serving.results import result_parts
 from orchestra.errors import CheckError, DeadlineError, DefinitionError, EdgeTypeError
+from orchestra.event_lines import dump_of
 from orchestra.events import ToolFailed, ToolFinished, ToolStarted
 from orchestra.graph.calls.raised import is_of_asyncio, message_of, name_and_message
 from orchestra.groups import in_order, leaves
@@ -29,13 +34,22 @@ from orchestra.policies.account import PRESENT
 from orchestra.policies.limits.shares import OwnShares, Shares, in_thread
 from orchestra.protocols import Context
 from orchestra.steps.conversation.tools import FunctionTool
-from orchestra.values import ToolCall, ToolResult
+from orchestra.values import (
+    FilePart,
+    ImagePart,
+    ImageUrlPart,
+    Part,
+    TextPart,
+    ToolCall,
+    ToolResult,
+)
 
 _ERRORS_MAX = 8
 """The most errors reported of one exception group."""
 _NAME_MAX = 100
 _ITEMS_MAX = 10_000
 """The most items of an iterable result, as a generator may be endless."""
+_SHOWN = (ImagePart, ImageUrlPart, FilePart)
 _THREADS = OwnShares("threads of tools", Shares.of_threads)
 """Separate from Trio's own worker threads, which all tenants need, for name lookups for instance.
 """
@@ -50,17 +64,17 @@ async def answer_all(
     *,
     at_once: int,
     timeout_s: float | None,
-) -> tuple[ToolResult, ...]:
-    """One result for each call, in order; at most `at_once` calls run at the same time."""
+) -> tuple[Part, ...]:
+    """The parts of `answer` for each call, in order; at most `at_once` calls run at a time."""
 
-    async def result(call: ToolCall) -> ToolResult:
+    async def result(call: ToolCall) -> tuple[Part, ...]:
         await trio.lowlevel.checkpoint()  # a plain function has no checkpoint
         found = tools.get(call.name)
         if found is None:
-            return _unknown(call, tools)
+            return (_unknown(call, tools),)
         return await answer(found, call, context, timeout_s)
 
-    return tuple(await in_order(result, calls, at_once))
+    return tuple(chain.from_iterable(await in_order(result, calls, at_once)))
 
 
 async def answer(
@@ -68,17 +82,18 @@ async def answer(
     call: ToolCall,
     context: Context,
     timeout_s: float | None = None,
-) -> ToolResult:
-    """The result of a call; with `is_error` if the arguments are wrong or the function fails.
+) -> tuple[Part, ...]:
+    """The result of a call, followed by the images and files that the function returned.
 
-    A function in a worker thread cannot be interrupted: its result counts, however late it is.
+    The result has `is_error` if the arguments are wrong or the function fails. A function in a
+    worker thread cannot be interrupted: its result counts, however late it is.
 
     Raises:
         DefinitionError: the function calls a step, or uses a wire as a value.
         CheckError: the function runs a pipeline that has problems.
         RuntimeError: the function awaits something of asyncio (in some cases, a TypeError).
     """
-    wrong = partial(ToolResult, call.id, call.name, is_error=True)
+    wrong = partial(result_parts, call.id, call.name, is_error=True)
     try:
         given = decoded(call.arguments)
     except ValueError as error:
@@ -97,10 +112,10 @@ async def answer(
     record(ToolStarted, call.name, call.id[:_NAME_MAX])
     try:
         with trio.move_on_after(math.inf if limit_s is None else limit_s):
-            found = _sound(_text(await _called(tool, arguments)))
+            found = _content(await _called(tool, arguments))
             lasted_s = trio.current_time() - began_s
             record(ToolFinished, call.name, call.id[:_NAME_MAX], lasted_s)
-            return ToolResult(call.id, call.name, found)
+            return result_parts(call.id, call.name, found)
     except Exception as error:
         if any(map(_is_lasting, leaves(error))):
             raise
@@ -144,6 +159,22 @@ def _unknown(call: ToolCall, tools: Mapping[str, object]) -> ToolResult:
     return ToolResult(call.id, call.name, message, is_error=True)
 
 
+def _content(value: object) -> str | list[Part]:
+    """A value for a model: text, or parts if it is an image or a file, or a list with some.
+
+    Raises:
+        EdgeTypeError: as for `_text`.
+    """
+    several = value if isinstance(value, list | tuple) else [value]
+    if not any(isinstance(each, _SHOWN) for each in several):
+        return _sound(_text(value))
+    return [each if isinstance(each, _SHOWN) else _text_part(each) for each in several]
+
+
+def _text_part(value: object) -> TextPart:
+    return value if isinstance(value, TextPart) else TextPart(_sound(_text(value)))
+
+
 def _text(value: object) -> str:
     """A value as text for a model: text as it is, everything else as JSON.
 
@@ -169,6 +200,8 @@ def _plain(value: object) -> object:
     """The `enc_hook` for msgspec: makes a dict or list of any other mapping or iterable."""
     if isinstance(value, Mapping):
         return dict(value)
+    if (dumped := dump_of(value)) is not None:  # it is an iterable of pairs, too
+        return dumped
     if not isinstance(value, Iterable):
         raise EdgeTypeError(
             f"it gave {value!r:.200}, a {type(value).__name__}, which has no form in JSON; return "

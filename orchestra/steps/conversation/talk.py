@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import attrs
 
 from orchestra.answers import Answer, Completion
+from orchestra.codecs.serving.results import result_turns
 from orchestra.errors import (
     CapabilityError,
     ContentFilterError,
@@ -135,14 +136,14 @@ class Talk:
         self.add(ended.message)
         if calls:
             one_by_one = self.request.parallel_tool_calls is False
-            results = await answer_all(
+            parts = await answer_all(
                 self.tools,
                 calls,
                 self.context,
                 at_once=1 if one_by_one else self.settings.tools_at_once,
                 timeout_s=self.settings.tool_timeout_s,
             )
-            self.add(Message("tool", results))
+            self.add(*result_turns(parts))
             self._set_free()
         return True
 

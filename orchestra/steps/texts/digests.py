@@ -7,11 +7,13 @@ string of another form was not written by this module, and tells nothing.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 
 import attrs
 
 from orchestra.protocols import Embedder
+from orchestra.values import NO_METADATA, Metadata
 
 _RECIPE = "2"  # incremented when the way in which texts are cut or embedded changes
 _EMBEDDER_CHARS, _CONTENT_CHARS = 8, 32
@@ -29,11 +31,15 @@ class Recipe:
     overlap_chars: int
     embedder: str
     """From `embedder_of`."""
+    metadata: Metadata = NO_METADATA
+    """Added to that of each passage."""
 
     def digest(self, content: str | bytes) -> str:
         """The digest of a text, or of a PDF's bytes, ingested with these options."""
         data = content.encode() if isinstance(content, str) else content
         options = f"{_RECIPE}\0{self.size_chars}\0{self.overlap_chars}\0"
+        if self.metadata:
+            options += f"\0{json.dumps(dict(self.metadata), sort_keys=True)}\0"
         return f"{self.embedder}-{_hash(options.encode() + data, _CONTENT_CHARS)}"
 
 

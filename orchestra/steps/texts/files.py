@@ -10,13 +10,13 @@ from functools import partial
 import attrs
 import trio
 
-from orchestra.errors import BindingError
+from orchestra.errors import BindingError, InputError
 from orchestra.protocols import DIGEST
 from orchestra.steps.texts.digests import Recipe
 from orchestra.steps.texts.folder import Skipped
 from orchestra.steps.texts.pdf import PdfBounds, UnreadablePdfError, check_installed, pdf_texts
 from orchestra.steps.texts.text import split
-from orchestra.values import Passage, Scalar
+from orchestra.values import Metadata, Passage, Scalar
 
 
 @attrs.frozen
@@ -67,10 +67,21 @@ def _passages(file: ReadFile, texts: list[str] | str, recipe: Recipe) -> list[Pa
             for number, text in enumerate(texts, 1)
             for passage in split(text, source=file.source, **sizes)
         ]
+    own = {**recipe.metadata, DIGEST: file.digest}
     return [
-        attrs.evolve(each, metadata={**each.metadata, "position": position, DIGEST: file.digest})
+        attrs.evolve(each, metadata={**each.metadata, "position": position, **own})
         for position, each in enumerate(cut)
     ]
+
+
+def check_metadata(metadata: Metadata) -> None:
+    """Refuse names that passages of files have already. Raises InputError."""
+    for name in ("source", "heading", "position", "page", DIGEST):
+        if name in metadata:
+            raise InputError(
+                f"metadata {name!r}: passages of files have their own; write another name",
+                field="metadata",
+            )
 
 
 def _of_page(number: int, passage: Passage) -> Passage:

@@ -216,7 +216,11 @@ def test_an_error_in_no_known_format_ends_an_answer_without_a_reason(
     before: list[Json], quirks: Quirks, data: st.DataObject
 ) -> None:
     """Otherwise, where `[DONE]` is the finish, half an answer would look complete."""
-    raw = stream(*before, {"detail": "out of memory"}, done=data.draw(st.booleans()))
+    empty: Json = data.draw(st.sampled_from([{}, {"choices": []}]))
+    usage: Json = {"usage": {"prompt_tokens": 1, "completion_tokens": 2}}
+    after = data.draw(st.sampled_from([[], [usage], [{"choices": [], **usage}]]))
+    failed = {"detail": "out of memory", **empty}
+    raw = stream(*before, failed, *after, done=data.draw(st.booleans()))
     decoder = OpenAiDialect(quirks).decoder()
     for piece in split(raw, data):
         decoder.feed(piece)

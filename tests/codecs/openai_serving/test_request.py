@@ -205,6 +205,10 @@ CALLING = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": 
             )
         ),
         (
+            {"messages": [{"role": "user", "content": [{"type": "text", "content": "x"}]}]},
+            "messages[0].content[0].type: a part of type 'text' cannot be read here, or lacks a field",
+        ),
+        (
             {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
             "messages[0].content[0].type: a part of type 'input_audio' cannot be read here",
         ),
@@ -214,7 +218,8 @@ CALLING = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": 
                     {"role": "system", "content": [{"type": "image_url", "image_url": "u"}]}
                 ]
             },
-            "messages[0].content[0].type: a part of type 'image_url' cannot be read here; text is",
+            "messages[0].content[0].type: a part of type 'image_url' cannot be read here, or "
+            "lacks a field; text is",
         ),
         (
             {
@@ -238,7 +243,8 @@ CALLING = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": 
         ),
         (
             {"messages": [{"role": "assistant", "content": [FILE]}]},
-            "messages[0].content[0].type: a part of type 'file' cannot be read here; text is",
+            "messages[0].content[0].type: a part of type 'file' cannot be read here, or "
+            "lacks a field; text is",
         ),
         (
             {

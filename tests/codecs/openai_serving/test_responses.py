@@ -412,7 +412,8 @@ REFUSED: list[tuple[Json, str]] = [
     ),
     (
         {"input": [{"role": "system", "content": [{"type": "input_file", "file_data": ""}]}]},
-        r"input\[0\].content\[0\].type: a part of type 'input_file' cannot be read here; text is",
+        r"input\[0\].content\[0\].type: a part of type 'input_file' cannot be read here, or "
+        "lacks a field; text is",
     ),
     (
         {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "gs://a"}]}]},

@@ -137,6 +137,9 @@ def test_whoever_sends_several_keys_has_none(given_keys: list[str]) -> None:
     arrived = arrival()
     arrived.scope["headers"].extend((b"authorization", each.encode()) for each in given_keys)
     assert bearer(arrived) == ""
+    of_anthropic = arrival({"Anthropic-Version": "2023-06-01"})
+    of_anthropic.scope["headers"].extend((b"x-api-key", each.encode()) for each in given_keys)
+    assert bearer(of_anthropic) == ""
 
 
 @given(st.text(st.characters(max_codepoint=255)))

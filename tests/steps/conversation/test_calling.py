@@ -7,13 +7,14 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import attrs
 import pytest
 import trio
 from hypothesis import given as drawn
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from orchestra import Context, Stream, injected, pipeline, step
 from orchestra.errors import DefinitionError
@@ -25,7 +26,7 @@ from orchestra.testing.simulate import simulate
 from orchestra.testing.turns import ScriptedTurns
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World
-from orchestra.values import ToolCall, ToolResult
+from orchestra.values import FilePart, ImagePart, Message, TextPart, ToolCall, ToolResult
 
 CONTEXT = cast("Context", "the context")
 
@@ -43,7 +44,7 @@ def answers(
 
     async def main() -> list[ToolResult]:
         found = await answer_all(tools, asked, CONTEXT, at_once=at_once, timeout_s=timeout_s)
-        return list(found)
+        return [part for part in found if isinstance(part, ToolResult)]
 
     results = virtual(main, schedule=schedule)
     assert [result.call_id for result in results] == [call.id for call in asked]
@@ -107,7 +108,7 @@ def test_cancelled_at_any_moment_nothing_is_left(
 
 def test_a_cancellation_goes_through_and_is_never_a_result() -> None:
     (found,) = as_tools([Counter().wait])
-    results: list[ToolResult] = []
+    results: list[object] = []
 
     async def main() -> bool:
         with trio.move_on_after(1) as scope:
@@ -220,8 +221,10 @@ def test_a_thread_runs_what_blocks() -> None:
     """Without virtual time, of which a thread knows nothing."""
     (in_thread,) = as_tools([tool(thread=True)(blocked)])
     call = ToolCall("1", "blocked", '{"call": "x"}')
-    assert trio.run(answer, in_thread, call, CONTEXT).content == "x"
-    assert trio.run(answer, as_tools([blocked])[0], call, CONTEXT).is_error  # in no thread
+    assert trio.run(answer, in_thread, call, CONTEXT) == (ToolResult("1", "blocked", "x"),)
+    (on_the_spot,) = trio.run(answer, as_tools([blocked])[0], call, CONTEXT)
+    assert isinstance(on_the_spot, ToolResult)
+    assert on_the_spot.is_error  # in no thread
 
 
 def told(context: Context = injected) -> Mapping[str, object]:
@@ -309,7 +312,7 @@ def test_no_arguments_may_be_written_as_null() -> None:
     assert one.content == "the arguments of add do not fit: `a`: is missing"
 
 
-def find(word: str, most: int = None) -> int:  # type: ignore[assignment]  # noqa: RUF013
+def find(word: str, most: Annotated[int, "at the most"] = None) -> int:  # type: ignore[assignment]  # noqa: RUF013
     """Find it."""
     return most or len(word)
 
@@ -317,7 +320,11 @@ def find(word: str, most: int = None) -> int:  # type: ignore[assignment]  # noq
 def test_a_default_of_none_may_be_passed_whatever_the_annotation() -> None:
     """The schema tells the model of it."""
     (schema,) = [each.declaration.parameters["properties"]["most"] for each in as_tools([find])]
-    assert schema == {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None}
+    assert schema == {
+        "description": "at the most",
+        "anyOf": [{"type": "integer"}, {"type": "null"}],
+        "default": None,
+    }
     (null,) = answers([find], ("find", '{"word": "abc", "most": null}'))
     assert null == ToolResult("0", "find", "3")
 
@@ -362,6 +369,59 @@ def run_with(*functions: Any, calls: list[tuple[str, str]], **options: Any) -> A
 
     model = ScriptedTurns.saying(asked, "done")
     return simulate(pipeline(agent), World(models={"default": model}), question="?")
+
+
+PICTURE, REPORT = ImagePart(b"PNG"), FilePart(b"%PDF", name="report.pdf")
+
+
+def label() -> ImagePart:
+    """A picture."""
+    return PICTURE
+
+
+def papers() -> list[object]:
+    """A text, a file and a picture."""
+    return ["Two \ud800papers", {"pages": 3}, REPORT, PICTURE, TextPart("signed")]
+
+
+class Invoice(BaseModel):
+    number: int
+
+
+def invoices() -> list[Invoice]:
+    """Invoices."""
+    return [Invoice(number=7)]
+
+
+def test_a_pydantic_model_is_an_object_and_no_list_of_pairs() -> None:
+    (result,) = answers([invoices], ("invoices", "{}"))
+    assert result.content == '[{"number":7}]'
+
+
+def test_images_and_files_of_tools_are_shown_after_all_results() -> None:
+    calls = [ToolCall("1", "label"), ToolCall("2", "add", '{"a": 1}'), ToolCall("3", "papers")]
+    model = ScriptedTurns.saying(calls, "done")
+
+    @pipeline
+    def agent(question: str) -> Stream[str]:
+        return generate(question, tools=(label, add, papers))
+
+    run = simulate(agent, World(models={"default": model}), question="?")
+    assert run.value == "done"
+    results, shown = model.asked[1].messages[-2:]
+    below = "(shown in the next message)"
+    assert results == Message(
+        "tool",
+        (
+            ToolResult("1", "label", below),
+            ToolResult("2", "add", "2"),
+            ToolResult("3", "papers", f'Two ?papers\n{{"pages":3}}\nsigned\n{below}'),
+        ),
+    )
+    assert shown.role == "user"
+    assert "'label', call '1'" in shown.text
+    pictures = [part for part in shown.parts if not isinstance(part, TextPart)]
+    assert pictures == [PICTURE, REPORT, PICTURE]
 
 
 def test_a_tool_that_fails_is_heard_of_by_the_run_and_its_log(
