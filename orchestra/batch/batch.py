@@ -21,7 +21,13 @@ from orchestra.batch.ledger import Ended, Row, digest_of, line_of
 from orchestra.batch.results import Results, open_results
 from orchestra.engine.engine import Engine
 from orchestra.engine.run import Run
-from orchestra.errors import BatchError, BudgetHeldError, InputError, RunCancelledError
+from orchestra.errors import (
+    ArmsFailedError,
+    BatchError,
+    BudgetHeldError,
+    InputError,
+    RunCancelledError,
+)
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.policy import Retry
 from orchestra.groups import groupless_nursery
@@ -187,11 +193,13 @@ class Batch:
             run, result, error = await self._attempt(row, usage)
             if error is not None and self._ends_all(row, error):
                 return None
-            if self._is_held_by_others(error):
+            held = self._is_held_by_others(error)
+            if held and not _has_cost(run):
+                attempt -= 1
+            if held and attempt < self.rules.retry.attempts_max:
                 await self._other_ends()
                 if self._stopping.is_set():
                     return None
-                attempt -= 1
                 continue
             delay_s = None if error is None else self._delay_s(attempt, error)
             if delay_s is None:
@@ -209,7 +217,7 @@ class Batch:
 
     def _is_held_by_others(self, error: Exception | None) -> bool:
         """Whether money that other rows may hold kept this row from running."""
-        return isinstance(error, BudgetHeldError) and self._active > 1
+        return _is_held(error) and self._active > 1
 
     async def _other_ends(self) -> None:
         """Wait until another row has ended, or the batch stops; for `HELD_S` at most.
@@ -256,7 +264,7 @@ class Batch:
 
     def _delay_s(self, attempt: int, error: Exception) -> float | None:
         """The delay before the next attempt at a row; None if there is none."""
-        every = not isinstance(error, BudgetHeldError)  # a Retry-After holds for all rows
+        every = not _is_held(error)  # a Retry-After holds for all rows
         if every and is_retryable(self.rules.retry, error):
             rests_until_s = trio.current_time() + retry_after_s(error)
             self.progress.rests_until_s = max(self.progress.rests_until_s, rests_until_s)
@@ -293,3 +301,16 @@ class Batch:
         if self._error is None:
             self._error = BatchError(f"{why} {row.id!r}: {describe(error)}")
             self._error.__cause__ = error
+
+
+def _is_held(error: BaseException | None) -> bool:
+    """Whether only money that others hold kept a row, or each of its arms, from running."""
+    if isinstance(error, ArmsFailedError):
+        return bool(error.errors) and all(map(_is_held, error.errors.values()))
+    return isinstance(error, BudgetHeldError)
+
+
+def _has_cost(run: Run | None) -> bool:
+    """Whether an attempt has cost something, so that the number of attempts has to be bounded."""
+    usage = None if run is None else run.usage
+    return usage is not None and bool(usage.cost_nanodollars or usage.unpriced_calls)

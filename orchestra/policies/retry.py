@@ -12,9 +12,11 @@ from contextlib import suppress
 import attrs
 import trio
 
-from orchestra.errors import StepFailedError
+from orchestra.errors import ArmsFailedError, StepFailedError
 from orchestra.graph.rules.policy import Limits, Retry
 from orchestra.groups import taken_by
+
+_DEFAULT = Retry(attempts_max=2)
 
 
 def next_delay_s(
@@ -37,19 +39,33 @@ def next_delay_s(
 
 
 def is_retryable(rule: Retry, error: Exception) -> bool:
-    """Whether the same call may succeed later; in a group, every error has to be retryable."""
+    """Whether the same call may succeed later.
+
+    In a group, every error has to be retryable; of several arms, the error of one.
+    """
     if isinstance(error, taken_by(rule.on)):
         return True
     if isinstance(error, StepFailedError):
         return all(isinstance(e, Exception) and is_retryable(rule, e) for e in error.errors)
+    if isinstance(error, ArmsFailedError):
+        errors = error.errors.values()
+        return any(isinstance(e, Exception) and is_retryable(rule, e) for e in errors)
     return getattr(error, "retryable", False) is True
 
 
 def retry_after_s(error: Exception) -> float:
-    """Seconds that the error asks to wait; the longest wait in a group; 0 if it asks for none."""
+    """Seconds that the error asks to wait; 0 if it asks for none.
+
+    In a group, the longest; of several arms, the shortest of those that may succeed later.
+    """
     if isinstance(error, StepFailedError):
         waits = (retry_after_s(each) for each in error.errors if isinstance(each, Exception))
         return max(waits, default=0.0)
+    if isinstance(error, ArmsFailedError):
+        arms = (each for each in error.errors.values() if isinstance(each, Exception))
+        return min(
+            (retry_after_s(each) for each in arms if is_retryable(_DEFAULT, each)), default=0.0
+        )
     wait_s = getattr(error, "retry_after_s", None)
     return max(0.0, wait_s) if isinstance(wait_s, int | float) else 0.0
 

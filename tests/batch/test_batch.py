@@ -25,6 +25,7 @@ from orchestra.accounts import Usage
 from orchestra.batch.batch import HELD_S, Batch, BatchRules, Progress
 from orchestra.batch.ledger import Row
 from orchestra.errors import (
+    ArmsFailedError,
     AuthenticationError,
     BatchError,
     BudgetHeldError,
@@ -60,6 +61,8 @@ async def worked(number: int, lasts_s: float) -> int:
     if BOOK.running >= BOOK.room:
         error = BudgetHeldError("other calls hold the rest")
         error.retry_after_s = 1.0
+        if number % 2:
+            raise ArmsFailedError("every arm failed", {"a": error, "b": error})
         raise error
     BOOK.running += 1
     BOOK.peak = max(BOOK.peak, BOOK.running)
@@ -358,6 +361,40 @@ def test_a_row_that_others_than_its_batch_keep_from_money_is_tried_as_often_as_a
     progress = begun(rows([1.0] * 6), tmp_path / "r", at_once=3, retry=WAITED)
     assert progress.failed == 6
     assert {each["attempts"] for each in told(tmp_path / "r").values()} == {3}
+
+
+@step
+async def paid_then_held(number: int, context: Context = injected) -> int:
+    BOOK.began.append((number, trio.current_time()))
+    if number == 0:
+        await trio.sleep(600)
+        return number
+    context.used(Usage(1, 1, cost_nanodollars=10))
+    raise BudgetHeldError("other calls hold the rest")
+
+
+@pipeline
+def paying_before(number: int) -> int:
+    return paid_then_held(number)
+
+
+def test_a_row_that_pays_before_others_keep_it_from_money_is_tried_as_often_as_any(
+    tmp_path: Path,
+) -> None:
+    """Each attempt costs what comes before the refusal, however long the others take."""
+
+    async def main() -> Progress:
+        async with open_engine() as engine:
+            given = [Row(str(number), {"number": number}) for number in range(2)]
+            return await Batch(
+                engine, paying_before, given, tmp_path / "r", rules=BatchRules(retry=WAITED)
+            ).run()
+
+    progress = trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert (progress.finished, progress.failed) == (1, 1)
+    assert progress.usage.cost_nanodollars == 10 * WAITED.attempts_max
+    assert told(tmp_path / "r")["1"]["attempts"] == WAITED.attempts_max
+    assert [at for number, at in BOOK.began if number] == [0, HELD_S, 2 * HELD_S]
 
 
 def test_it_stops_at_once_while_rows_wait_for_the_money_of_others(tmp_path: Path) -> None:

@@ -627,12 +627,15 @@ def test_a_share_of_a_minute_needs_a_limit_per_minute() -> None:
     text = '[models.a]\nprovider = "openai"\nmodel = "m"\n'
     (problem,) = problems(text + "limits = { burst_share = 0.5, concurrency = 3 }")
     assert "models.a.limits.burst_share: it is a share of limits per minute" in str(problem)
+    for table in ("[models.a.limits]\ntokens_per_minute = 1_000", "[limits.user]"):
+        (problem,) = problems(f"{text}{table}\nburst_share = 1")  # with no rest, one token a minute
+        assert "burst_share: 1 is not a share, over 0 and up to 0.9" in str(problem)
     text += "limits = { burst_share = 0.5, tokens_per_minute = 1_000 }"
-    text += "\n[limits.user]\nburst_share = 1\n[limits.users.ada]\nrequests_per_minute = 9"
+    text += "\n[limits.user]\nburst_share = 0.9\n[limits.users.ada]\nrequests_per_minute = 9"
     read_all = read(text, FILE)
     assert read_all.models["a"].limits == CallLimits(tokens_per_minute=1_000, burst_share=0.5)
     assert read_all.limits is not None
-    ada = OwnerLimits(requests_per_minute=9, burst_share=1)
+    ada = OwnerLimits(requests_per_minute=9, burst_share=0.9)
     assert read_all.limits.users == {"ada": ada}
 
 

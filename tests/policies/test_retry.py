@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from orchestra import Limits, Policy, Retry
 from orchestra.errors import (
+    ArmsFailedError,
     DeadlineError,
     InvalidRequestError,
     ModelError,
@@ -104,6 +105,11 @@ def test_the_longest_wait_is_capped_however_many_attempts_there_were() -> None:
         (RateLimitError("x", retry_after_s=nan), 0),
         (RateLimitError("x", retry_after_s=-1), 0),
         (StepFailedError("two", [BusyError(), RateLimitError("x", retry_after_s=4)]), 4),
+        (
+            ArmsFailedError("two", {"a": BusyError(), "b": RateLimitError("x", retry_after_s=4)}),
+            2.5,
+        ),
+        (ArmsFailedError("two", {"a": BusyError(), "b": ValueError()}), 2.5),
     ],
 )
 def test_what_the_error_asks_for_is_waited_besides(error: Exception, told_s: float) -> None:
@@ -136,6 +142,8 @@ def test_too_long_a_wait_is_not_begun() -> None:
         (DeadlineError("late", limit="timeout_s"), False),
         (StepFailedError("both", [BusyError(), KeyError()]), True),
         (StepFailedError("one", [BusyError(), ValueError()]), False),
+        (ArmsFailedError("one", {"a": BusyError(), "b": ValueError()}), True),
+        (ArmsFailedError("none", {"a": InvalidRequestError("x"), "b": ValueError()}), False),
     ],
 )
 def test_an_error_says_of_itself_whether_it_may_pass(error: Exception, retryable: bool) -> None:

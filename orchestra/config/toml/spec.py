@@ -78,6 +78,9 @@ TTL = Kind(
     "3600",
 )
 SHARE = Kind(Annotated[float, Meta(gt=0, le=1)], "a share, over 0 and up to 1", "0.5")
+BURST = Kind(  # the steady rate is the rest: with none, 100,000 tokens would take 69 days
+    Annotated[float, Meta(gt=0, le=0.9)], "a share, over 0 and up to 0.9", "0.5"
+)
 COUNT = Kind(Annotated[int, Meta(gt=0, lt=2**53)], "a whole number over 0", "8")
 BYTES = Kind(COUNT.type, COUNT.words, "4_194_304")
 ENTRIES = Kind(Annotated[int, Meta(gt=0, le=1000)], "a whole number from 1 to 1000", "100")
@@ -156,7 +159,7 @@ CACHE: Spec = {
 POLICIES: Spec = {
     "limits": {
         **_names(CallLimits, COUNT),
-        "burst_share": SHARE,
+        "burst_share": BURST,
         "wait_max_s": WAIT,
         "adaptive": FLAG,
         "shared": FLAG,
@@ -207,7 +210,7 @@ OWN_MODEL: Spec = {
 OWNER: Spec = {
     "requests_per_minute": _PER_MINUTE,
     "tokens_per_minute": _PER_MINUTE,
-    "burst_share": SHARE,
+    "burst_share": BURST,
     "concurrency": _AT_ONCE,
     "runs": _PER_MINUTE,
     "wait_max_s": _PATIENCE,

@@ -64,9 +64,9 @@ class Retry:
     """When a failed call is made again, and how long to wait before it.
 
     A call is repeated after an error whose attribute `retryable` is True, such as a
-    `ModelError` that may succeed later; after a late first chunk (`first_chunk_s`); and after
-    errors of the classes in `on`. A call that has passed on output is never repeated, nor is
-    a cancelled one.
+    `ModelError` that may succeed later; after an `ArmsFailedError` with such an error; after a
+    late first chunk (`first_chunk_s`); and after errors of the classes in `on`. A call that has
+    passed on output is never repeated, nor is a cancelled one.
 
     The wait before attempt n + 1 is random, from 0 to `delay_s * multiplier ** (n - 1)`, at
     most `delay_max_s` ("full jitter": calls that failed together are not repeated together).

@@ -101,16 +101,15 @@ class CacheStore:
         (`what`).
         """
         reason = f"it did not answer within {limit_s:g} s"
-        with trio.move_on_after(limit_s):
-            try:
+        try:
+            with trio.move_on_after(limit_s):
                 found = await act()
-            except BindingError:
-                raise
-            except Exception as error:  # noqa: BLE001 - a project's own class may raise anything
-                reason = describe(error)
-            else:
                 self._away.discard(what)
                 return found
+        except BindingError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a project's own class may raise anything
+            reason = describe(error)
         now_s = self._clock.now_s()
         if what not in self._away and now_s >= self._next_s.get(what, -inf):
             self._next_s[what] = now_s + AGAIN_S

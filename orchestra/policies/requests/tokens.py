@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
+from orchestra.policies.requests.extras import EXTRAS
 from orchestra.policies.requests.file_tokens import file_tokens
 from orchestra.values import (
     ChatRequest,
@@ -40,7 +41,9 @@ OUTPUT_TOKENS = 1_000
 """The assumed length of an answer that the request does not bound: about a page and a half."""
 
 BYTES_PER_TOKEN_MOST = 16
-"""More than any answer has on average: English has 4 bytes per token, Hindi and Georgian 10."""
+"""More than any long answer has: English has 4 bytes per token, Hindi and Georgian 10."""
+BYTES_OF_SHORT_ANSWERS = 256
+"""A short answer may consist of one long token; those of spaces have up to 128 bytes."""
 OUTPUT_TOKENS_MOST = 128_000
 """The longest answer of any model, for models whose limit is unknown."""
 
@@ -93,7 +96,8 @@ def of_chat(request: ChatRequest) -> Estimate:
     if request.output is not None and request.output.schema is not None:
         size += text_bytes(str(request.output.schema))
     if request.extras:  # they may contain a schema, or a predicted answer
-        size += text_bytes(str(dict(request.extras)))
+        sent = {name: fields for name, fields in request.extras.items() if name != EXTRAS}
+        size += text_bytes(str(sent)) if sent else 0
     counted = tokens_of(size) + MESSAGE_TOKENS * len(request.messages) + IMAGE_TOKENS * images
     most = request.output_tokens_max
     return Estimate(counted + files, most or OUTPUT_TOKENS, bounded=bool(most))
@@ -166,7 +170,9 @@ def covered_bytes(tokens: int, *, bounded: bool) -> int:
     With `bounded`, the provider was told to stop after so many tokens: an answer of this size
     shows that it ignores that, whatever the language.
     """
-    return tokens * (BYTES_PER_TOKEN_MOST if bounded else BYTES_PER_TOKEN)
+    if bounded:
+        return tokens * BYTES_PER_TOKEN_MOST + BYTES_OF_SHORT_ANSWERS
+    return tokens * BYTES_PER_TOKEN
 
 
 def tokens_of(size_bytes: int) -> int:

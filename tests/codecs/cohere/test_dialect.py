@@ -302,7 +302,7 @@ PER_MINUTE = PER_MONTH.replace("1000 API calls / month", "20 API calls / minute"
 @pytest.mark.parametrize(
     ("status", "message", "kind"),
     [
-        (400, "invalid request: tools are not supported", InvalidRequestError),
+        (400, "invalid request: tools are not supported", CapabilityError),
         (400, "too many tokens: total number of tokens exceeds the limit", ContextLengthError),
         (401, "invalid api token", AuthenticationError),
         (402, "Please add or update your payment method", QuotaError),

@@ -187,6 +187,31 @@ def test_an_embedder_that_is_away_or_broken_is_a_miss(error: Exception, hangs: b
     virtual(main)
 
 
+class Leaving(Points):
+    """Hangs in a nursery; when cancelled, one of its tasks fails."""
+
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._fail_late)
+            await trio.sleep_forever()
+        raise AssertionError("it waits for ever")
+
+    async def _fail_late(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("while it closes")
+
+
+def test_an_embedder_that_fails_while_it_is_cancelled_is_a_miss() -> None:
+    """A time limit leaves the other errors of a group."""
+
+    async def main() -> None:
+        assert await House(points=Leaving()).ask("open") == "OPEN"
+
+    virtual(main)
+
+
 @given(st.binary())
 def test_any_bytes_for_an_index_are_a_miss(junk: bytes) -> None:
     async def main() -> None:

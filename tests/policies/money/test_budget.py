@@ -55,7 +55,7 @@ from orchestra.policies.money.ledger import (
 )
 from orchestra.policies.money.prices import Price
 from orchestra.policies.money.purse import Purse, Reservation
-from orchestra.policies.requests.tokens import BYTES_PER_TOKEN_MOST
+from orchestra.policies.requests.tokens import covered_bytes
 from orchestra.protocols import Change, Model, ModelReply, State
 from orchestra.records import Encoding, Revision
 from orchestra.stores.state.memory import MemoryState
@@ -808,21 +808,26 @@ def test_a_provider_that_ignores_the_bound_of_an_answer_is_stopped(
 
     assert virtual(main, schedule=schedule)
     batch = 100
-    assert account.cost <= max(limit, 14 + bound * BYTES_PER_TOKEN_MOST // 3 + 1) + batch
+    assert account.cost <= max(limit, 14 + covered_bytes(bound, bounded=True) // 3 + 1) + batch
 
 
-def test_an_answer_within_its_bound_is_not_stopped_if_its_tokens_are_long() -> None:
-    """In Hindi, for instance, a token may have ten bytes, and the budget covers just this call.
+@pytest.mark.parametrize(("tokens", "token_bytes"), [(86, 10), (1, 128), (2, 100)])
+def test_an_answer_within_its_bound_is_not_stopped_if_its_tokens_are_long(
+    tokens: int, token_bytes: int
+) -> None:
+    """In Hindi, a token may have ten bytes; one of spaces has up to 128.
 
-    Nor does it cost more than its bound, if nobody has counted it.
+    The budget covers just this call. Nor does it cost more than its bound, if nobody has
+    counted it.
     """
-    account, fake = Told(), Fake(words=86, word="x" * 10, counts=None)
+    account, fake = Told(), Fake(words=tokens, word=" " * token_bytes, counts=None)
+    bounded = attrs.evolve(ASKED, output_tokens_max=tokens)
 
     async def main() -> None:
-        await ask(guarded(fake, acme(day=WORST), watched()), account)
+        await ask(guarded(fake, acme(day=14 + tokens), watched()), account, bounded)
 
     virtual(main)
-    assert account.cost == WORST
+    assert account.cost == 14 + tokens
 
 
 @attrs.define(eq=False)
@@ -900,6 +905,20 @@ def test_a_whole_answer_that_is_streamed_within_a_budget_is_the_same_answer() ->
         return await model.complete(attrs.evolve(ASKED, output_tokens_max=None))
 
     assert virtual(main).text == "x" * 9_000
+
+
+def test_a_whole_answer_with_a_bound_is_requested_as_a_whole() -> None:
+    """Only a stream can be stopped, but the bound is held, and a whole answer needs less."""
+
+    class Whole(Fake):
+        async def complete(self, request: ChatRequest) -> Completion:
+            return Completion.of((TextDelta("as a whole"), Stopped(StopReason.END)))
+
+    async def main() -> Completion:
+        PRESENT.set(Told())
+        return await guarded(Whole(), acme(day=WORST), watched()).complete(ASKED)
+
+    assert virtual(main).text == "as a whole"
 
 
 @pytest.mark.parametrize("fails", ["open", "closed"])

@@ -21,6 +21,7 @@ from orchestra.policies.requests.tokens import (
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
+    Extras,
     FilePart,
     ImagePart,
     ImageUrlPart,
@@ -83,6 +84,14 @@ def test_a_schema_and_what_goes_to_a_provider_count(more: int) -> None:
         assert 100 * more <= found <= 100 * more + 30
 
 
+@pytest.mark.parametrize("others", [{}, {"openai": {"seed": 1}}])
+def test_settings_for_our_own_policies_do_not_count(others: Extras) -> None:
+    """They are not sent; so a second equal call of a run, which no cache may answer, costs as much."""
+    asked = ChatRequest((Message("user", "abc"),), extras=others)
+    ours = {"orchestra": {"cache": "refresh", "conversation": "c" * 300}}
+    assert of_chat(attrs.evolve(asked, extras={**others, **ours})) == of_chat(asked)
+
+
 def test_texts_count_together() -> None:
     assert of_texts(EmbedRequest(("x", "xy"))).total == 1
 
@@ -109,6 +118,6 @@ def test_what_is_counted_counts_for_more_than_what_is_estimated() -> None:
     assert tokens_taken(estimate, Usage(50, 2), whole=False) == 52
     assert tokens_taken(estimate, None, output_bytes=7) == 13
     bounded = Estimate(10, 2, bounded=True)
-    assert tokens_taken(bounded, None, output_bytes=32) == 12
-    assert tokens_taken(bounded, None, output_bytes=33) == 21, "the provider ignores the bound"
+    assert tokens_taken(bounded, None, output_bytes=288) == 12
+    assert tokens_taken(bounded, None, output_bytes=289) == 107, "the provider ignores the bound"
     assert answer_bytes((TextPart("abc"), ToolCall("1", "n", "{}"))) == 6
