@@ -12,6 +12,7 @@ from typing import Protocol
 
 import attrs
 
+from orchestra.codecs.faults import http_error
 from orchestra.errors import CapabilityError, MalformedStreamError, ModelError
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, ModelEvent
 
@@ -49,7 +50,10 @@ class Decoder(Protocol):
 
 
 class Dialect(Protocol):
-    """The requests and answers of one kind of provider; by default, one without embeddings."""
+    """The requests and answers of one kind of provider.
+
+    By default, it has no embeddings, and its errors are in any of the known formats.
+    """
 
     @property
     def texts_max(self) -> int:
@@ -107,6 +111,7 @@ class Dialect(Protocol):
         `headers` have lower-case names; `now_s` is seconds since 1970, for a Retry-After
         that is a date.
         """
+        return http_error(status, headers, body, now_s)
 
 
 def refuse(request: ChatRequest, whom: str, *fields: str) -> None:

@@ -26,7 +26,7 @@ from orchestra.codecs.anthropic.citations import CitedText, read_location
 from orchestra.codecs.anthropic.request import OUTPUT_TOKENS, anthropic_body
 from orchestra.codecs.anthropic.usage import usage_report
 from orchestra.codecs.dialect import Call, Dialect
-from orchestra.codecs.faults import as_error, http_error, read_error
+from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder, Framing, decoded
 from orchestra.codecs.framing.mending import JsonPath, JsonReader
 from orchestra.codecs.framing.sse import SseFraming
@@ -34,7 +34,7 @@ from orchestra.codecs.raw_json import NOTHING, given
 from orchestra.codecs.seals import ANTHROPIC, sealed
 from orchestra.codecs.tool_calls import next_call
 from orchestra.codecs.usage_counts import latest_counts
-from orchestra.errors import MalformedStreamError, ModelError
+from orchestra.errors import MalformedStreamError
 from orchestra.values import (
     Began,
     ChatRequest,
@@ -144,11 +144,6 @@ class AnthropicDialect(Dialect):
 
     def decode(self, body: bytes) -> list[ModelEvent]:
         return message_events(body)
-
-    def error(
-        self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
-    ) -> ModelError:
-        return http_error(status, headers, body, now_s)
 
 
 class AnthropicDecoder(FrameDecoder):

@@ -33,6 +33,7 @@ from orchestra.codecs.serving.requests import (
     extras_of,
     image_part,
     refused,
+    unreadable,
 )
 from orchestra.codecs.serving.results import called, result_parts, result_turns, turn
 from orchestra.values import (
@@ -332,8 +333,7 @@ def _image(source: MessagesSource, where: str, allowed: Allowlist) -> ImagePart 
     if source.type == "base64" and source.data is not None:
         url = f"data:{source.media_type or 'image/png'};base64,{source.data}"
         return image_part(url, None, f"{where}.data", allowed)
-    why = f"an image of source type {source.type[:100]!r} cannot be read here, or lacks a field"
-    raise refused(f"{where}.type", f"{why}; base64 and url are known")
+    raise unreadable("an image of source type", source.type, where, "base64 and url are")
 
 
 def _document(source: MessagesSource, name: str, where: str) -> FilePart:
@@ -378,6 +378,4 @@ def _seal(signature: str) -> str:
 
 def _unreadable(block: MessagesBlock, where: str, role: str) -> Exception:
     known = _ROLES.get(role, "text, thinking, redacted_thinking and tool_use are")
-    what = f"a block of type {block.type[:100]!r} cannot be read here, or lacks a field"
-    why = f"{what}; {known} known"
-    return refused(f"{where}.type", why)
+    return unreadable("a block of type", block.type, where, known)

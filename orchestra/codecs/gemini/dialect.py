@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from urllib.parse import quote
 
 import msgspec
 
 from orchestra.accounts import Usage
 from orchestra.codecs.dialect import Call, Dialect
-from orchestra.codecs.faults import as_error, http_error, read_error
+from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.framing.frames import BEFORE_JSON, FRAME_BYTES_MAX, FrameDecoder
 from orchestra.codecs.framing.mending import read_whole
 from orchestra.codecs.framing.sse import SseFraming
@@ -28,7 +28,7 @@ from orchestra.codecs.raw_json import NOT_JSON, NOTHING, given
 from orchestra.codecs.seals import GEMINI, VERTEX
 from orchestra.codecs.usage_counts import token_count
 from orchestra.codecs.vectors import vectors_of
-from orchestra.errors import MalformedStreamError, ModelError
+from orchestra.errors import MalformedStreamError
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Json, ModelEvent
 
 _SAFE = "/@"
@@ -115,11 +115,6 @@ class GeminiDialect(Dialect):
         return Embeddings(
             vectors_of(each.values for each in numbers), _embedding_usage(found, numbers)
         )
-
-    def error(
-        self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
-    ) -> ModelError:
-        return http_error(status, headers, body, now_s)
 
     def _path(self, model: str) -> str:
         """The model's name with its prefix."""

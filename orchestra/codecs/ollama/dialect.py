@@ -13,7 +13,7 @@ import msgspec
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.dialect import Call, Dialect
-from orchestra.codecs.faults import as_error, error_in, http_error, read_error
+from orchestra.codecs.faults import as_error, error_in, read_error
 from orchestra.codecs.framing.frames import FrameDecoder, json_text
 from orchestra.codecs.framing.jsonlines import JsonLinesFraming
 from orchestra.codecs.framing.mending import JsonReader, read_whole
@@ -22,10 +22,7 @@ from orchestra.codecs.raw_json import NOT_JSON, NOTHING
 from orchestra.codecs.tool_calls import next_call
 from orchestra.codecs.usage_counts import token_count
 from orchestra.codecs.vectors import vectors_of
-from orchestra.errors import (
-    MalformedStreamError,
-    ModelError,
-)
+from orchestra.errors import MalformedStreamError
 from orchestra.values import (
     Began,
     ChatRequest,
@@ -122,11 +119,6 @@ class OllamaDialect(Dialect):
         count = token_count(found.prompt_eval_count)
         usage = None if count is None else Usage(input_tokens=count)
         return Embeddings(vectors_of(rows), usage, found.model or "")
-
-    def error(
-        self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
-    ) -> ModelError:
-        return http_error(status, headers, body, now_s)
 
 
 class OllamaDecoder(FrameDecoder):

@@ -35,6 +35,7 @@ from orchestra.codecs.serving.requests import (
     extras_of,
     image_part,
     refused,
+    unreadable,
 )
 from orchestra.codecs.serving.results import called, joined, result_parts
 from orchestra.values import (
@@ -240,8 +241,7 @@ def _part(part: ChatPart, where: str, allowed: Allowlist | None) -> Part:
     if part.type == "file" and part.file is not None and allowed is not None:
         return file_part(part.file, f"{where}.file")
     known = "text, image_url and file are" if allowed else "text is"
-    what = f"a part of type {part.type[:100]!r} cannot be read here, or lacks a field"
-    raise refused(f"{where}.type", f"{what}; {known} known")
+    raise unreadable("a part of type", part.type, where, known)
 
 
 def file_part(file: ChatFile, where: str) -> FilePart:

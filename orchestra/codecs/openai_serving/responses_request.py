@@ -38,6 +38,7 @@ from orchestra.codecs.serving.requests import (
     extras_of,
     image_part,
     refused,
+    unreadable,
 )
 from orchestra.codecs.serving.results import called, joined, result_parts
 from orchestra.values import (
@@ -298,8 +299,7 @@ def _part(part: ResponsesPart, where: str, allowed: Allowlist | None) -> Part:
             return file_part(ChatFile(part.file_data, part.filename, part.file_id), where)
     seen = "input_text, input_image with an image_url and input_file with file_data are"
     known = seen if allowed else "text is"
-    what = f"a part of type {part.type[:100]!r} cannot be read here, or lacks a field"
-    raise refused(f"{where}.type", f"{what}; {known} known")
+    raise unreadable("a part of type", part.type, where, known)
 
 
 def _thoughts(item: ResponsesItem) -> Iterable[ResponsesPart]:

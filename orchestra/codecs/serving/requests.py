@@ -24,6 +24,7 @@ _ORCHESTRA = "orchestra"
 _MISSING = re.compile(r"missing required field `(\w+)`")
 _WHAT_CHARS_MAX = 200
 """The most characters of msgspec's message, which quotes an invalid value in full."""
+_KIND_CHARS = 100
 _OBJECTS = msgspec.json.Decoder(dict[str, object])
 
 
@@ -117,6 +118,12 @@ def check_callers(allowed: Sequence[str] | None, where: str) -> None:
 def refused(field: str, why: str, code: str = "invalid_value") -> InvalidRequestError:
     """The error for a field of the body that is not accepted."""
     return InvalidRequestError(f"{field}: {why}", code=code, status=400)
+
+
+def unreadable(what: str, kind: str, where: str, known: str) -> InvalidRequestError:
+    """The error for an item at `where` with a `type` that is not read, or without its field."""
+    why = f"{what} {kind[:_KIND_CHARS]!r} cannot be read here, or lacks a field; {known} known"
+    return refused(f"{where}.type", why)
 
 
 def _invalid(error: msgspec.ValidationError, body: object) -> InvalidRequestError:

@@ -76,6 +76,17 @@ def test_a_server_may_open_as_many_files_as_it_is_allowed_to(say: Project, worke
         assert resource.prlimit(int(each), resource.RLIMIT_NOFILE)[0] == min(hard, DESCRIPTORS)
 
 
+def served_with_imports_told(say: Project) -> tuple[subprocess.Popen[bytes], str, Path]:
+    """A server's process and URL, and the file with its standard error, where its imports are."""
+    told = say.folder / "imported.txt"  # a pipe that nobody reads has room for hardly more
+    with told.open("wb") as file:
+        env = {"PYTHONPROFILEIMPORTTIME": "1"}
+        process = say.launch("serve", "--port", "0", env=env, stderr=file.fileno())
+    found = LISTENING.fullmatch(line_with(out_of(process), ""))
+    assert found
+    return process, found[1], told
+
+
 LATER = {
     "httpx", "orchestra.access.keyring", "orchestra.compiler.picture",
     "orchestra.config.deployment.own_classes", "orchestra.graph.refusals.refusal",
@@ -90,13 +101,8 @@ if sys.version_info >= (3, 14):
 
 def test_a_start_imports_nothing_that_it_does_not_use(say: Project) -> None:
     """A module costs half a millisecond or more, and a start is waited for."""
-    told = say.folder / "imported.txt"  # a pipe that nobody reads has room for hardly more
-    with told.open("wb") as file:
-        env = {"PYTHONPROFILEIMPORTTIME": "1"}
-        process = say.launch("serve", "--port", "0", env=env, stderr=file.fileno())
-    found = LISTENING.fullmatch(line_with(out_of(process), ""))
-    assert found
-    get(f"{found[1]}/v1/pipelines/say/runs?text=hi&times=2")
+    process, url, told = served_with_imports_told(say)
+    get(f"{url}/v1/pipelines/say/runs?text=hi&times=2")
     process.send_signal(signal.SIGTERM)
     process.wait(PATIENCE_S)
     names = [line.rpartition("|")[2].strip() for line in told.read_text().splitlines()]
@@ -110,15 +116,10 @@ def test_what_a_failing_run_needs_is_imported_before_there_are_no_descriptors_le
 ) -> None:
     """Else the request gets a 500 instead of its problem, since no module can be read."""
     say.write("orchestra.toml", '[models.m]\nprovider = "ollama"\nmodel = "llama3"\n')
-    told = say.folder / "imported.txt"
-    with told.open("wb") as file:
-        env = {"PYTHONPROFILEIMPORTTIME": "1"}
-        process = say.launch("serve", "--port", "0", env=env, stderr=file.fileno())
-    url = LISTENING.fullmatch(line_with(out_of(process), ""))
-    assert url
+    _, url, told = served_with_imports_told(say)
     before = len(told.read_text())
     with pytest.raises(urllib.error.HTTPError) as caught:
-        get(f"{url[1]}/v1/pipelines/say/runs?text=boom")
+        get(f"{url}/v1/pipelines/say/runs?text=boom")
     with caught.value as answer:
         assert answer.code == 500
     assert "orchestra." not in "".join(re.findall("import time:.*", told.read_text()[before:]))
@@ -126,12 +127,7 @@ def test_what_a_failing_run_needs_is_imported_before_there_are_no_descriptors_le
 
 def test_the_built_in_embedder_is_loaded_before_the_first_run_that_needs_it(say: Project) -> None:
     """Otherwise all runs would wait for its 0.2 s; also where a reload brings it."""
-    told = say.folder / "imported.txt"
-    with told.open("wb") as file:
-        env = {"PYTHONPROFILEIMPORTTIME": "1"}
-        process = say.launch("serve", "--port", "0", env=env, stderr=file.fileno())
-    found = LISTENING.fullmatch(line_with(out_of(process), ""))
-    assert found
+    process, _, told = served_with_imports_told(say)
     assert "tokenizers" not in told.read_text()
     say.write(
         "pipelines/sorted.py",

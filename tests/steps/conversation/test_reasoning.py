@@ -16,16 +16,7 @@ from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.turns import ScriptedTurns
 from orchestra.testing.world import World
 from orchestra.values import ModelEvent, ReasoningDelta, TextDelta, ToolCall
-
-
-def look(word: str) -> str:
-    """Look a word up."""
-    return word
-
-
-@pipeline
-def plain(question: str) -> Stream[str]:
-    return generate(question, tools=[look])
+from tests.steps.conversation.test_citing import look, plain
 
 
 @pipeline
