@@ -168,7 +168,7 @@ class MessageEvents:
     def __init__(self) -> None:
         self.stopped = False
         self.ended = False
-        self._reader = _MessageReader()
+        self._reader = JsonReader(_repaired)
         self._begun = ""  # the id of the message
         self._early = _Delta()  # a stop reason that is used if there is no later one
         self._usage: Json = {}
@@ -311,7 +311,7 @@ def message_events(body: bytes) -> list[ModelEvent]:
         ModelError: the body is an error.
         MalformedStreamError: the body is not a message.
     """
-    message = _MessageReader().read(_MESSAGES, body, "a message of Anthropic")
+    message = JsonReader(_repaired).read(_MESSAGES, body, "a message of Anthropic")
     if given(message.error) or message.type == "error":
         _refuse(body)
     if message.content is None:
@@ -320,23 +320,19 @@ def message_events(body: bytes) -> list[ModelEvent]:
     return [*MessageEvents().begin(message, Certainty.EXACT), *stops]
 
 
-class _MessageReader(JsonReader):
-    """Accepts any fields in blocks and deltas of unknown types."""
-
-    __slots__ = ()
-
-    def _repaired(self, path: JsonPath, value: object) -> object:
-        key, known = path[-1], _DELTAS if path[-1] == "delta" else BLOCKS
-        if key == "stop_details":
-            return value if isinstance(value, dict) else None
-        if value is None and "input" not in path:
-            return {"type": "", "index": 0}.get(key)
-        if not isinstance(value, dict) or not (
-            key in {"delta", "content_block"} or path[-2:-1] == ("content",)
-        ):
-            return value
-        kind = value.get("type") or ""
-        return value if kind in ("", *known) else {"type": kind}
+def _repaired(path: JsonPath, value: object) -> object:
+    """The value; of blocks and deltas of unknown types, which may have any fields, the type."""
+    key, known = path[-1], _DELTAS if path[-1] == "delta" else BLOCKS
+    if key == "stop_details":
+        return value if isinstance(value, dict) else None
+    if value is None and "input" not in path:
+        return {"type": "", "index": 0}.get(key)
+    if not isinstance(value, dict) or not (
+        key in {"delta", "content_block"} or path[-2:-1] == ("content",)
+    ):
+        return value
+    kind = value.get("type") or ""
+    return value if kind in ("", *known) else {"type": kind}
 
 
 def _stop_events(ending: _Delta | _Message) -> list[ModelEvent]:

@@ -126,7 +126,7 @@ class CohereDialect(Dialect):
         return CohereDecoder()
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        answer = _CohereReader().read(_ANSWER, body, "Cohere's answer")
+        answer = JsonReader(_repaired).read(_ANSWER, body, "Cohere's answer")
         if not isinstance(answer.message, _Message):
             raise error_in(body) or MalformedStreamError(
                 f"Cohere's answer has no message: {body[:200]!r}"
@@ -172,7 +172,7 @@ class CohereDecoder(FrameDecoder):
 
     def __init__(self) -> None:
         super().__init__(SseFraming())
-        self._reader = _CohereReader()
+        self._reader = JsonReader(_repaired)
         self._calls: dict[int, int] = {}  # Cohere's index of a call to its number
         self._calls_count = 0
 
@@ -218,15 +218,11 @@ class CohereDecoder(FrameDecoder):
         self.done = True
 
 
-class _CohereReader(JsonReader):
-    """Repairs tool calls: arguments that are an object become text; an empty object becomes ""."""
-
-    __slots__ = ()
-
-    def _repaired(self, path: JsonPath, value: object) -> object:
-        if path[-2:] == ("function", "arguments") and isinstance(value, dict):
-            return json.dumps(value, separators=(",", ":")) if value else ""
-        return value
+def _repaired(path: JsonPath, value: object) -> object:
+    """The value; arguments of a call that are an object become text, an empty object ""."""
+    if path[-2:] == ("function", "arguments") and isinstance(value, dict):
+        return json.dumps(value, separators=(",", ":")) if value else ""
+    return value
 
 
 def _pieces(message: _Message) -> Iterator[TextDelta | ReasoningDelta]:

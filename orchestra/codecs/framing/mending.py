@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from math import isfinite
 from typing import TypeAlias, TypeVar
@@ -22,6 +22,8 @@ from orchestra.codecs.raw_json import NOT_JSON
 T = TypeVar("T")
 JsonPath: TypeAlias = tuple[str, ...]
 """The path of a value in the payload. A list's item is named by its `index`, else its position."""
+Repair: TypeAlias = Callable[[JsonPath, object], object]
+"""A dialect's repairs: returns the value to read at a path; what is inside it is repaired next."""
 
 _HIGH = ("\ud800", "\udbff")
 _LOW = ("\udc00", "\udfff")
@@ -34,11 +36,12 @@ _COSTLY = (b",", b"[", b"{", b"\\")
 
 
 class JsonReader:
-    """Reads the payloads of one answer, in order. A dialect repairs values in `_repaired`."""
+    """Reads the payloads of one answer, in order."""
 
-    __slots__ = ("_halves",)
+    __slots__ = ("_halves", "_repair")
 
-    def __init__(self) -> None:
+    def __init__(self, repair: Repair | None = None) -> None:
+        self._repair = repair
         self._halves: dict[JsonPath, str] = {}
 
     def read(self, decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
@@ -63,14 +66,9 @@ class JsonReader:
             payload = json.dumps(self._mend(json.loads(payload), ())).encode()
         return decoded(decoder, payload, what)
 
-    def _repaired(self, path: JsonPath, value: object) -> object:
-        """The repaired value; the values inside it are not repaired yet."""
-        del path  # unused for unchanged values
-        return value
-
     def _mend(self, value: object, path: JsonPath) -> object:
-        if path:
-            value = self._repaired(path, value)
+        if path and self._repair is not None:
+            value = self._repair(path, value)
         if isinstance(value, dict):
             return {key: self._mend(each, (*path, key)) for key, each in value.items()}
         if isinstance(value, list):

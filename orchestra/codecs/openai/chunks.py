@@ -15,6 +15,7 @@ import attrs
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.faults import ReportedError, as_error, error_in
 from orchestra.codecs.framing.frames import LARGE_BYTES, FrameDecoder
+from orchestra.codecs.framing.mending import JsonReader
 from orchestra.codecs.framing.sse import SseFraming
 from orchestra.codecs.openai.annotations import cited_of, searched
 from orchestra.codecs.openai.calls import PiecedCalls
@@ -29,9 +30,9 @@ from orchestra.codecs.openai.shapes import (
     ChunkChoice,
     ChunkDelta,
     ChunkPart,
-    ChunkReader,
     GroqRecord,
     Opening,
+    repaired_chunk,
     thoughts,
 )
 from orchestra.codecs.openai.usage import counts_all, usage_of
@@ -105,7 +106,7 @@ class OpenAiDecoder(FrameDecoder):
     def __init__(self, quirks: Quirks) -> None:
         super().__init__(SseFraming())
         self._quirks = quirks
-        self._reader = ChunkReader()
+        self._reader = JsonReader(repaired_chunk)
         self._began = False
         self._id = ""
         self._finish: Stopped | None = None

@@ -7,7 +7,7 @@ from base64 import b64decode
 
 import msgspec
 
-from orchestra.codecs.framing.mending import JsonPath, JsonReader
+from orchestra.codecs.framing.mending import JsonReader
 from orchestra.codecs.openai.quirks import Quirks
 from orchestra.codecs.openai.request import with_extras
 from orchestra.codecs.openai.shapes import id_or_index
@@ -32,13 +32,6 @@ class _Answer(msgspec.Struct, gc=False):
 
 
 _ANSWERS = msgspec.json.Decoder(_Answer)
-
-
-class _AnswerReader(JsonReader):
-    __slots__ = ()
-
-    def _repaired(self, path: JsonPath, value: object) -> object:
-        return id_or_index(path[-1], value)
 
 
 def embed_body(model: str, request: EmbedRequest, quirks: Quirks) -> Json:
@@ -77,7 +70,7 @@ def embeddings_of(body: bytes, quirks: Quirks) -> Embeddings:
         ModelError: the body is an error.
         MalformedStreamError: the body has no vectors, or not one for each index.
     """
-    answer = _AnswerReader().read(_ANSWERS, body, "the answer")
+    answer = JsonReader(id_or_index).read(_ANSWERS, body, "the answer")
     if answer.error:
         raise quirks.error_of(body)
     if answer.data is None:

@@ -13,7 +13,7 @@ from math import inf
 
 import msgspec
 
-from orchestra.codecs.framing.mending import JsonPath, JsonReader
+from orchestra.codecs.framing.mending import JsonPath
 from orchestra.codecs.raw_json import NOTHING, given
 from orchestra.values import Details
 
@@ -148,26 +148,23 @@ _UNLIKELY = -9999.0
 """OpenAI's value for a practically impossible token."""
 
 
-class ChunkReader(JsonReader):
-    """Reads the chunks of one answer."""
-
-    __slots__ = ()
-
-    def _repaired(self, path: JsonPath, value: object) -> object:
-        if "arguments" in path[:-1]:  # the model's own text is not repaired
-            return value
-        key = path[-1]
-        if path[0] == "choices" and path[-2:-1] in _CONTAINERS.get(key, ()):
-            return _SHAPES[key](value)
-        if path == ("x_groq",):
-            return value if isinstance(value, dict) else None
-        if key == "logprob":
-            return _UNLIKELY if value == -inf else value
-        return id_or_index(key, value)
+def repaired_chunk(path: JsonPath, value: object) -> object:
+    """The value at a path of a chunk, in the shape that is read."""
+    if "arguments" in path[:-1]:  # the model's own text is not repaired
+        return value
+    key = path[-1]
+    if path[0] == "choices" and path[-2:-1] in _CONTAINERS.get(key, ()):
+        return _SHAPES[key](value)
+    if path == ("x_groq",):
+        return value if isinstance(value, dict) else None
+    if key == "logprob":
+        return _UNLIKELY if value == -inf else value
+    return id_or_index(path, value)
 
 
-def id_or_index(key: str, value: object) -> object:
+def id_or_index(path: JsonPath, value: object) -> object:
     """An id as a text, and an index as a number, if they have the other type."""
+    key = path[-1]
     if key in {"id", "model"} and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if key == "index" and isinstance(value, str) and value.isdecimal():
