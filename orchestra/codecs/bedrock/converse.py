@@ -259,7 +259,18 @@ class Bedrock(Dialect):
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
-        return bedrock_error(status, headers, body, now_s)
+        code = headers.get("x-amzn-errortype", "").partition(":")[0].strip()
+        if _BAD_KEY in body:  # Bedrock's code is the same as for a model without access
+            code = "invalid_api_key"
+        error = http_error(status, headers, body, now_s, codes=(code,) if code else ())
+        off_s = now_s - their_now_s(headers, now_s)
+        if abs(off_s) > SKEW_S and _SIGNATURE_ERRORS.search(f"{code} {error.message}"):
+            way = "ahead of" if off_s > 0 else "behind"
+            error.message += (
+                f" (the clock of this host is {abs(off_s):.0f} s {way} the provider's, which "
+                "refuses signatures of another time: set the clock)"
+            )
+        return error
 
 
 @attrs.frozen
@@ -307,22 +318,6 @@ def converse_events(body: bytes) -> list[ModelEvent]:
                 calls += 1
         events += blocks.content(index, block)
     return [*events, *blocks.skip(), *usage_report(answer.usage), stopped(answer.stop_reason)]
-
-
-def bedrock_error(status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> ModelError:
-    """The error for an answer of Bedrock with this HTTP status."""
-    code = headers.get("x-amzn-errortype", "").partition(":")[0].strip()
-    if _BAD_KEY in body:  # Bedrock's code is the same as for a model without access
-        code = "invalid_api_key"
-    error = http_error(status, headers, body, now_s, codes=(code,) if code else ())
-    off_s = now_s - their_now_s(headers, now_s)
-    if abs(off_s) > SKEW_S and _SIGNATURE_ERRORS.search(f"{code} {error.message}"):
-        way = "ahead of" if off_s > 0 else "behind"
-        error.message += (
-            f" (the clock of this host is {abs(off_s):.0f} s {way} the provider's, which refuses "
-            "signatures of another time: set the clock)"
-        )
-    return error
 
 
 def stream_error(name: str, payload: bytes) -> ModelError | None:

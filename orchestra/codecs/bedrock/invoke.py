@@ -158,36 +158,26 @@ class BedrockInvokeDialect(Bedrock):
         return InvokeDecoder()
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        return invoke_events(body)
+        found = read_whole(_answers, body, "a model's answer")
+        answer = next(iter(found), FamilyAnswer()) if isinstance(found, list) else found
+        if answer.type not in (None, "completion"):
+            return message_events(body)
+        if given(answer.output):
+            return converse_events(body)
+        events: list[ModelEvent] = [
+            *text_and_calls(answer),
+            *usage_reports(token_counts(answer)),
+            *stops(answer),
+        ]
+        if given(answer.error) or not (events or answer.intervened):
+            raise error_in(body) or MalformedStreamError(
+                f"an answer of an unknown model family: {body[:200]!r}"
+            )
+        if not events or not isinstance(events[-1], Stopped):
+            reason = StopReason.CONTENT_FILTER if answer.intervened else StopReason.OTHER
+            events.append(Stopped(reason))
+        return events
 
     def family_of(self, model: str) -> str:
         """The configured family, else the model's id."""
         return self.family or model
-
-
-def invoke_events(body: bytes) -> list[ModelEvent]:
-    """The events of a complete answer, of any family.
-
-    Raises:
-        ModelError: the body is an error.
-        MalformedStreamError: the body is not an answer of a known family.
-    """
-    found = read_whole(_answers, body, "a model's answer")
-    answer = next(iter(found), FamilyAnswer()) if isinstance(found, list) else found
-    if answer.type not in (None, "completion"):
-        return message_events(body)
-    if given(answer.output):
-        return converse_events(body)
-    events: list[ModelEvent] = [
-        *text_and_calls(answer),
-        *usage_reports(token_counts(answer)),
-        *stops(answer),
-    ]
-    if given(answer.error) or not (events or answer.intervened):
-        raise error_in(body) or MalformedStreamError(
-            f"an answer of an unknown model family: {body[:200]!r}"
-        )
-    if not events or not isinstance(events[-1], Stopped):
-        reason = StopReason.CONTENT_FILTER if answer.intervened else StopReason.OTHER
-        events.append(Stopped(reason))
-    return events

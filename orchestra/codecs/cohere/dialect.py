@@ -18,14 +18,14 @@ from orchestra.codecs.cohere.citations import cited
 from orchestra.codecs.cohere.embeddings import VectorsByType
 from orchestra.codecs.cohere.request import chat_body, embed_body
 from orchestra.codecs.dialect import Call, Dialect
-from orchestra.codecs.faults import ReportedError, as_error, error_in, http_error, read_error
+from orchestra.codecs.faults import ReportedError, as_error, error_in, read_error
 from orchestra.codecs.framing.frames import FrameDecoder
 from orchestra.codecs.framing.mending import JsonPath, JsonReader, read_whole
 from orchestra.codecs.framing.sse import SseFraming
 from orchestra.codecs.tool_calls import next_call
 from orchestra.codecs.usage_counts import certainty_of, token_count
 from orchestra.codecs.vectors import vectors_of
-from orchestra.errors import MalformedStreamError, ModelError
+from orchestra.errors import MalformedStreamError
 from orchestra.values import (
     Began,
     ChatRequest,
@@ -158,13 +158,6 @@ class CohereDialect(Dialect):
             tokens = token_count(_inner(counts, "billed_units").get("input_tokens"))
         usage = None if tokens is None else Usage(input_tokens=tokens)
         return Embeddings(vectors_of(rows), usage)
-
-    def error(
-        self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
-    ) -> ModelError:
-        error = http_error(status, headers, body, now_s)
-        error.request_id = error.request_id or headers.get("x-debug-trace-id", "")
-        return error
 
 
 class CohereDecoder(FrameDecoder):
