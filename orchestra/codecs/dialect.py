@@ -12,7 +12,7 @@ from typing import Protocol
 
 import attrs
 
-from orchestra.codecs.faults import http_error
+from orchestra.codecs.faults import error_in, http_error
 from orchestra.errors import CapabilityError, MalformedStreamError, ModelError
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, ModelEvent
 
@@ -139,3 +139,8 @@ def no_field(field: str, value: object, whom: str) -> CapabilityError:
         f"{field}={value!r} cannot be sent to {whom}, which has no field for it: leave it out, or "
         "ask another provider; a provider's own fields can be sent in a pipeline's `extras`"
     )
+
+
+def not_answered(body: bytes, what: str) -> ModelError:
+    """The error for a body without an answer: the provider's error in its place, else `what`."""
+    return error_in(body) or MalformedStreamError(f"{what}: {body[:200]!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from orchestra.accounts import Certainty
+from orchestra.accounts import Certainty, Usage
 from orchestra.errors import MalformedStreamError
 from orchestra.values import Json
 
@@ -22,6 +22,14 @@ def token_count(value: object) -> int | None:
     if not isinstance(value, int) or isinstance(value, bool):
         return None
     return value if 0 <= value <= TOKENS_MAX else None
+
+
+def input_usage(*counts: object) -> Usage | None:
+    """The usage of an embedding, by the first of these that is a number of tokens; else None."""
+    for each in counts:
+        if (tokens := token_count(each)) is not None:
+            return Usage(tokens)
+    return None
 
 
 def count(record: Mapping[str, object], key: str) -> int:

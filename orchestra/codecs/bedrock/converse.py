@@ -21,8 +21,8 @@ from orchestra.codecs.anthropic.citations import CitedText
 from orchestra.codecs.bedrock.citations import read_citation
 from orchestra.codecs.bedrock.embed import decode_embeddings, embed_body
 from orchestra.codecs.bedrock.request import converse_body
-from orchestra.codecs.dialect import Call, Dialect
-from orchestra.codecs.faults import as_error, error_in, http_error, read_error
+from orchestra.codecs.dialect import Call, Dialect, not_answered
+from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.framing.eventstream import ERROR, EXCEPTION, EventStreamFraming
 from orchestra.codecs.framing.frames import LARGE_BYTES, FrameDecoder, decoded, json_text
 from orchestra.codecs.framing.mending import JsonReader, read_whole
@@ -31,7 +31,7 @@ from orchestra.codecs.retry_after import their_now_s
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, sealed
 from orchestra.codecs.tool_calls import next_call
 from orchestra.codecs.usage_counts import count, token_count
-from orchestra.errors import MalformedStreamError, ModelError
+from orchestra.errors import ModelError
 from orchestra.values import (
     ChatRequest,
     Embeddings,
@@ -303,9 +303,7 @@ def converse_events(body: bytes) -> list[ModelEvent]:
     """
     answer = read_whole(_answers, body, "an answer of Converse")
     if answer.output is None or answer.output.message is None:
-        raise error_in(body) or MalformedStreamError(
-            f"an answer of Converse without a message: {body[:200]!r}"
-        )
+        raise not_answered(body, "an answer of Converse without a message")
     events: list[ModelEvent] = []
     blocks = ConverseEvents()
     calls = 0

@@ -9,15 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from orchestra.accounts import Usage
 from orchestra.codecs.bedrock.extra_fields import EXTRAS
 from orchestra.codecs.cohere.embeddings import VectorsByType, embed_fields
-from orchestra.codecs.faults import error_in
+from orchestra.codecs.dialect import not_answered
 from orchestra.codecs.framing.mending import read_whole
 from orchestra.codecs.raw_json import merged
-from orchestra.codecs.usage_counts import token_count
+from orchestra.codecs.usage_counts import input_usage
 from orchestra.codecs.vectors import vectors_of
-from orchestra.errors import CapabilityError, MalformedStreamError
+from orchestra.errors import CapabilityError
 from orchestra.values import Embeddings, EmbedRequest, Json
 
 _NOVA_PURPOSES = {
@@ -112,11 +111,8 @@ def decode_embeddings(body: bytes) -> Embeddings:
         one = found.embedding or by_type.get("float") or by_type.get("binary")
         rows = None if one is None else [one]
     if rows is None:
-        raise error_in(body) or MalformedStreamError(
-            f"an answer without embeddings: {body[:200]!r}"
-        )
-    count = token_count(found.input_text_token_count)
-    return Embeddings(vectors_of(rows), None if count is None else Usage(input_tokens=count))
+        raise not_answered(body, "an answer without embeddings")
+    return Embeddings(vectors_of(rows), input_usage(found.input_text_token_count))
 
 
 def _rows(

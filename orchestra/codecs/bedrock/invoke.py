@@ -31,14 +31,13 @@ from orchestra.codecs.bedrock.family_answer import (
     usage_reports,
 )
 from orchestra.codecs.bedrock.prompts import invoke_body
-from orchestra.codecs.dialect import Call
-from orchestra.codecs.faults import as_error, error_in, read_error
+from orchestra.codecs.dialect import Call, not_answered
+from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.framing.eventstream import EventStreamFraming
 from orchestra.codecs.framing.frames import FrameDecoder, decoded
 from orchestra.codecs.framing.mending import JsonReader, read_whole
 from orchestra.codecs.raw_json import given
 from orchestra.codecs.usage_counts import latest_counts
-from orchestra.errors import MalformedStreamError
 from orchestra.values import (
     ChatRequest,
     Json,
@@ -170,9 +169,7 @@ class BedrockInvokeDialect(Bedrock):
             *stops(answer),
         ]
         if given(answer.error) or not (events or answer.intervened):
-            raise error_in(body) or MalformedStreamError(
-                f"an answer of an unknown model family: {body[:200]!r}"
-            )
+            raise not_answered(body, "an answer of an unknown model family")
         if not events or not isinstance(events[-1], Stopped):
             reason = StopReason.CONTENT_FILTER if answer.intervened else StopReason.OTHER
             events.append(Stopped(reason))

@@ -17,15 +17,14 @@ from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.cohere.citations import cited
 from orchestra.codecs.cohere.embeddings import VectorsByType
 from orchestra.codecs.cohere.request import chat_body, embed_body
-from orchestra.codecs.dialect import Call, Dialect
-from orchestra.codecs.faults import ReportedError, as_error, error_in, read_error
+from orchestra.codecs.dialect import Call, Dialect, not_answered
+from orchestra.codecs.faults import ReportedError, as_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder
 from orchestra.codecs.framing.mending import JsonPath, JsonReader, read_whole
 from orchestra.codecs.framing.sse import SseFraming
 from orchestra.codecs.tool_calls import next_call
-from orchestra.codecs.usage_counts import certainty_of, token_count
+from orchestra.codecs.usage_counts import certainty_of, input_usage, token_count
 from orchestra.codecs.vectors import vectors_of
-from orchestra.errors import MalformedStreamError
 from orchestra.values import (
     Began,
     ChatRequest,
@@ -128,9 +127,7 @@ class CohereDialect(Dialect):
     def decode(self, body: bytes) -> list[ModelEvent]:
         answer = JsonReader(_repaired).read(_ANSWER, body, "Cohere's answer")
         if not isinstance(answer.message, _Message):
-            raise error_in(body) or MalformedStreamError(
-                f"Cohere's answer has no message: {body[:200]!r}"
-            )
+            raise not_answered(body, "Cohere's answer has no message")
         events: list[ModelEvent] = [Began(answer.id or "", ""), *_pieces(answer.message)]
         events += cited(answer.message.citations)
         for at, call in enumerate(_listed(answer.message.tool_calls)):
@@ -148,15 +145,16 @@ class CohereDialect(Dialect):
         given = found.embeddings
         rows = given.rows() if isinstance(given, VectorsByType) else given
         if rows is None:
-            raise error_in(body) or MalformedStreamError(
+            raise not_answered(
+                body,
                 "Cohere's answer has no embeddings, or only of an unknown type; ask for `float` or "
-                f"`base64` in `embedding_types`: {body[:200]!r}"
+                "`base64` in `embedding_types`",
             )
         counts = found.meta or {}
-        tokens = token_count(_inner(counts, "tokens").get("input_tokens"))
-        if tokens is None:
-            tokens = token_count(_inner(counts, "billed_units").get("input_tokens"))
-        usage = None if tokens is None else Usage(input_tokens=tokens)
+        usage = input_usage(
+            _inner(counts, "tokens").get("input_tokens"),
+            _inner(counts, "billed_units").get("input_tokens"),
+        )
         return Embeddings(vectors_of(rows), usage)
 
 

@@ -12,17 +12,16 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.dialect import Call, Dialect
-from orchestra.codecs.faults import as_error, error_in, read_error
+from orchestra.codecs.dialect import Call, Dialect, not_answered
+from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder, json_text
 from orchestra.codecs.framing.jsonlines import JsonLinesFraming
 from orchestra.codecs.framing.mending import JsonReader, read_whole
 from orchestra.codecs.ollama.request import chat_body, embed_body
 from orchestra.codecs.raw_json import NOT_JSON, NOTHING
 from orchestra.codecs.tool_calls import next_call
-from orchestra.codecs.usage_counts import token_count
+from orchestra.codecs.usage_counts import input_usage, token_count
 from orchestra.codecs.vectors import vectors_of
-from orchestra.errors import MalformedStreamError
 from orchestra.values import (
     Began,
     ChatRequest,
@@ -113,11 +112,8 @@ class OllamaDialect(Dialect):
         if rows is None and found.embedding is not None:  # of the old `/embeddings`
             rows = [found.embedding]
         if rows is None:
-            raise error_in(body) or MalformedStreamError(
-                f"Ollama's answer has no embeddings: {body[:200]!r}"
-            )
-        count = token_count(found.prompt_eval_count)
-        usage = None if count is None else Usage(input_tokens=count)
+            raise not_answered(body, "Ollama's answer has no embeddings")
+        usage = input_usage(found.prompt_eval_count)
         return Embeddings(vectors_of(rows), usage, found.model or "")
 
 

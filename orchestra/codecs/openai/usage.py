@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.usage_counts import token_count
+from orchestra.codecs.usage_counts import input_usage, token_count
 from orchestra.values import Json
 
 
@@ -52,10 +52,7 @@ def counts_all(record: object) -> bool:
 def embedding_usage_of(record: object) -> Usage | None:
     """The usage in an embedding's `usage` record, which counts only the input, or the total."""
     found = record if isinstance(record, dict) else {}
-    asked = _count(found, "prompt_tokens")
-    if asked is None:
-        asked = _count(found, "total_tokens")  # Voyage
-    return None if asked is None else Usage(asked)
+    return input_usage(found.get("prompt_tokens"), found.get("total_tokens"))  # the latter: Voyage
 
 
 def usage_record(usage: Usage) -> Json:
