@@ -76,10 +76,11 @@ class FrameDecoder(ABC):
         """The events that these bytes complete; none once the answer is done. Never raises."""
         if self.done:
             return []
-        try:
-            self._take_all(self._framing.feed(data))
-        except ModelError as error:
-            self._fail(error)
+        if self._error is None:
+            try:
+                self._take_all(self._framing.feed(data))
+            except ModelError as error:
+                self._fail(error)
         events, self._events = self._events, []
         if self._beginning is not None:
             self._beginning = None if events else (self._beginning + data)[:BEGINNING_BYTES]
@@ -94,7 +95,7 @@ class FrameDecoder(ABC):
             TruncatedStreamError: the answer has no stop reason.
             ModelError: an error that the provider sent in the stream, or in place of it.
         """
-        if not self.done:
+        if not self.done and self._error is None:
             try:
                 self._take_all(self._framing.close())
             except MalformedStreamError:  # a partial frame
@@ -161,7 +162,6 @@ class FrameDecoder(ABC):
 
     def _fail(self, error: ModelError) -> None:
         self._error = error
-        self._framing = _Unframed()
         self.done = True
 
     def _error_in_place(self) -> ModelError | None:
@@ -175,17 +175,6 @@ class FrameDecoder(ABC):
             return False
         began = self._beginning.lstrip(BEFORE_JSON)
         return isinstance(self._error, MalformedStreamError) and began[:1] in (b"", b"{", b"[")
-
-
-class _Unframed:
-    """The framing after an error: all further bytes are ignored."""
-
-    def feed(self, data: bytes) -> Iterable[tuple[str, bytes]]:
-        del data
-        return ()
-
-    def close(self) -> Iterable[tuple[str, bytes]]:
-        return ()
 
 
 def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
