@@ -219,21 +219,21 @@ def _names(parts: tuple[Part, ...]) -> str:
 
 def _sampling(model: str, request: ChatRequest, quirks: Quirks) -> Json:
     """The fields that not every server supports."""
+    words = {
+        "seed": quirks.seed_key,
+        "top_k": quirks.top_k,
+        "presence_penalty": quirks.penalties,
+        "frequency_penalty": quirks.penalties,
+    }
     body: Json = {}
-    if request.seed is not None:
-        body[_word(quirks.seed_key, "seed", request.seed, quirks)] = request.seed
-    if request.top_k is not None:
-        body[_word(quirks.top_k and "top_k", "top_k", request.top_k, quirks)] = request.top_k
-    for name in ("presence_penalty", "frequency_penalty"):
-        value: float | None = getattr(request, name)
+    for field, word in words.items():
+        value: float | None = getattr(request, field)
         if value is not None:
-            body[_word(quirks.penalties and name, name, value, quirks)] = value
+            body[_word(word, field, value, quirks)] = value
     body |= _effort(model, request, quirks)
     if request.logprobs is not None:
-        word = _word(quirks.logprobs and "logprobs", "logprobs", request.logprobs, quirks)
-        body[word] = True
-        if request.logprobs:
-            body["top_logprobs"] = request.logprobs
+        body[_word(quirks.logprobs, "logprobs", request.logprobs, quirks)] = True
+        body["top_logprobs"] = request.logprobs or None
     return body
 
 
@@ -256,7 +256,7 @@ def _effort(model: str, request: ChatRequest, quirks: Quirks) -> Json:
 def _tools(request: ChatRequest, quirks: Quirks) -> Json:
     body: Json = {}
     if request.tools:
-        _word(quirks.tools and "tools", "tools", [tool.name for tool in request.tools], quirks)
+        _word(quirks.tools, "tools", [tool.name for tool in request.tools], quirks)
         body["tools"] = [_tool(tool, quirks) for tool in request.tools]
     choice = request.tool_choice
     # OpenAI refuses a tool choice without tools.
@@ -287,9 +287,9 @@ def _choice(choice: ToolChoice) -> str | Json:
 
 def _response_format(output: JsonOutput, quirks: Quirks) -> Json:
     if output.schema is None:
-        _word(quirks.json_object and "json_object", "output", "a JSON object", quirks)
+        _word(quirks.json_object, "output", "a JSON object", quirks)
         return {"type": "json_object"}
-    _word(quirks.json_schema and "json_schema", "output", "a JSON schema", quirks)
+    _word(quirks.json_schema, "output", "a JSON schema", quirks)
     schema = {"name": output.name, "schema": output.schema, "strict": output.strict}
     if output.description is not None:
         schema["description"] = output.description
@@ -297,11 +297,11 @@ def _response_format(output: JsonOutput, quirks: Quirks) -> Json:
 
 
 def _word(word: str | bool | None, field: str, value: object, quirks: Quirks) -> str:
-    """The server's name or value for an option.
+    """The server's word for a field or its value; True means that the word is `field`.
 
     Raises:
         CapabilityError: the server has none.
     """
-    if isinstance(word, str):
-        return word
-    raise no_field(field, value, repr(quirks.name))
+    if not word:
+        raise no_field(field, value, repr(quirks.name))
+    return field if word is True else word
