@@ -57,8 +57,8 @@ class Provider:
 
     `base_url` makes the base URL from the options; if it is None, the URL must be configured.
     `base_url_env` names environment variables for the URL, whose values `read_base_url` converts.
-    `suggested` names a fast and a smart model, for a deployment without a file. `extras` is the
-    provider's key in a request's extras.
+    `suggested` names a fast and a smart model, for a deployment without a file. `extras` is its
+    key in a request's extras, by default its name.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Provider:
     scheme: Scheme = None
     options: tuple[Option, ...] = ()
     suggested: tuple[str, str] | None = None
-    extras: str = ""
+    extras: str = attrs.field(default=attrs.Factory(lambda self: self.name, takes_self=True))
 
     @property
     def remote(self) -> bool:
@@ -119,7 +119,6 @@ def _openai_like(
         scheme=HeaderScheme(env=env, prefix="Bearer ", needed=not keyless),
         options=options,
         suggested=suggested,
-        extras=name,
     )
 
 
@@ -143,7 +142,6 @@ _ROWS = (
         read_base_url=urls.anthropic,
         scheme=HeaderScheme(env=("ANTHROPIC_API_KEY",), header="x-api-key"),
         suggested=("claude-haiku-4-5", "claude-sonnet-5"),
-        extras="anthropic",
     ),
     Provider(
         name="gemini",
@@ -159,7 +157,6 @@ _ROWS = (
             ),
         ),
         suggested=("gemini-flash-latest", "gemini-pro-latest"),
-        extras="gemini",
     ),
     Provider(
         name="azure",
@@ -185,7 +182,6 @@ _ROWS = (
             _KEY_HEADER,
         ),
         suggested=("gpt-5.4-mini", "gpt-5.4"),
-        extras="azure",
     ),
     _openai_like(
         "mistral",
@@ -202,7 +198,6 @@ _ROWS = (
         base_url=urls.fixed("https://api.cohere.com/v2"),
         scheme=HeaderScheme(env=("COHERE_API_KEY", "CO_API_KEY"), prefix="Bearer "),
         suggested=("command-r7b-12-2024", "command-a-03-2025"),
-        extras="cohere",
     ),
     _openai_like(
         "groq",
@@ -249,7 +244,6 @@ _ROWS = (
         scheme=AwsScheme(),
         options=(_REGION,),
         suggested=("global.amazon.nova-2-lite-v1:0", "global.anthropic.claude-sonnet-4-6"),
-        extras="bedrock",
     ),
     Provider(
         name="bedrock-invoke",
@@ -300,7 +294,6 @@ _ROWS = (
         read_base_url=urls.ollama_host,
         scheme=HeaderScheme(env=("OLLAMA_API_KEY",), prefix="Bearer ", needed=False),
         suggested=("llama3.2", "llama3.2"),
-        extras="ollama",
     ),
     _openai_like(
         "perplexity",
