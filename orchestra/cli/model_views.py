@@ -74,7 +74,7 @@ def as_json(found: Deployment, environ: Environ) -> dict[str, Any]:
 
 
 def _model(name: str, each: ModelSettings, environ: Environ) -> dict[str, Any]:
-    key = key_state(PROVIDERS[each.provider], each, environ)
+    key = key_state(each, environ)
     built_in = PROVIDERS[each.provider].built_in
     return {
         "name": name,
@@ -142,7 +142,7 @@ def _embedder_row(name: str, each: EmbedderSettings, environ: Environ) -> Row:
 
 
 def _model_row(name: str, own: str, each: ModelSettings, environ: Environ) -> Row:
-    key = key_state(PROVIDERS[each.provider], each, environ)
+    key = key_state(each, environ)
     called = name if name == own else f"{name} (= {own})"
     return called, each.provider, each.model or "-", shown_url(each, environ) or "-", _key(key)
 

@@ -16,7 +16,7 @@ import attrs
 from orchestra.codecs.sigv4 import AwsCredentials, signature
 from orchestra.errors import BindingError
 from orchestra.protocols import HttpRequest
-from orchestra.providers.known.catalog import AwsScheme, Provider
+from orchestra.providers.known.catalog import PROVIDERS, AwsScheme
 from orchestra.providers.known.keys import (
     AWS_ID,
     AWS_SECRET,
@@ -153,23 +153,23 @@ class FileKey:
 
 
 def credentials(
-    provider: Provider, settings: ModelSettings, options: Mapping[str, str], environ: Environ
+    settings: ModelSettings, options: Mapping[str, str], environ: Environ
 ) -> Credentials:
     """The credentials for a model's requests.
 
     Raises:
         BindingError: the key is missing or invalid; the message says where it was expected.
     """
-    state = key_state(provider, settings, environ)
+    state, scheme = key_state(settings, environ), PROVIDERS[settings.provider].scheme
     if state.missing:
         raise BindingError(
             f"model {settings.name!r} ({settings.origin}) has no key: {_where(settings, state)}"
         )
-    if provider.scheme is None or not state.present:
+    if scheme is None or not state.present:
         return NoCredentials()
-    if isinstance(provider.scheme, AwsScheme):
+    if isinstance(scheme, AwsScheme):
         return _aws(settings, options, environ)
-    header, prefix = provider.scheme.header, provider.scheme.prefix
+    header, prefix = scheme.header, scheme.prefix
     if chosen := options.get("key_header", "").lower():
         header, prefix = chosen, "Bearer " if chosen == "authorization" else ""
     if settings.key_file is not None:

@@ -31,7 +31,7 @@ def endpoint(settings: ModelSettings, environ: Environ) -> Endpoint:
         model=settings.model,
         base_url=base_url,
         dialect=provider.dialect(for_dialect),
-        credentials=credentials(provider, settings, options, environ),
+        credentials=credentials(settings, options, environ),
         timeouts=settings.timeouts,
         headers=tuple(settings.headers.items()),
         capabilities=known,

@@ -36,14 +36,14 @@ def half_configured(environ: Environ) -> Iterator[str]:
     """For each provider whose key is set but which lacks something else: the names of both."""
     for provider in PROVIDERS.values():
         probe = ModelSettings(name=provider.name, provider=provider.name)
-        key = key_state(provider, probe, environ)
+        key = key_state(probe, environ)
         if (
             provider.suggested
             and key.needed
             and key.present
             and not any(_variables_of(provider, environ))
         ):
-            there = options_of(provider, probe, environ)
+            there = options_of(probe, environ)
             needed = [option for option in provider.options if option.needed]
             missing = (option.env for option in needed if option.name not in there)
             names = next(missing, provider.base_url_env)
@@ -76,7 +76,7 @@ def _variables_of(provider: Provider, environ: Environ) -> Iterator[str]:
     except BindingError:
         if not any(is_set(environ, name) for name in provider.base_url_env):
             return  # else it is used, and its first call reports what is wrong
-    key = key_state(provider, probe, environ)
+    key = key_state(probe, environ)
     if key.needed and key.present:
         yield key.source
     if not key.needed:

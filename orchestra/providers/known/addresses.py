@@ -24,10 +24,10 @@ QUOTES = Capabilities(
 """The capabilities of the built-in model, which only quotes its prompt."""
 
 
-def options_of(provider: Provider, settings: ModelSettings, environ: Environ) -> Mapping[str, str]:
+def options_of(settings: ModelSettings, environ: Environ) -> Mapping[str, str]:
     """The options of a model, each from its table, else from the environment, else the default."""
     found: dict[str, str] = {}
-    for option in provider.options:
+    for option in PROVIDERS[settings.provider].options:
         values = (settings.options.get(option.name), *map(environ.get, option.env), option.default)
         if value := next(filter(None, values), None):
             found[option.name] = value
@@ -41,17 +41,14 @@ def address(settings: ModelSettings, environ: Environ) -> tuple[Mapping[str, str
         BindingError: a required option or the base URL is missing or invalid; the message says
             which, and where it was expected.
     """
-    provider = PROVIDERS[settings.provider]
-    options = options_of(provider, settings, environ)
-    for option in provider.options:
+    options = options_of(settings, environ)
+    for option in PROVIDERS[settings.provider].options:
         if option.needed and option.name not in options:
             raise BindingError(_missing(settings, option.name, option.name, option.env))
-    return options, base_url(provider, settings, options, environ)
+    return options, base_url(settings, options, environ)
 
 
-def base_url(
-    provider: Provider, settings: ModelSettings, options: Mapping[str, str], environ: Environ
-) -> str:
+def base_url(settings: ModelSettings, options: Mapping[str, str], environ: Environ) -> str:
     """The base URL of a model: from its table, else from the environment, else the provider's.
 
     Raises:
@@ -59,7 +56,8 @@ def base_url(
     """
     if settings.base_url is not None:
         return settings.base_url
-    if name := _variable(provider, settings, environ):
+    provider = PROVIDERS[settings.provider]
+    if name := _variable(settings, environ):
         return _read(provider, name, environ[name], options)
     try:
         if provider.base_url is not None:
@@ -72,12 +70,10 @@ def base_url(
 
 def shown_url(settings: ModelSettings, environ: Environ) -> str:
     """A model's address to show to people; "" if it runs in this process, `?` if unknown."""
-    provider = PROVIDERS[settings.provider]
-    if not provider.remote:
+    if not PROVIDERS[settings.provider].remote:
         return ""
     try:
-        options = options_of(provider, settings, environ)
-        return urls.shown(base_url(provider, settings, options, environ))
+        return urls.shown(base_url(settings, options_of(settings, environ), environ))
     except BindingError:
         return "?"
 
@@ -92,10 +88,10 @@ def place_of(settings: ModelSettings, environ: Environ) -> tuple[str, int]:
 
 def misread(settings: ModelSettings, environ: Environ) -> str:
     """What is wrong with a model's address in the environment; "" if nothing is."""
-    provider = PROVIDERS[settings.provider]
     try:
-        if name := _variable(provider, settings, environ):
-            _read(provider, name, environ[name], options_of(provider, settings, environ))
+        if name := _variable(settings, environ):
+            provider = PROVIDERS[settings.provider]
+            _read(provider, name, environ[name], options_of(settings, environ))
     except BindingError as error:
         return str(error)
     return ""
@@ -146,11 +142,12 @@ def candidate(name: str, settings: ModelSettings, weight: float = 1.0) -> Candid
     )
 
 
-def _variable(provider: Provider, settings: ModelSettings, environ: Environ) -> str:
+def _variable(settings: ModelSettings, environ: Environ) -> str:
     """The environment variable that sets a model's address; "" if its table sets it, or none is."""
     if settings.base_url is not None or "resource" in settings.options:
         return ""
-    return next((name for name in provider.base_url_env if is_set(environ, name)), "")
+    names = PROVIDERS[settings.provider].base_url_env
+    return next((name for name in names if is_set(environ, name)), "")
 
 
 def _read(provider: Provider, name: str, value: str, options: Mapping[str, str]) -> str:

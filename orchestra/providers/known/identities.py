@@ -54,16 +54,15 @@ def identity_of_vectors(settings: EmbedderSettings) -> str:
 
 
 def _model(settings: ModelSettings, environ: Environ) -> list[object]:
-    provider = PROVIDERS[settings.provider]
     if settings.own is not None:
         return [settings.provider, settings.own.identity]
-    if not provider.remote:
+    if not PROVIDERS[settings.provider].remote:
         return [settings.provider]
-    options = options_of(provider, settings, environ)
+    options = options_of(settings, environ)
     return [
         settings.provider,
         settings.model,
-        base_url(provider, settings, options, environ),
+        base_url(settings, options, environ),
         sorted(options.items()),
         sorted(settings.headers.items()),
         json.dumps(settings.extras, default=repr),  # TOML has dates

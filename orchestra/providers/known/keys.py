@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from orchestra.providers.known.catalog import AwsScheme, HeaderScheme, Provider
+from orchestra.providers.known.catalog import PROVIDERS, AwsScheme, HeaderScheme
 from orchestra.providers.known.settings import ModelSettings
 
 AWS_BEARER = "AWS_BEARER_TOKEN_BEDROCK"
@@ -40,21 +40,21 @@ class KeyState:
         return self.needed and not self.present
 
 
-def key_state(provider: Provider, settings: ModelSettings, environ: Environ) -> KeyState:
+def key_state(settings: ModelSettings, environ: Environ) -> KeyState:
     """The state of a model's key, without the key itself."""
-    if provider.scheme is None:
+    scheme = PROVIDERS[settings.provider].scheme
+    if scheme is None:
         return KeyState()
-    needed = not isinstance(provider.scheme, HeaderScheme) or provider.scheme.needed
+    needed = not isinstance(scheme, HeaderScheme) or scheme.needed
     if settings.key_file is not None:
         return KeyState(f"file {settings.key_file}", settings.key_file.is_file(), needed=True)
     if settings.key_env is not None:
         return KeyState(settings.key_env, is_set(environ, settings.key_env), needed=True)
-    if isinstance(provider.scheme, AwsScheme):
+    if isinstance(scheme, AwsScheme):
         found = aws_source(environ)
         return KeyState(found or _AWS, bool(found), needed)
-    names = provider.scheme.env
-    present = next((name for name in names if is_set(environ, name)), None)
-    return KeyState(present or " or ".join(names), present is not None, needed)
+    present = next((name for name in scheme.env if is_set(environ, name)), None)
+    return KeyState(present or " or ".join(scheme.env), present is not None, needed)
 
 
 def aws_source(environ: Environ) -> str:

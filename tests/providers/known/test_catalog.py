@@ -89,7 +89,7 @@ def test_every_row_makes_an_endpoint_that_can_be_asked(provider: Provider) -> No
 
 @pytest.mark.parametrize("provider", REMOTE, ids=lambda row: row.name)
 def test_a_missing_key_is_told_with_where_it_would_be(provider: Provider) -> None:
-    state = key_state(provider, settings(provider), {})
+    state = key_state(settings(provider), {})
     assert not state.present
     if not state.needed:
         assert isinstance(endpoint(settings(provider), {}).credentials, NoCredentials)
