@@ -10,7 +10,6 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from ipaddress import ip_address, ip_network
-from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.request import getproxies_environment
 
@@ -109,12 +108,7 @@ class _Sending(AbstractAsyncContextManager[HttpReply]):
         self._response = response
         return reply
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         response, self._response = self._response, None
         if response is not None:
             response.leave()

@@ -11,7 +11,6 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
-from types import TracebackType
 from typing import Any, TypeVar
 
 import httpx  # noqa: ASYNC127 - the switch to its successor is a separate change
@@ -222,12 +221,7 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
     def headers(self) -> Mapping[str, str]:
         return self._headers
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         with trio.move_on_after(CLOSE_S, shield=True):
             await self._leave()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Self
 
 import trio
@@ -69,12 +68,7 @@ class ExtractiveAnswer:
         self._events = events(self._request, answer)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._events = []
 
     async def receive(self) -> tuple[ModelEvent, ...]:
