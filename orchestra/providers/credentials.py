@@ -88,7 +88,6 @@ class AwsKeys(Credentials):
     access_key_id: str
     secret: Secret
     session_token: Secret | None = None
-    service: str = "bedrock"
 
     def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
         """The request with a signature added, which is valid for five minutes."""
@@ -101,7 +100,6 @@ class AwsKeys(Credentials):
             AwsCredentials(self.access_key_id, self.secret.reveal(), token),
             region=self.region,
             now_s=now_s,
-            service=self.service,
         )
         return _with(request, *added)
 

@@ -25,13 +25,12 @@ _DEPTH_MAX = 100
 
 
 class PartialArgument(msgspec.Struct, rename="camel"):
-    """One piece: a path, and the value at it or the next piece of the text at it."""
+    """One piece: a path, and the value at it or the next piece of the text at it; else a null."""
 
     json_path: str
     string_value: str | None = None
     number_value: float | None = None
     bool_value: bool | None = None
-    null_value: object = None
 
 
 class Arguments:

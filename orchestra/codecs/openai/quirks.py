@@ -37,7 +37,6 @@ class Quirks:
     """The provider's name, which is also its key in a request's extras."""
 
     max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    system_role: Literal["system", "developer"] = "system"
     names: bool = True
     """The server accepts the speaker's name; otherwise the name is left out."""
     files: bool = False

@@ -7,7 +7,7 @@ result is a message of its own; it has no error field, so its text says that it 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from orchestra.codecs.dialect import no_field
 from orchestra.codecs.files import PDF, as_text_part, refuse_citations, unread
@@ -31,6 +31,7 @@ from orchestra.values import (
     Message,
     Part,
     ReasoningPart,
+    Role,
     TextPart,
     Tool,
     ToolCall,
@@ -108,16 +109,19 @@ def messages_of(message: Message, quirks: Quirks) -> Iterator[Json]:
         yield {"role": "tool", "tool_call_id": quirks.call_id(result.call_id), "content": content}
     rest = tuple(part for part in message.parts if not isinstance(part, ToolResult))
     if rest or not results:
-        turn = _ROLES[message.role](rest, quirks)
+        turn = _turn(message.role, rest, quirks)
         yield {**turn, "name": message.name} if message.name and quirks.names else turn
 
 
-def _system(parts: tuple[Part, ...], quirks: Quirks) -> Json:
-    return {"role": quirks.system_role, "content": _content("system", parts, quirks)}
-
-
-def _user(parts: tuple[Part, ...], quirks: Quirks) -> Json:
-    return {"role": "user", "content": _content("user", parts, quirks)}
+def _turn(role: Role, parts: tuple[Part, ...], quirks: Quirks) -> Json:
+    if role == "assistant":
+        return _assistant(parts, quirks)
+    if role == "tool":
+        raise CapabilityError(
+            f"a tool's turn has {_names(parts)}, but only tool results are allowed; send other "
+            "parts in a user's turn"
+        )
+    return {"role": role, "content": _content(role, parts, quirks)}
 
 
 def _content(role: str, parts: tuple[Part, ...], quirks: Quirks) -> str | list[Json]:
@@ -162,21 +166,6 @@ def _call(call: ToolCall, quirks: Quirks) -> Json:
 def _details(parts: tuple[Part, ...], quirks: Quirks) -> list[Json]:
     ids = {part.id: quirks.call_id(part.id) for part in parts if isinstance(part, ToolCall)}
     return with_ids(details_of(parts), ids)
-
-
-def _tool_turn(parts: tuple[Part, ...], _: Quirks) -> Json:
-    raise CapabilityError(
-        f"a tool's turn has {_names(parts)}, but only tool results are allowed; send other parts "
-        "in a user's turn"
-    )
-
-
-_ROLES: dict[str, Callable[[tuple[Part, ...], Quirks], Json]] = {
-    "system": _system,
-    "user": _user,
-    "assistant": _assistant,
-    "tool": _tool_turn,
-}
 
 
 def _text(role: str, parts: tuple[Part, ...], quirks: Quirks) -> str:

@@ -48,7 +48,7 @@ def taken_apart(value: object, path: str = "$") -> Iterator[PartialArgument]:
         case bool():
             yield PartialArgument(path, bool_value=value)
         case None:
-            yield PartialArgument(path, null_value="NULL_VALUE")
+            yield PartialArgument(path)  # its `nullValue` is not read
         case int() | float():
             yield PartialArgument(path, number_value=float(value))
 

@@ -152,9 +152,7 @@ def test_some_words_are_the_servers_own() -> None:
     asked = body(DEEPSEEK, reasoning_effort="none")
     assert asked["thinking"] == {"type": "disabled"}
     assert "reasoning_effort" not in asked
-    developer = attrs.evolve(OPENAI, system_role="developer")
     turn = Message("system", "Be kind")
-    assert messages(turn, quirks=developer) == [{"role": "developer", "content": "Be kind"}]
     assert messages(turn) == [{"role": "system", "content": "Be kind"}]
 
 
