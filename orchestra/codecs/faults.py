@@ -23,7 +23,7 @@ import attrs
 import msgspec
 
 from orchestra.codecs.fault_texts import KNOWN_KINDS, kind_in_message
-from orchestra.codecs.raw_json import NOT_JSON
+from orchestra.codecs.raw_json import NOT_JSON, object_at
 from orchestra.codecs.retry_after import (
     WAIT_MAX_S,
     reset_s,
@@ -48,6 +48,7 @@ from orchestra.errors import (
     QuotaError,
     RateLimitError,
 )
+from orchestra.values import Json
 
 MESSAGE_CHARS_MAX = 2_000
 """The most characters of a provider's message; the rest of an HTML page is useless."""
@@ -240,8 +241,8 @@ def read_error(body: bytes | object) -> ReportedError:
         _status(inner),
         _wait_s(inner.get("details")),
         _text(found.get("request_id") or inner.get("request_id")),
-        _upstream_text(inner.get("metadata")),
-        _headers(inner.get("metadata")),
+        _upstream_text(object_at(inner, "metadata")),
+        _headers(object_at(inner, "metadata")),
     )
 
 
@@ -327,31 +328,28 @@ def _message(found: Mapping[str, object]) -> str:
     return ""
 
 
-def _upstream_text(metadata: object) -> str:
+def _upstream_text(metadata: Json) -> str:
     """The upstream message in OpenRouter's metadata, read from an error in any format or a text."""
-    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    raw = metadata.get("raw")
     if not isinstance(raw, str):
         return ""
     text = raw[: 4 * MESSAGE_CHARS_MAX]
     return read_error(text.encode("utf-8", "replace")).message or text
 
 
-def _headers(metadata: object) -> Mapping[str, str]:
-    found = metadata.get("headers") if isinstance(metadata, dict) else None
-    pairs = found.items() if isinstance(found, dict) else ()
+def _headers(metadata: Json) -> Mapping[str, str]:
+    pairs = object_at(metadata, "headers").items()
     return {name.lower(): value for name, value in pairs if isinstance(value, str)}
 
 
 def _codes(found: Mapping[str, object]) -> tuple[str, ...]:
-    inner = found.get("innererror")
-    nested = inner.get("code") if isinstance(inner, dict) else None
     details = found.get("details")
     reasons = details if isinstance(details, list) else [details]
     named = [
         each.get("reason") or each.get("error_code") for each in reasons if isinstance(each, dict)
     ]
     codes = (
-        nested,
+        object_at(found, "innererror").get("code"),
         *named,
         found.get("code"),
         found.get("status"),

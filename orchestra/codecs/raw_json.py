@@ -42,6 +42,12 @@ def without_nulls(members: Mapping[str, object]) -> Json:
     return {name: value for name, value in members.items() if value is not None}
 
 
+def object_at(found: Mapping[str, object], key: str) -> Json:
+    """The object that is the value of this key; an empty one for any other value."""
+    value = found.get(key)
+    return value if isinstance(value, dict) else {}
+
+
 def merged(body: Json, extra: Mapping[str, object]) -> Json:
     """The body with further fields: objects are merged, other values are replaced."""
     result = dict(body)

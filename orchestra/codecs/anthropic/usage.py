@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestra.accounts import Certainty, Usage
+from orchestra.codecs.raw_json import object_at
 from orchestra.codecs.usage_counts import certainty_of, count
 from orchestra.values import Json, UsageReport
 
@@ -14,18 +15,8 @@ _COUNTS = (
 
 def usage_report(record: Json, certainty: Certainty) -> UsageReport:
     """The report; Anthropic's input count excludes tokens read from and written to its cache."""
-    cached, written = (
-        count(record, "cache_read_input_tokens"),
-        count(record, "cache_creation_input_tokens"),
-    )
-    details = record.get("output_tokens_details")
+    asked, answered, cached, written = (count(record, key) for key in _COUNTS)
     certainty = certainty_of(record, _COUNTS, certainty)
-    usage = Usage(
-        count(record, "input_tokens") + cached + written,
-        count(record, "output_tokens"),
-        certainty,
-        cached,
-        written,
-        count(details, "thinking_tokens") if isinstance(details, dict) else 0,
-    )
+    thought = count(object_at(record, "output_tokens_details"), "thinking_tokens")
+    usage = Usage(asked + cached + written, answered, certainty, cached, written, thought)
     return UsageReport(usage, record)

@@ -22,6 +22,7 @@ from orchestra.codecs.faults import ReportedError, as_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder
 from orchestra.codecs.framing.mending import JsonPath, JsonReader, read_whole
 from orchestra.codecs.framing.sse import SseFraming
+from orchestra.codecs.raw_json import object_at
 from orchestra.codecs.tool_calls import next_call
 from orchestra.codecs.usage_counts import certainty_of, input_usage, token_count
 from orchestra.codecs.vectors import vectors_of
@@ -152,8 +153,8 @@ class CohereDialect(Dialect):
             )
         counts = found.meta or {}
         usage = input_usage(
-            _inner(counts, "tokens").get("input_tokens"),
-            _inner(counts, "billed_units").get("input_tokens"),
+            object_at(counts, "tokens").get("input_tokens"),
+            object_at(counts, "billed_units").get("input_tokens"),
         )
         return Embeddings(vectors_of(rows), usage)
 
@@ -250,18 +251,13 @@ def _reason(raw: str | None, error: object) -> StopReason:
 def _usage(raw: Json | None) -> list[UsageReport]:
     if raw is None:
         return []
-    counts = _inner(raw, "tokens") or _inner(raw, "billed_units")
+    counts = object_at(raw, "tokens") or object_at(raw, "billed_units")
     given, made = token_count(counts.get("input_tokens")), token_count(counts.get("output_tokens"))
     if given is None and made is None:
         return []
     cached = token_count(raw.get("cached_tokens")) or 0
     certainty = certainty_of(counts, ("input_tokens", "output_tokens"), Certainty.EXACT)
     return [UsageReport(Usage(given or 0, made or 0, certainty, cached), raw)]
-
-
-def _inner(found: Mapping[str, object], key: str) -> Mapping[str, object]:
-    inner = found.get(key)
-    return inner if isinstance(inner, dict) else {}
 
 
 def _listed(found: T | list[T] | None) -> list[T]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestra.accounts import Certainty, Usage
+from orchestra.codecs.raw_json import object_at
 from orchestra.codecs.usage_counts import input_usage, token_count
 from orchestra.values import Json
 
@@ -24,8 +25,8 @@ def usage_of(record: object, certainty: Certainty = Certainty.EXACT) -> Usage | 
     if asked is None or answered is None:
         certainty = Certainty.PARTIAL
     asked, answered = asked or 0, answered or 0
-    prompt = _details(record, "prompt_tokens_details")
-    answer = _details(record, "completion_tokens_details")
+    prompt = object_at(record, "prompt_tokens_details")
+    answer = object_at(record, "completion_tokens_details")
     reasoned = _first((answer, "reasoning_tokens"), (record, "reasoning_tokens"))
     if reasoned and _count(record, "total_tokens") == asked + answered + reasoned:
         answered += reasoned
@@ -67,11 +68,6 @@ def usage_record(usage: Usage) -> Json:
         },
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
-
-
-def _details(record: Mapping[str, object], key: str) -> Mapping[str, object]:
-    found = record.get(key)
-    return found if isinstance(found, dict) else {}
 
 
 def _first(*places: tuple[Mapping[str, object], str]) -> int:
