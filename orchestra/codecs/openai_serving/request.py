@@ -86,11 +86,8 @@ def served_chat(
     """
     asked, everything = asked_of(_BODIES, body)
     store = stores and bool(asked.store)
-    if store and deeper(everything["messages"], STORED_DEPTH_MAX):
-        why = (
-            f"it is nested deeper than {STORED_DEPTH_MAX}, and cannot be stored; leave out `store`"
-        )
-        raise refused("messages", why)
+    if store:
+        refuse_deep("messages", everything["messages"], "leave out `store`")
     streamed = asked.stream_options and asked.stream_options.include_usage
     return ServedChat(
         asked.model,
@@ -104,19 +101,25 @@ def served_chat(
     )
 
 
-def deeper(value: object, most: int) -> bool:
-    """Whether lists and objects in a value are nested deeper than `most`."""
+def refuse_deep(field: str, value: object, instead: str) -> None:
+    """Refuse a field whose value is nested too deeply to be stored; `instead` says what to do.
+
+    Raises:
+        InvalidRequestError: lists and objects in it are nested deeper than `STORED_DEPTH_MAX`.
+    """
     level = [value]
-    for _ in range(most):
+    for _ in range(STORED_DEPTH_MAX):
         if not level:
-            return False
+            return
         level = [
             inner
             for each in level
             if isinstance(each, dict | list)
             for inner in (each.values() if isinstance(each, dict) else each)
         ]
-    return any(isinstance(each, dict | list) for each in level)
+    if any(isinstance(each, dict | list) for each in level):
+        why = f"it is nested deeper than {STORED_DEPTH_MAX}, and cannot be stored; {instead}"
+        raise refused(field, why)
 
 
 def _extras(asked: ChatBody, everything: Json, allowed: Allowlist) -> dict[str, Json]:

@@ -17,10 +17,9 @@ import msgspec
 from orchestra.codecs.openai_serving.body import ChatFile
 from orchestra.codecs.openai_serving.request import (
     MISSING,
-    STORED_DEPTH_MAX,
-    deeper,
     file_part,
     meant_for,
+    refuse_deep,
 )
 from orchestra.codecs.openai_serving.responses_body import (
     ResponsesBody,
@@ -190,9 +189,8 @@ def served_response(
         InvalidRequestError: a field is wrong; the message begins with its path.
     """
     body = asked.body
-    if asked.kept and deeper(items, STORED_DEPTH_MAX):
-        why = f"it is nested deeper than {STORED_DEPTH_MAX}, and cannot be stored"
-        raise refused("input", f"{why}; send `store` as false")
+    if asked.kept:
+        refuse_deep("input", items, "send `store` as false")
     return ServedChat(
         body.model,
         _request(asked, _read(items), allowed),
