@@ -19,24 +19,10 @@ from orchestra.hosts import authority
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _UNSIGNED = frozenset(
     (
-        "authorization",
-        "baggage",
-        "connection",
-        "date",
-        "expect",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "traceparent",
-        "tracestate",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "user-agent",
-        "x-amz-date",
-        "x-amz-security-token",
-        "x-amzn-trace-id",
+        *("authorization", "date", "user-agent", "x-amz-date", "x-amz-security-token"),
+        *("connection", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"),
+        *("proxy-authenticate", "proxy-authorization"),
+        *("baggage", "traceparent", "tracestate", "x-amzn-trace-id"),
     )
 )
 """Headers that proxies change, or that we set ourselves."""

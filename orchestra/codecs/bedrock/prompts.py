@@ -20,15 +20,11 @@ from orchestra.errors import CapabilityError
 from orchestra.values import ChatRequest, ImageUrlPart, Json, ReasoningPart, TextPart
 
 ANTHROPIC_VERSION = "bedrock-2023-05-31"
-_TEXT_ONLY = (
-    "tools",
-    "output",
-    "reasoning_effort",
-    "seed",
-    "presence_penalty",
-    "frequency_penalty",
-    "logprobs",
+_UNKNOWN = (
+    *("output", "reasoning_effort", "seed", "presence_penalty", "frequency_penalty", "logprobs"),
 )
+"""The fields of a request that no family but Claude has."""
+_TEXT_ONLY = ("tools", *_UNKNOWN)
 _MARKS = re.compile(r"<\||\[/?INST\]|</?s>|<</?SYS>>")
 _LLAMA_3 = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 _LLAMA_4 = ("<|begin_of_text|>", "<|header_start|>", "<|header_end|>", "<|eot|>")
@@ -69,16 +65,7 @@ def _claude(model: str, request: ChatRequest) -> Json:
 
 
 def _nova(model: str, request: ChatRequest) -> Json:
-    refuse(
-        request,
-        f"{model} by InvokeModel",
-        "seed",
-        "presence_penalty",
-        "frequency_penalty",
-        "logprobs",
-        "output",
-        "reasoning_effort",
-    )
+    refuse(request, f"{model} by InvokeModel", *_UNKNOWN)
     body: Json = {"schemaVersion": "messages-v1", **chat_body(request, "amazon.nova")}
     top_k = {} if request.top_k is None else {"inferenceConfig": {"topK": request.top_k}}
     return merged(body, top_k)

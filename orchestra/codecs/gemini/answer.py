@@ -40,22 +40,16 @@ _COUNTS = (
     *("promptTokenCount", "toolUsePromptTokenCount"),
     *("candidatesTokenCount", "thoughtsTokenCount"),
 )
+_FILTERS = (
+    *("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR"),
+    *("ESCALATION", "LANGUAGE", "PUP_LIMITED_DISABLED"),
+    *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
+)
 _REASONS: Mapping[str, StopReason] = {
     "STOP": StopReason.END,
     "MAX_TOKENS": StopReason.LENGTH,
     "CONTINUATION": StopReason.LENGTH,
-    "SAFETY": StopReason.CONTENT_FILTER,
-    "RECITATION": StopReason.CONTENT_FILTER,
-    "BLOCKLIST": StopReason.CONTENT_FILTER,
-    "PROHIBITED_CONTENT": StopReason.CONTENT_FILTER,
-    "SPII": StopReason.CONTENT_FILTER,
-    "MODEL_ARMOR": StopReason.CONTENT_FILTER,
-    "ESCALATION": StopReason.CONTENT_FILTER,
-    "LANGUAGE": StopReason.CONTENT_FILTER,
-    "PUP_LIMITED_DISABLED": StopReason.CONTENT_FILTER,
-    "IMAGE_SAFETY": StopReason.CONTENT_FILTER,
-    "IMAGE_PROHIBITED_CONTENT": StopReason.CONTENT_FILTER,
-    "IMAGE_RECITATION": StopReason.CONTENT_FILTER,
+    **dict.fromkeys(_FILTERS, StopReason.CONTENT_FILTER),
 }
 _ID_CHARS = 64
 _NO_REASONS = (None, "", "FINISH_REASON_UNSPECIFIED")
