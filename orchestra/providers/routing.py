@@ -243,10 +243,8 @@ class _Desk:
             began_s = trio.current_time() if self._latencies else 0.0
             try:
                 found = await ask(name)
-            except (
-                trio.Cancelled,
-                StateError,
-            ) as stopped:  # StateError: a policy cannot ask its state
+            except (trio.Cancelled, StateError) as stopped:
+                # StateError: a policy cannot ask its state
                 if isinstance(stopped, trio.Cancelled):
                     self._cut(kind, name, began_s)
                 if not all(map(was_unsent, failed.values())):

@@ -75,8 +75,7 @@ def _nova(model: str, request: EmbedRequest) -> Json:
     return {"taskType": "SINGLE_EMBEDDING", "singleEmbeddingParams": params}
 
 
-def _cohere(model: str, request: EmbedRequest) -> Json:
-    del model  # all Cohere models take the same body
+def _cohere(_: str, request: EmbedRequest) -> Json:
     return embed_fields(request)
 
 

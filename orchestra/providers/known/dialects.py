@@ -20,11 +20,10 @@ limits.
 def openai(name: str) -> Callable[[Options], Dialect]:
     """OpenAI's chat completions, with the quirks of the provider of this name."""
 
-    def make(options: Options) -> Dialect:
+    def make(_: Options) -> Dialect:
         from orchestra.codecs.openai.dialect import OpenAiDialect
         from orchestra.codecs.openai.quirks import PRESETS
 
-        del options
         return OpenAiDialect(PRESETS[name])
 
     return make
@@ -51,19 +50,17 @@ def anthropic(options: Options) -> Dialect:
     return AnthropicDialect(output_tokens=min(most, _OUTPUT_TOKENS_MAX), output_tokens_max=most)
 
 
-def gemini(options: Options) -> Dialect:
+def gemini(_: Options) -> Dialect:
     """Gemini's dialect, at AI Studio."""
     from orchestra.codecs.gemini.dialect import GeminiDialect
 
-    del options
     return GeminiDialect()
 
 
-def vertex(options: Options) -> Dialect:
+def vertex(_: Options) -> Dialect:
     """Gemini's dialect, at Vertex AI."""
     from orchestra.codecs.gemini.dialect import GeminiDialect
 
-    del options
     return GeminiDialect(vertex=True)
 
 
@@ -82,19 +79,17 @@ def bedrock_invoke(options: Options) -> Dialect:
     return BedrockInvokeDialect(_bedrock_texts_max(options), family)
 
 
-def cohere(options: Options) -> Dialect:
+def cohere(_: Options) -> Dialect:
     """Cohere's dialect, version 2."""
     from orchestra.codecs.cohere.dialect import CohereDialect
 
-    del options
     return CohereDialect()
 
 
-def ollama(options: Options) -> Dialect:
+def ollama(_: Options) -> Dialect:
     """Ollama's own dialect."""
     from orchestra.codecs.ollama.dialect import OllamaDialect
 
-    del options
     return OllamaDialect()
 
 

@@ -14,12 +14,11 @@ OLLAMA_PORT = 11434
 
 def fixed(url: str) -> Callable[[Options], str]:
     """A function that returns this base URL for any options."""
-    return lambda _options: url
+    return lambda _: url
 
 
-def as_is(value: str, options: Options) -> str:
+def as_is(value: str, _: Options) -> str:
     """The base URL from a variable that contains it unchanged."""
-    del options
     return value
 
 
@@ -68,13 +67,12 @@ def azure_endpoint(value: str, options: Options) -> str:
     return f"{root}/openai" if "api_version" in options else f"{root}/openai/v1"
 
 
-def anthropic(value: str, options: Options) -> str:
+def anthropic(value: str, _: Options) -> str:
     """The base URL of the API, from `ANTHROPIC_BASE_URL`, which usually has no version."""
-    del options
     return value.rstrip("/").removesuffix("/v1") + "/v1"
 
 
-def ollama_host(value: str, options: Options) -> str:
+def ollama_host(value: str, _: Options) -> str:
     """The base URL from `OLLAMA_HOST`, as Ollama reads it: `host`, `host:port`, `:port`, or a URL.
 
     For an address on which a server listens to every host (0.0.0.0), the loopback address is used.
@@ -82,7 +80,6 @@ def ollama_host(value: str, options: Options) -> str:
     Raises:
         ValueError: the port is not a valid number.
     """
-    del options
     url = urlsplit(value if "://" in value else f"http://{value}")
     host = url.hostname or "127.0.0.1"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
