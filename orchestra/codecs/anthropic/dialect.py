@@ -10,8 +10,8 @@ running totals, so the last value of each count is used.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NoReturn
 
+import attrs
 import msgspec
 
 from orchestra.accounts import Certainty
@@ -115,6 +115,7 @@ _DELTAS = (
 _READ_DELTAS = frozenset(("", *_DELTAS))
 
 
+@attrs.frozen(kw_only=True)
 class AnthropicDialect(Dialect):
     """Anthropic's Messages API.
 
@@ -122,19 +123,16 @@ class AnthropicDialect(Dialect):
     model's own limit, if known.
     """
 
-    def __init__(
-        self, *, output_tokens: int = OUTPUT_TOKENS, output_tokens_max: int | None = None
-    ) -> None:
-        self._output_tokens = output_tokens
-        self._output_tokens_max = output_tokens_max
+    output_tokens: int = OUTPUT_TOKENS
+    output_tokens_max: int | None = None
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         body = anthropic_body(
             model,
             request,
             stream,
-            output_tokens=self._output_tokens,
-            output_tokens_max=self._output_tokens_max,
+            output_tokens=self.output_tokens,
+            output_tokens_max=self.output_tokens_max,
         )
         headers = (("content-type", "application/json"), ("anthropic-version", "2023-06-01"))
         return Call("/messages", msgspec.json.encode(body), headers)
@@ -209,7 +207,7 @@ class MessageEvents:
                 self.ended = self.stopped
                 return events
         if given(event.error) or kind == "error":
-            _refuse(payload)
+            raise as_error(read_error(payload))
         return []
 
     def _event(self, payload: bytes) -> _Event:
@@ -313,7 +311,7 @@ def message_events(body: bytes) -> list[ModelEvent]:
     """
     message = JsonReader(_repaired).read(_MESSAGES, body, "a message of Anthropic")
     if given(message.error) or message.type == "error":
-        _refuse(body)
+        raise as_error(read_error(body))
     if message.content is None:
         raise MalformedStreamError(f"this is not a message of Anthropic: {body[:200]!r}")
     stops = _stop_events(message) or [Stopped(StopReason.OTHER)]  # it is complete, as its JSON is
@@ -343,7 +341,3 @@ def _stop_events(ending: _Delta | _Message) -> list[ModelEvent]:
     refused: list[ModelEvent] = [RefusalDelta(explanation)] if explanation else []
     reason = REASONS.get(ending.stop_reason, StopReason.OTHER)
     return [*refused, Stopped(reason, ending.stop_reason, ending.stop_sequence, details.category)]
-
-
-def _refuse(payload: bytes) -> NoReturn:
-    raise as_error(read_error(payload))

@@ -131,12 +131,10 @@ class Response(HttpReply):
 
     @property
     def status(self) -> int:
-        """The HTTP status."""
         return self.head.status
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers by lower-case name; values of a repeated header are joined by commas."""
         return self.head.named()  # built on demand, since the response object lives much longer
 
     @property

@@ -37,16 +37,13 @@ class InflatedReply(HttpReply):
 
     @property
     def status(self) -> int:
-        """The HTTP status."""
         return self._reply.status
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers by lower-case name; values of a repeated header are joined by commas."""
         return self._reply.headers
 
     def forget_headers(self) -> None:
-        """Free the memory of the headers."""
         self._reply.forget_headers()
 
     async def receive(self) -> bytes:
