@@ -302,14 +302,9 @@ def _general_kind(status: int | None, named: type[ModelError] | None) -> type[Mo
     # may have status 400.
     limited = named is RateLimitError and status != _TOO_LARGE
     if status is not None and status >= _ERROR and not limited:
-        return _by_status(status)
+        usual = InvalidRequestError if status < _SERVER_ERROR else ProviderServerError
+        return _BY_STATUS.get(status, usual)
     return named or ProviderServerError
-
-
-def _by_status(status: int) -> type[ModelError]:
-    return _BY_STATUS.get(status) or (
-        InvalidRequestError if status < _SERVER_ERROR else ProviderServerError
-    )
 
 
 def _plain(code: str) -> str:
