@@ -210,16 +210,12 @@ class Assembly:
         return Similar(rule, lambda: self._embedder(rule.embedder), identity)
 
     def _coalesced(self, model: Model, settings: ModelSettings | RouteSettings) -> Model:
-        found = settings.coalesce
-        if found is None:
+        rule = settings.coalesce
+        if rule is None:
             return model
-        from orchestra.policies.flights.coalesce import CoalesceRule
         from orchestra.policies.flights.coalesced import CoalescedModel
 
-        rule = CoalesceRule(
-            normalize=found.normalize, similarity=found.similarity, paraphrases=found.paraphrases
-        )
-        embedder = None if found.similarity is None else self._embedder(found.embedder)
+        embedder = None if rule.similarity is None else self._embedder(rule.embedder)
         return CoalescedModel(model, name=settings.name, rule=rule, embedder=embedder)
 
     def _for_callers(self, model: Model, settings: Iterable[ModelSettings]) -> Model:

@@ -42,15 +42,16 @@ class CoalesceRule:
     """Which calls of a model are shared, and the bounds of sharing.
 
     With `normalize`, differences of case, whitespace and Unicode form in users' texts are ignored.
-    With `similarity`, questions whose cosine is at least this share a call; without `paraphrases`,
-    they may differ only in words of manner. Up to `held_bytes` of an answer are kept for late
-    joiners and slow readers. Waiters that have read everything wait `lag_s` in total for slower
-    ones, which are then dropped from the call.
+    With `similarity`, questions whose cosine is at least this share a call, by the vectors of the
+    embedder named `embedder`; without `paraphrases`, they may differ only in words of manner. Up to
+    `held_bytes` of an answer are kept for late joiners and slow readers. Waiters that have read
+    everything wait `lag_s` in total for slower ones, which are then dropped from the call.
     """
 
     normalize: bool = False
     similarity: float | None = None
     paraphrases: bool = False
+    embedder: str = "default"
     held_bytes: int = 256 * 1024
     lag_s: float = 30.0
     waiters_max: int = 1_000
