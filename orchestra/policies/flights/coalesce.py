@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from enum import Enum
 from hashlib import blake2b
 from operator import mul
 from typing import TypeVar
@@ -21,7 +20,7 @@ from orchestra.accounts import USAGE_COUNTS, Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.policies.caching.alike import last_text
 from orchestra.policies.requests.canonical import written_of
-from orchestra.policies.requests.extras import COALESCE, sharing_in, without
+from orchestra.policies.requests.extras import COALESCE, without
 from orchestra.values import (
     ChatRequest,
     Embeddings,
@@ -62,17 +61,6 @@ class CoalesceRule:
     """How many of the youngest calls a question is compared with."""
 
 
-class Sharing(Enum):
-    """With which other calls a call may be shared."""
-
-    ALONE = "alone"
-    """With no other call."""
-    OTHERS = "others"
-    """With calls of other runs only: a run that asks twice wants two answers."""
-    ANY = "any"
-    """With any call, including those of its own run."""
-
-
 class Question(msgspec.Struct, frozen=True):
     """A request's question: equal requests have equal `key`s.
 
@@ -83,18 +71,6 @@ class Question(msgspec.Struct, frozen=True):
     key: bytes
     near: bytes | None = None
     text: str = ""
-
-
-def sharing_of(request: ChatRequest | EmbedRequest) -> Sharing:
-    """The request's `extras["orchestra"]["coalesce"]`; `Sharing.OTHERS` if it is missing.
-
-    Raises:
-        InvalidRequestError: the value is neither true nor false.
-    """
-    shared = sharing_in(request.extras)
-    if shared is None:
-        return Sharing.OTHERS
-    return Sharing.ANY if shared else Sharing.ALONE
 
 
 def question_of(
