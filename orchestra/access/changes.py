@@ -205,11 +205,7 @@ def changed(
         raise StoreError(f"key {id} was revoked, which cannot be undone: create another key")
     after = msgspec.structs.replace(
         record,
-        name=record.name if wanted.name is None else wanted.name,
-        pipelines=record.pipelines if wanted.pipelines is None else wanted.pipelines,
-        models=record.models if wanted.models is None else wanted.models,
-        metrics=record.metrics if wanted.metrics is None else wanted.metrics,
-        end_users=record.end_users if wanted.end_users is None else wanted.end_users,
+        **{each: new for each in _CHANGED if (new := getattr(wanted, each)) is not None},
         allowance=_plain(attrs.evolve(record.allowance, **wanted.limits)),
         expires_s=_end(record.expires_s, wanted.lasts_s, now_s),
     )
@@ -251,7 +247,7 @@ def _end(until_s: float | None, lasts_s: float | None, now_s: float) -> float | 
 
 
 def _or_never(until_s: float | None) -> float:
-    return float("inf") if until_s is None else until_s
+    return inf if until_s is None else until_s
 
 
 def _count(head: bytes | None) -> int:
@@ -264,6 +260,8 @@ def _ids(data: bytes | None) -> list[str]:
     return certain(_IDS.decode, data, "a page of keys", "restore the state")
 
 
+_CHANGED = ("name", "pipelines", "models", "metrics", "end_users")
+"""The properties that a change replaces as a whole, unless they are None."""
 _encode = msgspec.json.Encoder().encode
 _HEAD = msgspec.json.Decoder(_Head)
 _IDS = msgspec.json.Decoder(list[str])

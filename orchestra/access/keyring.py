@@ -22,9 +22,17 @@ from orchestra.access.changes import (
     page_key,
     record_key,
 )
-from orchestra.access.keys import KeyRecord, Refusal, admit, decoded, malformed
+from orchestra.access.keys import KeyRecord, Refusal, admit, decoded
 from orchestra.access.principal import Principal
-from orchestra.access.token import ENTROPY_BYTES, PREFIX, Token, id_of, minted, parsed
+from orchestra.access.token import (
+    ENTROPY_BYTES,
+    PREFIX,
+    Token,
+    id_of,
+    minted,
+    parsed,
+    why_malformed,
+)
 from orchestra.access.wanted import KeyChanges, NewKey, check, check_changes, check_lasting
 from orchestra.errors import StateError, StoreError
 from orchestra.protocols import State
@@ -68,7 +76,7 @@ class Keyring:
         """
         found = parsed(token)
         if found is None:
-            return malformed(token)
+            return Refusal("malformed", why_malformed(token))
         see = partial(_admitted, found)
         return await self._state.look((record_key(found.id),), see, AS_IT_IS)
 
@@ -114,7 +122,8 @@ class Keyring:
         """
         index = await self._state.look((HEAD, page_key(page)), changes.index, AS_IT_IS)
         more = page + 1 < index.pages
-        records = await self._records(index.ids) if index.ids else ()
+        keys, listed = tuple(map(record_key, index.ids)), partial(changes.listed, index.ids)
+        records = await self._state.look(keys, listed, AS_IT_IS) if keys else ()
         return Page(records, index.now_s, page + 1 if more else None)
 
     async def find(self, id: str) -> KeyRecord:  # noqa: A002 - what it is
@@ -176,10 +185,6 @@ class Keyring:
     def _fresh(self) -> FreshSecret:
         token = minted(self._random_bytes(ENTROPY_BYTES))
         return FreshSecret(token, self._random_bytes(SALT_BYTES))
-
-    async def _records(self, ids: Sequence[str]) -> tuple[KeyRecord, ...]:
-        keys = tuple(map(record_key, ids))
-        return await self._state.look(keys, partial(changes.listed, ids), AS_IT_IS)
 
 
 def _named(text: str) -> str:

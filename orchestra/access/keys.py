@@ -20,7 +20,7 @@ import attrs
 import msgspec
 
 from orchestra.access.principal import Principal, Scopes
-from orchestra.access.token import Token, why_malformed
+from orchestra.access.token import Token
 from orchestra.accounts import NO_ALLOWANCE, Caller, KeyAllowance
 from orchestra.records import certain
 
@@ -104,11 +104,6 @@ def _principal(record: KeyRecord) -> Principal:
     caller = Caller(record.organisation, record.user, record.id, record.allowance)
     pipelines, models = frozenset(record.pipelines), frozenset(record.models)
     return Principal(caller, Scopes(pipelines, models, record.metrics, record.end_users))
-
-
-def malformed(text: str) -> Refusal:
-    """The refusal of a text that does not have the form of a key."""
-    return Refusal("malformed", why_malformed(text))
 
 
 def admit(record: KeyRecord | None, token: Token, now_s: float) -> Principal | Refusal:

@@ -19,7 +19,7 @@ import attrs
 import trio
 
 from orchestra.closing import Opened
-from orchestra.config.lazy_state import LazyState
+from orchestra.config.lazy_state import lazy_state
 from orchestra.errors import BindingError
 from orchestra.protocols import Embedder, Model, State
 from orchestra.providers.known.settings import (
@@ -138,7 +138,7 @@ class Assembly:
 
             budgets = self._deployment.budgets
             state = self._budget_state
-            kept = LazyState(state) if budgets is None else state()
+            kept = lazy_state(state) if budgets is None else state()
             self._purse = Purse(budgets or NO_BUDGETS, kept)
             self._outboxes.append(self._purse.outbox)
         return self._purse
@@ -151,7 +151,7 @@ class Assembly:
             from orchestra.policies.limits.callers import CallerLimits
 
             rules = self._deployment.limits
-            state = LazyState(self._state) if rules is None else self._state()
+            state = lazy_state(self._state) if rules is None else self._state()
             self._limits = CallerLimits(rules or CallerRules(), state)
             self._outboxes.append(self._limits.outbox)
         return self._limits
@@ -200,26 +200,21 @@ class Assembly:
         if rule is None:
             return None
         from orchestra.policies.caching.similar import Similar
-
-        if self._stand_ins is not None:
-            return Similar(rule, lambda: self._embedder(rule.embedder), rule.embedder)
         from orchestra.providers.known.identities import identity_of_embedder
 
-        found = self._deployment.embedders[rule.embedder]
-        identity = identity_of_embedder(found, self._environ)
+        identity = rule.embedder
+        if self._stand_ins is None:
+            found = self._deployment.embedders[rule.embedder]
+            identity = identity_of_embedder(found, self._environ)
         return Similar(rule, lambda: self._embedder(rule.embedder), identity)
 
     def _coalesced(self, model: Model, settings: ModelSettings | RouteSettings) -> Model:
-        found = settings.coalesce
-        if found is None:
+        rule = settings.coalesce
+        if rule is None:
             return model
-        from orchestra.policies.flights.coalesce import CoalesceRule
         from orchestra.policies.flights.coalesced import CoalescedModel
 
-        rule = CoalesceRule(
-            normalize=found.normalize, similarity=found.similarity, paraphrases=found.paraphrases
-        )
-        embedder = None if found.similarity is None else self._embedder(found.embedder)
+        embedder = None if rule.similarity is None else self._embedder(rule.embedder)
         return CoalescedModel(model, name=settings.name, rule=rule, embedder=embedder)
 
     def _for_callers(self, model: Model, settings: Iterable[ModelSettings]) -> Model:

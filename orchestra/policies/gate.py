@@ -310,7 +310,7 @@ class GuardedCall(HeldCall):
         """The usage with its cost; the last result is cached."""
         if usage is not self._last_usage or self._last_priced is None:
             self._last_usage = usage
-            self._last_priced = priced(self.gate.costs.price, usage, settled=False)
+            self._last_priced = priced(self.gate.costs.price, usage)
         return self._last_priced
 
     def leave(self, error: BaseException | None) -> None:

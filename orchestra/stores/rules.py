@@ -87,6 +87,15 @@ def check_dimensions(place: str, *, expected: int, given: int) -> None:
         )
 
 
+def missing(place: str, name: str, holder: str, there: Sequence[str]) -> StoreError:
+    """The error for a collection that does not exist; the file or database `holder` has `there`."""
+    listed = ", ".join(map(repr, there)) or "none"
+    return StoreError(
+        f"{place} does not exist; {holder} has {listed}; make it with `orchestra ingest FOLDER "
+        f"--store {name}`"
+    )
+
+
 def check_top(place: str, top: int) -> None:
     """Check that `top`, the number of passages to find, is valid.
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import attrs
 
 from orchestra.closing import Closing
-from orchestra.errors import StoreError
 from orchestra.protocols import DIGEST, VectorStore
 from orchestra.stores import rules
 from orchestra.stores.index import ROWS_AT_ONCE, Cache, Described, Index, load
@@ -130,11 +129,7 @@ class SqliteCollection(VectorStore):
     ) -> list[Passage]:
         row = _find(db, self.name)
         if row is None:
-            raise StoreError(
-                f"{self._place} does not exist; the file has "
-                f"{', '.join(map(repr, _names(db))) or 'none'}; make it with "
-                f"`orchestra ingest FOLDER --store {self.name}`"
-            )
+            raise rules.missing(self._place, self.name, "the file", _names(db))
         version = self._reads.opened, row.version
         index = self._cache.get(self.name, version, partial(_load, db, row, version))
         if not len(index.keys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from orchestra.config.lazy_state import LazyState
+from orchestra.config.lazy_state import lazy_state
 from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.contracts import check_state
 
@@ -17,7 +17,7 @@ def test_it_keeps_what_a_state_promises_and_is_not_opened_before() -> None:
             opened.append(MemoryState())
         return opened[0]
 
-    state = LazyState(open_it)
+    state = lazy_state(open_it)
     assert not opened
     trio.run(check_state, state)
     assert len(opened) == 1

@@ -20,10 +20,11 @@ from orchestra.config.toml import spec
 from orchestra.config.toml.spec import Kind, Spec
 from orchestra.errors import ConfigError
 from orchestra.policies.caching.cache import CacheRule, SemanticRule
+from orchestra.policies.flights.coalesce import CoalesceRule
 from orchestra.policies.limits.allowance import NO_LIMITS
 from orchestra.policies.money.budget import NO_LIMIT, Budgets
 from orchestra.providers.known.catalog import PROVIDERS
-from orchestra.providers.known.settings import CoalesceSettings, ModelSettings
+from orchestra.providers.known.settings import ModelSettings
 from orchestra.runs.settings import RunsSettings
 from orchestra.server.settings import Settings
 from orchestra.stores.postgres.settings import PostgresSettings
@@ -91,7 +92,7 @@ def defaults() -> Mapping[str, Mapping[str, Any]]:
         "models.NAME.breaker": {"enabled": model.breaker is not None, **fields(model.breaker)},
         "models.NAME.cache": fields(CacheRule()),
         "models.NAME.cache.semantic": fields(SemanticRule()),
-        "models.NAME.coalesce": fields(CoalesceSettings()),
+        "models.NAME.coalesce": fields(CoalesceRule()),
         "embedders.NAME": {"model": REQUIRED},
         "routes.NAME": {
             "models": REQUIRED,

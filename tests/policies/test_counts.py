@@ -27,6 +27,7 @@ from orchestra.policies.limits.callers import NOT_COUNTED, CallerLimits
 from orchestra.protocols import WhenStateFails
 from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.virtual import virtual
+from tests.policies.limits.remaining import remaining
 from tests.policies.limits.test_callers import ADA, BOB, CALLERS, SlowState
 
 FEW = CallerRules(
@@ -58,12 +59,12 @@ def test_a_request_is_counted_as_a_call_that_is_never_given_back(
             told = counting.refusal(count)
             assert told_to_waiters(told) == str(why)
             assert getattr(told, "code", None) == getattr(why, "code", None)
-            left = await counting.remaining(caller)
-            assert left == await entering.remaining(caller)
+            left = await remaining(counting, caller)
+            assert left == await remaining(entering, caller)
             assert count.nearest == nearest(left)
             both = await beside.count(caller, counting)
-            assert both.nearest == nearest((*await beside.remaining(caller), *left))
-            assert await counting.remaining(caller) == left
+            assert both.nearest == nearest((*await remaining(beside, caller), *left))
+            assert await remaining(counting, caller) == left
 
     virtual(main)
 

@@ -271,7 +271,8 @@ class Stack:
             request=setting.of_run, user=SpendingLimits(day=day, when_state_fails=setting.when)
         )
         self.purse = Purse(budgets, state)
-        shared = SharedLimits("m", limits, state) if limits.shared and limits.limited else None
+        limited = (limits.requests_per_minute, limits.tokens_per_minute, limits.concurrency)
+        shared = SharedLimits("m", limits, state) if limits.shared and any(limited) else None
         self.asked = BadModel(drawn)
         self.guarded = GuardedModel(
             self.asked,

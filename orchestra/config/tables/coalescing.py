@@ -1,26 +1,34 @@
-"""The key `coalesce` of a model or a route as settings. Pure."""
+"""The key `coalesce` of a model or a route as a rule. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 from orchestra.config.toml import spec
 from orchestra.config.toml.checking import Table, check
 from orchestra.config.toml.complaints import Complaints, nearest, shown
 from orchestra.config.toml.places import Path as Place
-from orchestra.providers.known.settings import CoalesceSettings, EmbedderSettings
+from orchestra.providers.known.settings import EmbedderSettings
+
+if TYPE_CHECKING:
+    from orchestra.policies.flights.coalesce import CoalesceRule
 
 
-def read_coalesce(value: object, at: Place, complaints: Complaints) -> CoalesceSettings | None:
-    """The settings of `coalesce`, which is true, false or a table; None if calls are not shared."""
+def read_coalesce(value: object, at: Place, complaints: Complaints) -> CoalesceRule | None:
+    """The rule of `coalesce`, which is true, false or a table; None if calls are not shared."""
+    if value is None or value is False:
+        return None
+    from orchestra.policies.flights.coalesce import CoalesceRule  # lazy: few models share calls
+
     if not isinstance(value, Mapping):
-        return CoalesceSettings() if value else None
+        return CoalesceRule()
     at = (*at, "coalesce")
     right = check(value, at, spec.COALESCE, complaints)
     if "embedder" in value and "similarity" not in value:
         message = "the embedder has nothing to compare without similarity"
         complaints.add("missing-key", (*at, "embedder"), message, "add similarity = 0.95")
-    return CoalesceSettings(**right)
+    return CoalesceRule(**right)
 
 
 def check_embedders(

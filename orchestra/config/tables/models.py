@@ -109,9 +109,7 @@ def _read_own(
     before, known = len(complaints.problems), {**spec.OWN_MODEL, **extra}
     right = check(refuse_of_providers(table, at, complaints), at, known, complaints)
     own = read_own_class(table, right, at, complaints)
-    _complete_limits(right.get("limits", {}), (*at, "limits"), complaints)
-    _check_breaker(right.get("breaker", {}), (*at, "breaker"), complaints)
-    _check_prices(right.get("prices", {}), (*at, "prices"), complaints)
+    _check_policies(right, at, complaints)
     coalesce = read_coalesce(right.get("coalesce"), at, complaints)
     if own is None or len(complaints.problems) > before:
         return None
@@ -195,30 +193,30 @@ def _known(providers: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for provider in providers:
         if provider.remote:
-            options = {option.name: spec.WORD for option in provider.options}
+            options = dict.fromkeys(_options_of(provider), spec.WORD)
             found = {"model": spec.TEXT, **spec.REMOTE, **found, **options}
     return found
 
 
 def _own(table: Table, provider: Provider, at: Place, complaints: Complaints) -> Table:
     """The table without keys that only other providers have; a complaint is added for each."""
-    own = {option.name for option in provider.options}
-    others = {option.name for each in PROVIDERS.values() for option in each.options} - own
-    for key in others & table.keys():
-        whose = [
-            each.name
-            for each in PROVIDERS.values()
-            if key in (option.name for option in each.options)
-        ]
-        message = f"provider {provider.name!r} has no such option"
-        complaints.add("unknown-key", (*at, key), message, f"it is an option of {', '.join(whose)}")
-    if not provider.remote:
-        for key in [*table]:
-            if key in {"model", *spec.REMOTE}:
-                message = f"provider {provider.name!r} is built in, and has no options"
-                complaints.add("unknown-key", (*at, key), message, "leave it out")
-                others.add(key)
-    return {key: value for key, value in table.items() if key not in others}
+    right = {}
+    for key, value in table.items():
+        whose = [each.name for each in PROVIDERS.values() if key in _options_of(each)]
+        if whose and provider.name not in whose:
+            message = f"provider {provider.name!r} has no such option"
+            fix = f"it is an option of {', '.join(whose)}"
+            complaints.add("unknown-key", (*at, key), message, fix)
+        elif not provider.remote and key in {"model", *spec.REMOTE}:
+            message = f"provider {provider.name!r} is built in, and has no options"
+            complaints.add("unknown-key", (*at, key), message, "leave it out")
+        else:
+            right[key] = value
+    return right
+
+
+def _options_of(provider: Provider) -> list[str]:
+    return [option.name for option in provider.options]
 
 
 def _complete(
@@ -232,9 +230,7 @@ def _complete(
     if "key_env" in right and "key_file" in right:
         message = "an API key is either in the environment or in a file"
         complaints.add("wrong-value", (*at, "key_file"), message, "leave one of the two out")
-    _complete_limits(right.get("limits", {}), (*at, "limits"), complaints)
-    _check_breaker(right.get("breaker", {}), (*at, "breaker"), complaints)
-    _check_prices(right.get("prices", {}), (*at, "prices"), complaints)
+    _check_policies(right, at, complaints)
     check_headers(right.get("headers", {}), (*at, "headers"), complaints)
     if "base_url" in right:
         _check_url(right["base_url"], (*at, "base_url"), complaints)
@@ -252,6 +248,12 @@ def _check_url(url: str, at: Place, complaints: Complaints) -> None:
         if url.rstrip("/").endswith(path):
             message = f"it ends in {path}, which orchestra appends to it"
             complaints.add("wrong-value", at, message, f"leave {path} out")
+
+
+def _check_policies(right: Table, at: Place, complaints: Complaints) -> None:
+    _complete_limits(right.get("limits", {}), (*at, "limits"), complaints)
+    _check_breaker(right.get("breaker", {}), (*at, "breaker"), complaints)
+    _check_prices(right.get("prices", {}), (*at, "prices"), complaints)
 
 
 def _check_prices(prices: Table, at: Place, complaints: Complaints) -> None:
@@ -294,24 +296,18 @@ def _settings(
     right: Table, provider: Provider, at: Place, here: Path, origin: str
 ) -> ModelSettings:
     key_file = right.get("key_file")
+    as_it_is = ("model", "base_url", "key_env", "headers", "extras", "prompt_cache")
     return ModelSettings(
         name=str(at[-1]),
         provider=provider.name,
-        model=right.get("model", ""),
-        base_url=right.get("base_url"),
-        options={
-            option.name: right[option.name] for option in provider.options if option.name in right
-        },
-        key_env=right.get("key_env"),
+        **{key: right[key] for key in as_it_is if key in right},
+        options={name: right[name] for name in _options_of(provider) if name in right},
         key_file=here / key_file if key_file else None,
         timeouts=Timeouts(**without_none(right.get("timeouts", {}))),
         limits=CallLimits(**without_none(right.get("limits", {}))),
         breaker=_breaker(without_none(right.get("breaker", {}))),
         prices=Prices(**right.get("prices", {})),
         capabilities=Capabilities(**right.get("capabilities", {})),
-        headers=right.get("headers", {}),
-        extras=right.get("extras", {}),
-        prompt_cache=right.get("prompt_cache", False),
         coalesce=right["coalesce"],
         cache=cache_of(right),
         origin=origin,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orchestra.codecs.serving.allowlist import HTTPS_ONLY
+from msgspec.structs import replace
+
 from orchestra.config.deployment.server_rules import (
     CANCELS,
+    USUAL_RULES,
     DisconnectRule,
     ServerRules,
 )
@@ -31,17 +33,15 @@ def read_server(table: Table, complaints: Complaints) -> ServerRules:
     _check_origins(cors.get("origins", ()), complaints)
     everyone = _disconnect(right, CANCELS)
     return ServerRules(
-        keys=right.get("keys", "auto"),
+        keys=right.get("keys", USUAL_RULES.keys),
         cors_origins=frozenset(cors.get("origins", ())),
-        cors_max_age_s=cors.get("max_age_s", 600),
+        cors_max_age_s=cors.get("max_age_s", USUAL_RULES.cors_max_age_s),
         pass_fields=frozenset(right.get("pass_fields", ())),
-        image_schemes=frozenset(right.get("image_schemes", HTTPS_ONLY)),
-        store_answers=right.get("store_answers", True),
+        image_schemes=frozenset(right.get("image_schemes", USUAL_RULES.image_schemes)),
+        store_answers=right.get("store_answers", USUAL_RULES.store_answers),
         disconnect=everyone,
         pipelines={
-            name: _disconnect(own, everyone)
-            for name, own in right.get("pipelines", {}).items()
-            if isinstance(own, dict)
+            name: _disconnect(own, everyone) for name, own in right.get("pipelines", {}).items()
         },
         runs=right.get("runs", {}),
         bounds={key: value for key, value in right.items() if key in spec.SERVER_BOUNDS},
@@ -60,7 +60,4 @@ def _check_origins(origins: Iterable[str], complaints: Complaints) -> None:
 
 
 def _disconnect(table: Table, others: DisconnectRule) -> DisconnectRule:
-    return DisconnectRule(
-        disconnect=table.get("disconnect", others.disconnect),
-        linger_s=table.get("linger_s", others.linger_s),
-    )
+    return replace(others, **{key: table[key] for key in spec.DISCONNECT if key in table})

@@ -12,7 +12,6 @@ from orchestra.config.toml.places import Path as Place
 from orchestra.stores.state.settings import StateSettings
 
 AT: Place = ("state",)
-LOGIN = ("user", "user_env", "password_env", "password_file")
 TLS = ("ca_file", "certificate_file", "certificate_key_file")
 
 
@@ -38,7 +37,7 @@ def read_state(table: Table | None, here: Path, complaints: Complaints) -> State
 def _obeyed(settings: StateSettings, table: Table, complaints: Complaints) -> None:
     """Complain of keys that this kind of state does not use."""
     kind = settings.url.partition(":")[0]
-    idle = {"memory": ("timeout_s", *LOGIN, *TLS), "sqlite": (*LOGIN, *TLS)}
+    idle = {"memory": ("timeout_s", *spec.LOGIN, *TLS), "sqlite": (*spec.LOGIN, *TLS)}
     for key in idle.get(kind, () if kind == "rediss" else TLS):
         if key in table:
             message = f"{shown(settings.url)} does not use it"

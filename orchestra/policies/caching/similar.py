@@ -66,7 +66,6 @@ class Similar:
         scope = scope_of(tenant, identity, self._identity, request)
         vectors = await store.bounded(
             lambda: self._embedder().embed([question], purpose="query"),
-            None,
             limit_s=EMBED_WAIT_S,
             what="embedder",
         )

@@ -47,13 +47,13 @@ class CacheStore:
         """The entry of a key; None if there is none, or the state does not answer."""
         if self.state.at_once:
             return await self.state.recall(key)
-        return await self.bounded(lambda: self.state.recall(key), None)
+        return await self.bounded(lambda: self.state.recall(key))
 
     async def remember(self, key: str, data: bytes) -> None:
         """Store an entry, if the state answers. If cancelled, it is stored as a whole or not."""
         if self.state.at_once:
             return await self.state.remember(key, data, ttl_s=self.ttl_s)
-        return await self.bounded(lambda: self.state.remember(key, data, ttl_s=self.ttl_s), None)
+        return await self.bounded(lambda: self.state.remember(key, data, ttl_s=self.ttl_s))
 
     async def recall_all(self, keys: Sequence[str]) -> dict[str, bytes]:
         """The entries of these keys, without those for which the state does not answer."""
@@ -81,19 +81,18 @@ class CacheStore:
         missed = 0
         for begin in range(0, len(acts), AT_ONCE):
             together = partial(in_order, call, acts[begin : begin + AT_ONCE], AT_ONCE)
-            missed = missed + 1 if await self.bounded(together, None) is None else 0
+            missed = missed + 1 if await self.bounded(together) is None else 0
             if missed == MISSED_MAX:
                 return
 
     async def bounded(
         self,
         act: Callable[[], Awaitable[T]],
-        otherwise: T,
         *,
         limit_s: float = STATE_WAIT_S,
         what: str = "state",
-    ) -> T:
-        """The result of `act`, or `otherwise` if it fails or takes longer than `limit_s`.
+    ) -> T | None:
+        """The result of `act`, or None if it fails or takes longer than `limit_s`.
 
         Only a BindingError is raised further: the configuration is wrong, and not the moment.
 
@@ -115,4 +114,4 @@ class CacheStore:
             self._next_s[what] = now_s + AGAIN_S
             self._away.add(what)
             log.warning("the cache of %s works without its %s: %s", self.name, what, reason)
-        return otherwise
+        return None

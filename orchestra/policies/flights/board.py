@@ -20,13 +20,13 @@ from orchestra.policies.caching.alike import may_ask_the_same
 from orchestra.policies.flights.coalesce import (
     CoalesceRule,
     Question,
-    Sharing,
     nearest,
     question_of,
 )
 from orchestra.policies.flights.flight import Flight
 from orchestra.policies.flights.waiter import Waiter
 from orchestra.policies.observed import ASKED_FIRST
+from orchestra.policies.requests.extras import Sharing, sharing_in
 from orchestra.protocols import Embedder
 from orchestra.values import ChatRequest, EmbedRequest, Vector
 
@@ -66,7 +66,6 @@ class FlightBoard(Generic[Item]):
     async def waiter(
         self,
         request: ChatRequest | EmbedRequest,
-        sharing: Sharing,
         call: Callable[[Flight[Item]], Awaitable[None]],
         *,
         in_one_piece: bool = False,
@@ -78,8 +77,11 @@ class FlightBoard(Generic[Item]):
         The waiter waits until the current task's deadline. If a call is started here,
         `in_one_piece` says whether it gives a complete answer instead of a stream. `again` is a
         waiter that has left another flight, and is to wait here instead.
+
+        Raises:
+            InvalidRequestError: as for `sharing_in`.
         """
-        account = PRESENT.get()
+        sharing, account = sharing_in(request.extras), PRESENT.get()
         if sharing is Sharing.ALONE or account is NOBODY:
             return None
         await trio.lowlevel.checkpoint_if_cancelled()

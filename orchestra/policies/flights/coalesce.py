@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from enum import Enum
 from hashlib import blake2b
 from operator import mul
 from typing import TypeVar
@@ -21,7 +20,7 @@ from orchestra.accounts import USAGE_COUNTS, Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.policies.caching.alike import last_text
 from orchestra.policies.requests.canonical import written_of
-from orchestra.policies.requests.extras import COALESCE, sharing_in, without
+from orchestra.policies.requests.extras import COALESCE, without
 from orchestra.values import (
     ChatRequest,
     Embeddings,
@@ -42,15 +41,16 @@ class CoalesceRule:
     """Which calls of a model are shared, and the bounds of sharing.
 
     With `normalize`, differences of case, whitespace and Unicode form in users' texts are ignored.
-    With `similarity`, questions whose cosine is at least this share a call; without `paraphrases`,
-    they may differ only in words of manner. Up to `held_bytes` of an answer are kept for late
-    joiners and slow readers. Waiters that have read everything wait `lag_s` in total for slower
-    ones, which are then dropped from the call.
+    With `similarity`, questions whose cosine is at least this share a call, by the vectors of the
+    embedder named `embedder`; without `paraphrases`, they may differ only in words of manner. Up to
+    `held_bytes` of an answer are kept for late joiners and slow readers. Waiters that have read
+    everything wait `lag_s` in total for slower ones, which are then dropped from the call.
     """
 
     normalize: bool = False
     similarity: float | None = None
     paraphrases: bool = False
+    embedder: str = "default"
     held_bytes: int = 256 * 1024
     lag_s: float = 30.0
     waiters_max: int = 1_000
@@ -59,17 +59,6 @@ class CoalesceRule:
     """The most shareable calls at the same time; further calls are not shared."""
     compared_max: int = 32
     """How many of the youngest calls a question is compared with."""
-
-
-class Sharing(Enum):
-    """With which other calls a call may be shared."""
-
-    ALONE = "alone"
-    """With no other call."""
-    OTHERS = "others"
-    """With calls of other runs only: a run that asks twice wants two answers."""
-    ANY = "any"
-    """With any call, including those of its own run."""
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -82,18 +71,6 @@ class Question(msgspec.Struct, frozen=True):
     key: bytes
     near: bytes | None = None
     text: str = ""
-
-
-def sharing_of(request: ChatRequest | EmbedRequest) -> Sharing:
-    """The request's `extras["orchestra"]["coalesce"]`; `Sharing.OTHERS` if it is missing.
-
-    Raises:
-        InvalidRequestError: the value is neither true nor false.
-    """
-    shared = sharing_in(request.extras)
-    if shared is None:
-        return Sharing.OTHERS
-    return Sharing.ANY if shared else Sharing.ALONE
 
 
 def question_of(

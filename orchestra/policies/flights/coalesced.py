@@ -13,15 +13,10 @@ from types import TracebackType
 from typing import TypeAlias, TypeVar, cast
 
 from orchestra.answers import Completion
-from orchestra.policies.account import NOBODY, PRESENT
 from orchestra.policies.answers.replayed import events_of
 from orchestra.policies.answers.sizes import held_bytes
 from orchestra.policies.flights.board import FlightBoard
-from orchestra.policies.flights.coalesce import (
-    CoalesceRule,
-    Sharing,
-    sharing_of,
-)
+from orchestra.policies.flights.coalesce import CoalesceRule
 from orchestra.policies.flights.flight import Flight
 from orchestra.policies.flights.waiter import Waiter
 from orchestra.protocols import Embedder, Model, ModelReply
@@ -86,13 +81,10 @@ class CoalescedModel(Model):
         last waiter leaves or is cancelled, the call is stopped.
 
         Raises:
-            InvalidRequestError: the request's "coalesce" setting in the extras is wrong.
+            InvalidRequestError: on entry: the request's "coalesce" setting in the extras is wrong.
             ModelError: on receive; for a call that is not shared, also on entry.
         """
-        sharing = sharing_of(request)
-        if sharing is Sharing.ALONE or PRESENT.get() is NOBODY:
-            return self.model.stream(request)
-        return _SharedAnswer(self._chats, self.model, request, sharing)
+        return _SharedAnswer(self._chats, self.model, request)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Ask, and wait for the whole answer; the call may be shared with streams.
@@ -136,9 +128,7 @@ async def _shared(
     """All items of a shared call; None if the request has to be a call of its own."""
     waiter: Waiter[Item] | None = None
     for _ in range(TRIES):
-        waiter = await board.waiter(
-            request, sharing_of(request), call, in_one_piece=True, again=waiter
-        )
+        waiter = await board.waiter(request, call, in_one_piece=True, again=waiter)
         if waiter is None:
             break
         items = await _all_items(waiter)
@@ -182,21 +172,18 @@ class _Whole(Flight[FlightItem]):
 class _SharedAnswer:
     """A context manager for a streamed answer, from a flight or from a call of its own."""
 
-    __slots__ = ("_board", "_model", "_own", "_request", "_sharing", "_tries", "_waiter")
+    __slots__ = ("_board", "_model", "_own", "_request", "_tries", "_waiter")
 
-    def __init__(
-        self, board: FlightBoard[FlightItem], model: Model, request: ChatRequest, sharing: Sharing
-    ) -> None:
+    def __init__(self, board: FlightBoard[FlightItem], model: Model, request: ChatRequest) -> None:
         self._board = board
         self._model = model
         self._request = request
-        self._sharing = sharing
         self._waiter: Waiter[FlightItem] | None = None
         self._own: AbstractAsyncContextManager[ModelReply] | None = None
         self._tries = TRIES
 
     async def __aenter__(self) -> ModelReply:
-        waiter = await self._board.waiter(self._request, self._sharing, self._call)
+        waiter = await self._board.waiter(self._request, self._call)
         if waiter is None:
             own = self._model.stream(self._request)
             entered = await own.__aenter__()
@@ -215,7 +202,7 @@ class _SharedAnswer:
         self._tries -= 1
         found = None
         if self._tries > 0:
-            found = await self._board.waiter(self._request, self._sharing, self._call, again=waiter)
+            found = await self._board.waiter(self._request, self._call, again=waiter)
         if found is None:
             self._board.alone(waiter, self._call)
 

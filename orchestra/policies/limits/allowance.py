@@ -361,12 +361,6 @@ def settle(
     return Revision(None, _written(states, now_s))
 
 
-def remaining(owners: Sequence[Owner], kept: Kept, now_s: float) -> tuple[Remaining, ...]:
-    """What is left of each owner's requests and tokens."""
-    both, _ = _states(owners, kept, now_s)
-    return tuple(_left(owner, *used) for owner, state in both for used in state.used(owner))
-
-
 def _nearest(states: OwnerStates) -> Remaining | None:
     """The limit with the smallest share left; the first of equals, None if there is none."""
     least, found = inf, None

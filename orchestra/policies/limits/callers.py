@@ -32,11 +32,9 @@ from orchestra.policies.limits.allowance import (
     Count,
     Kind,
     Owner,
-    Remaining,
     Rules,
     admit,
     count,
-    remaining,
     settle,
 )
 from orchestra.policies.limits.owners import UNLIMITED, Owners
@@ -188,17 +186,6 @@ class CallerLimits:
         if lease.owners is UNLIMITED:
             return
         await self.outbox.send(_End(lease, tokens, sent))
-
-    async def remaining(self, caller: Caller) -> tuple[Remaining, ...]:
-        """What is left of the caller's requests and tokens, the narrowest owner first.
-
-        Raises:
-            StateError: the state does not answer.
-        """
-        owners = self._owners(caller)
-        if owners is UNLIMITED:
-            return ()
-        return await self._state.look(owners.keys, partial(remaining, owners.all), ENCODING)
 
     async def _wait(self, waiting: _Waiting, queued: Callable[[], None] | None) -> None:
         owners = waiting.lease.owners

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -51,12 +51,6 @@ class CallLimits:
     when_state_fails: WhenStateFails = "open"
     """Whether calls are unlimited ("open") or refused ("closed") while the state of shared limits
     cannot be reached."""
-
-    @property
-    def limited(self) -> bool:
-        """Whether there is any limit."""
-        limits = (self.requests_per_minute, self.tokens_per_minute, self.concurrency)
-        return any(each is not None for each in limits)
 
     def of_process(self) -> CallLimits:
         """The limits that this process keeps: of shared limits, only an adaptive concurrency."""
@@ -181,7 +175,7 @@ class Limiter:
             self._queue.remove(waiter)
             self._wake_head()
         if patience.cancelled_caught:
-            wait_s, _ = self._rates(waiter, self._queue)
+            wait_s, _ = self._rates(waiter)
             raise self._refused("wait_max_s", "the call has waited so long", wait_s or None)
 
     async def _wait_turn(self, waiter: _Waiter, check: Callable[[], None]) -> None:
@@ -220,15 +214,15 @@ class Limiter:
             missing_s = max(missing_s, wait_s)
         return missing_s
 
-    def _rates(self, waiter: _Waiter, before: Collection[_Waiter]) -> tuple[float, str]:
-        """Seconds until the rates allow a call after those `before` it, and the slowest rate."""
+    def _rates(self, waiter: _Waiter) -> tuple[float, str]:
+        """Seconds until the rates allow a call behind the whole queue, and the slowest rate."""
         now_s = self._clock.now_s()
         found = (0.0, "")
         if self._requests is not None:
-            wait_s = self._requests.wait_s(now_s, 1, len(before))
+            wait_s = self._requests.wait_s(now_s, 1, len(self._queue))
             found = max(found, (wait_s, "requests_per_minute"))
         if self._tokens is not None:
-            ahead = sum(each.tokens for each in before)
+            ahead = sum(each.tokens for each in self._queue)
             wait_s = self._tokens.wait_s(now_s, waiter.tokens, ahead)
             found = max(found, (wait_s, "tokens_per_minute"))
         return found
@@ -236,7 +230,7 @@ class Limiter:
     def _refuse_too_long_wait(self, waiter: _Waiter) -> None:
         """Refuse a call that would certainly have to wait longer than it may."""
         limits = self.limits
-        wait_s, rate = self._rates(waiter, self._queue)
+        wait_s, rate = self._rates(waiter)
         if len(self._queue) >= limits.waiting_max:
             raise self._refused("waiting_max", "so many calls wait already", wait_s or None)
         begins = f"the call could begin only in {wait_s:.3g} s"

@@ -7,7 +7,7 @@ a day or a month, and that of its run. `orchestra.policies.money.ledger` keeps t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
 from typing import Literal
@@ -76,18 +76,18 @@ class Budgets:
 
     def of_caller(self, caller: Caller) -> tuple[Payer, ...]:
         """The payers of a caller's calls, its key first; the runs' own budgets are left out."""
-        found: list[Budget] = []
+        found: list[Payer | None] = []
         if caller.key:
             own = caller.allowance
             allowed = SpendingLimits(day=own.day_nanodollars, month=own.month_nanodollars)
-            found += _limits("key", caller.key, allowed)
+            found.append(Payer.of("key", caller.key, allowed))
         if caller.user:
             allowed = self.users.get(caller.user, self.user)
-            found += _limits("user", caller.full_user, allowed)
+            found.append(Payer.of("user", caller.full_user, allowed))
         if caller.organisation:
-            name = caller.organisation
-            found += _limits("organisation", name, self.organisations.get(name, self.organisation))
-        return Payer.all_of(found)
+            allowed = self.organisations.get(caller.organisation, self.organisation)
+            found.append(Payer.of("organisation", caller.organisation, allowed))
+        return tuple(filter(None, found))
 
 
 NO_BUDGETS = Budgets()
@@ -134,21 +134,14 @@ class Payer:
         return self.budgets[0].kind
 
     @classmethod
-    def all_of(cls, budgets: Sequence[Budget]) -> tuple[Payer, ...]:
-        """The payers of these budgets, each with all of its own, in their order."""
-        found = dict[str, list[Budget]]()
-        for budget in budgets:
-            found.setdefault(budget.key, []).append(budget)
-        return tuple(
-            cls(key, tuple(each), max(KEPT_S[budget.slot] for budget in each))
-            for key, each in found.items()
+    def of(cls, kind: str, name: str, allowed: SpendingLimits) -> Payer | None:
+        """The payer with these limits; None if it has none."""
+        limits = ((Period.DAY, allowed.day), (Period.MONTH, allowed.month))
+        budgets = tuple(
+            Budget(kind, name, period, limit, allowed.when_state_fails)
+            for period, limit in limits
+            if limit is not None
         )
-
-
-def _limits(kind: str, name: str, allowed: SpendingLimits) -> list[Budget]:
-    limits = ((Period.DAY, allowed.day), (Period.MONTH, allowed.month))
-    return [
-        Budget(kind, name, period, limit, allowed.when_state_fails)
-        for period, limit in limits
-        if limit is not None
-    ]
+        if not budgets:
+            return None
+        return cls(budgets[0].key, budgets, max(KEPT_S[budget.slot] for budget in budgets))

@@ -98,11 +98,8 @@ def worst(price: Price | None, estimate: Estimate) -> int | None:
     return -(-(estimate.input * inputs + estimate.output * outputs) // _TOKENS)
 
 
-def priced(price: Price | None, usage: Usage, *, settled: bool) -> Usage:
-    """The usage of one call with its cost; flagged if the cost is unknown.
-
-    `settled` says whether the usage is already in the account of the calling step.
-    """
+def priced(price: Price | None, usage: Usage) -> Usage:
+    """The usage of one call with its cost, not settled; flagged if the cost is unknown."""
     nanodollars = cost(price, usage)
     return Usage(  # `attrs.evolve` takes five times as long
         usage.input_tokens,
@@ -113,7 +110,6 @@ def priced(price: Price | None, usage: Usage, *, settled: bool) -> Usage:
         usage.reasoning_tokens,
         nanodollars or 0,
         int(nanodollars is None),
-        settled,
     )
 
 

@@ -5,6 +5,7 @@ They are not sent to providers. Each policy reads its own setting, and ignores t
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Literal, TypeAlias, TypeVar, cast, get_args
 
 import attrs
@@ -63,17 +64,26 @@ def cache_mode_in(extras: Extras) -> CacheMode:
     return cast("CacheMode", mode)
 
 
-def sharing_in(extras: Extras) -> bool | None:
-    """The setting for coalescing: False for a call that is not shared; None if it is missing.
+class Sharing(Enum):
+    """With which other calls a call may be shared."""
 
-    With True, the call may be shared within its run, too.
+    ALONE = False
+    """With no other call."""
+    OTHERS = None
+    """With calls of other runs only: a run that asks twice wants two answers."""
+    ANY = True
+    """With any call, including those of its own run."""
+
+
+def sharing_in(extras: Extras) -> Sharing:
+    """The setting for coalescing; `Sharing.OTHERS` if it is missing.
 
     Raises:
         InvalidRequestError: the value is neither true nor false.
     """
     shared = extras.get(EXTRAS, {}).get(COALESCE)
     if shared is None or isinstance(shared, bool):
-        return shared
+        return Sharing(shared)
     raise InvalidRequestError(
         f"extras[{EXTRAS!r}][{COALESCE!r}] is {shared!r:.200}: write False for a call of its "
         "own, or True for one that may be shared within its run, too"

@@ -23,6 +23,7 @@ from orchestra.values import Capabilities, Json
 
 if TYPE_CHECKING:
     from orchestra.policies.caching.cache import CacheRule
+    from orchestra.policies.flights.coalesce import CoalesceRule
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -36,19 +37,6 @@ class Prices:
     cached_input: float | None = None
     cache_write_input: float | None = None
     reasoning: float | None = None
-
-
-@attrs.frozen(kw_only=True)
-class CoalesceSettings:
-    """Settings of coalescing: equal concurrent calls share one (`policies.flights.coalesce`).
-
-    `embedder` is the name of the embedder that compares questions, if similar ones share, too.
-    """
-
-    normalize: bool = False
-    similarity: float | None = None
-    paraphrases: bool = False
-    embedder: str = "default"
 
 
 @attrs.frozen(kw_only=True)
@@ -97,7 +85,7 @@ class ModelSettings:
     headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False)
     extras: Json = attrs.field(factory=dict)
     prompt_cache: bool = False
-    coalesce: CoalesceSettings | None = None
+    coalesce: CoalesceRule | None = None
     cache: CacheRule | None = None
     own: OwnClass | None = None
     origin: str = ""
@@ -132,6 +120,6 @@ class RouteSettings:
     by: By = attrs.field(factory=ByOrder)
     weights: Mapping[str, float] = MappingProxyType({})
     falls_back_on: tuple[type[ModelError], ...] = FALLBACK
-    coalesce: CoalesceSettings | None = None
+    coalesce: CoalesceRule | None = None
     cache: CacheRule | None = None
     origin: str = ""

@@ -7,14 +7,14 @@ transaction, which locks the collection.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
 import attrs
 
 from orchestra.errors import StoreError
-from orchestra.protocols import DIGEST
+from orchestra.protocols import DIGEST, VectorStore
 from orchestra.stores import rules
 from orchestra.stores.postgres import hnsw, schema, searching
 from orchestra.stores.postgres.connection import TrioConnection, rows
@@ -41,7 +41,7 @@ log = logging.getLogger("orchestra.stores")
 
 
 @attrs.frozen
-class PostgresCollection:
+class PostgresCollection(VectorStore):
     """A `VectorStore`: one collection of a database. Get it from `PostgresStores.collection`.
 
     Only the direction of a vector is stored. Scores are rounded to nine places; passages with equal
@@ -49,7 +49,6 @@ class PostgresCollection:
     statement is cancelled in the database.
     """
 
-    place: str
     name: str
     _pool: Pool
     _indexed: bool = False
@@ -74,7 +73,7 @@ class PostgresCollection:
         question = Question(unit, top, where or {})
         found = await self._read(partial(self._search, question), None)
         if found is None:
-            raise self._missing([])
+            raise rules.missing(self._where, self.name, "the database", [])
         return found
 
     async def make(self) -> None:
@@ -98,7 +97,7 @@ class PostgresCollection:
             StoreError: pgvector is older than 0.8, the user is not the owner of the table or has
                 too short a `statement_timeout`, or the database does not respond, or refuses.
         """
-        work = partial(_read, self._index, None, self.place)
+        work = partial(_read, self._index, None)
         await self._pool.run(work, timeout_s=INDEX_S)
 
     async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
@@ -118,29 +117,14 @@ class PostgresCollection:
             await self._write(partial(self._upsert, list(last.values())))
 
     async def delete(self, *, where: Mapping[str, Scalar]) -> int:
-        """Remove the passages that match (all, if `where` is empty); returns how many there were.
-
-        Raises:
-            StoreError: the database does not respond, or refuses.
-        """
         if not await self._read(self._find, None):
             return 0
         return await self._write(partial(self._delete, where))
 
     async def count(self) -> int:
-        """How many passages the collection holds; 0 if it does not exist.
-
-        Raises:
-            StoreError: the database does not respond, or refuses.
-        """
         return await self._read(self._count, 0)
 
     async def digests(self) -> dict[str, str]:
-        """Each ingested source with the digest in its passages' metadata; "" where they differ.
-
-        Raises:
-            StoreError: the database does not respond, or refuses.
-        """
         return await self._read(self._digests, {})
 
     @property
@@ -149,7 +133,7 @@ class PostgresCollection:
 
     @property
     def _where(self) -> str:
-        return f"{self.place}: collection {self.name!r}"
+        return f"{self._pool.place}: collection {self.name!r}"
 
     def _check_size(self, dimensions: int) -> None:
         if dimensions > DIMENSIONS_MAX:
@@ -158,18 +142,11 @@ class PostgresCollection:
                 f"most {DIMENSIONS_MAX}; use an embedder with fewer"
             )
 
-    def _missing(self, names: Iterable[str]) -> StoreError:
-        listed = ", ".join(map(repr, names)) or "none"
-        return StoreError(
-            f"{self._where} does not exist; the database has {listed}; make it with "
-            f"`orchestra ingest FOLDER --store {self.name}`"
-        )
-
     async def _read(self, work: Callable[[TrioConnection], Awaitable[T]], absent: T) -> T:
-        return await self._pool.run(partial(_read, work, absent, self.place))
+        return await self._pool.run(partial(_read, work, absent))
 
     async def _write(self, work: Callable[[TrioConnection], Awaitable[T]]) -> T:
-        writing = partial(_write, work, self.place, self._limit_ms)
+        writing = partial(_write, work, self._limit_ms)
         return await self._pool.run(writing, writes=True)
 
     async def _find(self, connection: TrioConnection) -> tuple[int, int] | None:
@@ -186,7 +163,8 @@ class PostgresCollection:
             connection, self.name, question.top, self._limit_ms, indexed=self._indexed
         )
         if target is None:
-            raise self._missing(await _names(connection))
+            names = await _names(connection)
+            raise rules.missing(self._where, self.name, "the database", names)
         size, passages = len(question.vector), list[Passage]()
         if target.dimensions == size:
             found = await searching.nearest(connection, target, question)
@@ -274,28 +252,22 @@ ON CONFLICT (collection, id) DO UPDATE SET source = excluded.source, text = excl
 _DELETE = "DELETE FROM orchestra.passage WHERE collection = %(key)s"
 
 
-async def names_in(place: str, connection: TrioConnection) -> list[str]:
-    """The names of all collections, in order; `place` names the database in messages."""
-    return await _read(_names, list[str](), place, connection)
+async def names_in(connection: TrioConnection) -> list[str]:
+    """The names of all collections, in order."""
+    return await _read(_names, list[str](), connection)
 
 
 async def _read(
-    work: Callable[[TrioConnection], Awaitable[T]],
-    absent: T,
-    place: str,
-    connection: TrioConnection,
+    work: Callable[[TrioConnection], Awaitable[T]], absent: T, connection: TrioConnection
 ) -> T:
     """Run `work`, which only reads, and return its result; `absent` if there is no schema yet."""
     if connection.vector_in is None:
-        await schema.look(connection, place)
+        await schema.look(connection)
     return absent if connection.vector_in is None else await work(connection)
 
 
 async def _write(
-    work: Callable[[TrioConnection], Awaitable[T]],
-    place: str,
-    limit_ms: int,
-    connection: TrioConnection,
+    work: Callable[[TrioConnection], Awaitable[T]], limit_ms: int, connection: TrioConnection
 ) -> T:
     """Run `work` in a transaction, and return its result; creates our schema if it does not exist.
 
@@ -304,9 +276,9 @@ async def _write(
     await connection.execute(searching.begin("READ COMMITTED", limit_ms))
     before = connection.vector_in
     if before is None:
-        await schema.make(connection, place)
+        await schema.make(connection)
     else:
-        await schema.check_layout(connection, place)
+        await schema.check_layout(connection)
     connection.begun = True
     try:
         done = await work(connection)

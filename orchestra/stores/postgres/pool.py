@@ -167,8 +167,9 @@ class Pool:
         if password is not None:
             parameters["password"] = password.reveal()
         made = await connections.connected(parameters)
+        made.place = self.place
         try:
-            await look(made, self.place)
+            await look(made)
         except BaseException:
             made.drop()
             raise

@@ -51,7 +51,7 @@ them. Without `fastupdate`, writers maintain the index of metadata, and no reade
 """
 
 
-async def look(connection: TrioConnection, place: str) -> None:
+async def look(connection: TrioConnection) -> None:
     """Check the database, and set `connection.vector_in` if our schema exists.
 
     Raises:
@@ -63,15 +63,16 @@ async def look(connection: TrioConnection, place: str) -> None:
     encoding, is_made, vector_in, _ = row or ("", False, None, True)
     if encoding != "UTF8":
         raise StoreError(
-            f"{place}: the database has the encoding {encoding}, which cannot store every text; "
-            "create another with: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+            f"{connection.place}: the database has the encoding {encoding}, which cannot store "
+            "every text; create another with: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE "
+            "template0"
         )
     if is_made:
-        await check_layout(connection, place)
+        await check_layout(connection)
         connection.vector_in = vector_in
 
 
-async def check_layout(connection: TrioConnection, place: str) -> None:
+async def check_layout(connection: TrioConnection) -> None:
     """Check that our schema was not made by a newer orchestra.
 
     Raises:
@@ -82,13 +83,13 @@ async def check_layout(connection: TrioConnection, place: str) -> None:
     layout = row[0] if row else 0
     if layout > LAYOUT:
         raise StoreError(
-            f"{place}: its schema orchestra was made by a newer orchestra (its layout is {layout}, "
-            f"this one knows {LAYOUT}), and nothing was changed; upgrade this one, or give it a "
-            "database of its own"
+            f"{connection.place}: its schema orchestra was made by a newer orchestra (its layout "
+            f"is {layout}, this one knows {LAYOUT}), and nothing was changed; upgrade this one, or "
+            "give it a database of its own"
         )
 
 
-async def make(connection: TrioConnection, place: str) -> None:
+async def make(connection: TrioConnection) -> None:
     """Create the extension, the schema and the tables in the open transaction, unless they exist.
 
     Raises:
@@ -96,7 +97,7 @@ async def make(connection: TrioConnection, place: str) -> None:
         psycopg.Error: they cannot be created.
     """
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-    await look(connection, place)
+    await look(connection)
     if connection.vector_in is None:
         await connection.execute(EXTENSION)
         row = await (await connection.execute(_LOOK)).fetchone()

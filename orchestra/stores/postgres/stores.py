@@ -40,7 +40,7 @@ class PostgresStores(Closing):
 
     def collection(self, name: str) -> PostgresCollection:
         """The collection of this name; its first `upsert` or `make` creates it in the database."""
-        return PostgresCollection(self.place, name, self._pool, self._indexed, self._warned)
+        return PostgresCollection(name, self._pool, self._indexed, self._warned)
 
     def names(self) -> list[str]:
         """The names of the existing collections, in order; none if our schema does not exist.
@@ -62,6 +62,6 @@ class PostgresStores(Closing):
     async def _names(self) -> list[str]:
         pool = self._alone()
         try:
-            return await pool.run(partial(names_in, self.place))
+            return await pool.run(names_in)
         finally:
             pool.close()

@@ -42,6 +42,7 @@ from orchestra.stores.state.grouping import (
 )
 from orchestra.stores.state.layout import Marks, new_mark
 from orchestra.stores.state.redis_scripts import RECALL, REMEMBER, SCRIPTS, SWAP
+from orchestra.stores.state.settings import LIMIT_BYTES, PORT, TIMEOUT_S
 
 if TYPE_CHECKING:
     from coredis.exceptions import RedisError
@@ -52,8 +53,6 @@ T = TypeVar("T")
 
 log = logging.getLogger("orchestra.stores")
 
-LIMIT_BYTES = 64 * 1024 * 1024
-TIMEOUT_S = 0.05
 PREFIX = "orchestra:"
 DECISIONS_MAX = 200
 """The most times that a batch is decided, if other writers are always faster."""
@@ -85,7 +84,7 @@ class RedisState(GroupedState):
     def __init__(
         self,
         host: str = "127.0.0.1",
-        port: int = 6379,
+        port: int = PORT,
         *,
         database: int = 0,
         tls: ssl.SSLContext | None = None,

@@ -21,6 +21,8 @@ _REDIS = f"(?:{_HOST}|{_SOCKET})"
 STATE_URL = rf"^(?:memory:|sqlite:[^\s?#]+|{_REDIS})\Z"
 """The pattern of valid urls, which must not contain a password."""
 PORT = 6379
+TIMEOUT_S = 0.05
+LIMIT_BYTES = 64 * 1024 * 1024
 
 
 class StateSettings(LoginSettings, frozen=True, kw_only=True):
@@ -35,8 +37,8 @@ class StateSettings(LoginSettings, frozen=True, kw_only=True):
     """
 
     url: str = "memory:"
-    timeout_s: float = 0.05
-    limit_bytes: int = 64 * 1024 * 1024
+    timeout_s: float = TIMEOUT_S
+    limit_bytes: int = LIMIT_BYTES
     ca_file: Path | None = None
     certificate_file: Path | None = None
     certificate_key_file: Path | None = None

@@ -42,6 +42,7 @@ from orchestra.stores.state.grouping import (
     decide_all,
 )
 from orchestra.stores.state.layout import LAYOUT, newer
+from orchestra.stores.state.settings import LIMIT_BYTES, TIMEOUT_S
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -50,8 +51,6 @@ Opened = tuple[sqlite3.Connection, Inode]
 
 APPLICATION_ID = 0x6F727374  # "orst"
 OWNER_ONLY = 0o600
-LIMIT_BYTES = 64 * 1024 * 1024
-TIMEOUT_S = 0.05
 LOCK_SHARE = 0.9
 """How much of the timeout a batch may wait for another process's lock. The rest is for the thread
 to say so: if the time was over for both at once, the error would not name the cause.

@@ -9,9 +9,9 @@ import pytest
 from orchestra.config import LocalBindings
 from orchestra.config.reading import read
 from orchestra.errors import ConfigError
+from orchestra.policies.flights.coalesce import CoalesceRule
 from orchestra.policies.flights.coalesced import CoalescedModel
 from orchestra.policies.guard import GuardedModel
-from orchestra.providers.known.settings import CoalesceSettings
 from orchestra.providers.routing import RoutedModel
 from tests.config.layers import unlimited
 
@@ -33,23 +33,23 @@ ENVIRON = {"OPENAI_API_KEY": "sk-x"}
     [
         ("", None),
         ("coalesce = false", None),
-        ("coalesce = true", CoalesceSettings()),
-        ("coalesce = {}", CoalesceSettings()),
-        ("coalesce = { normalize = true }", CoalesceSettings(normalize=True)),
-        ("coalesce.similarity = 0.9", CoalesceSettings(similarity=0.9)),
+        ("coalesce = true", CoalesceRule()),
+        ("coalesce = {}", CoalesceRule()),
+        ("coalesce = { normalize = true }", CoalesceRule(normalize=True)),
+        ("coalesce.similarity = 0.9", CoalesceRule(similarity=0.9)),
         (
             "coalesce = { similarity = 0.9, paraphrases = true }",
-            CoalesceSettings(similarity=0.9, paraphrases=True),
+            CoalesceRule(similarity=0.9, paraphrases=True),
         ),
         (
             'coalesce = { similarity = 1, embedder = "mine" }\n[embedders.mine]\n'
             'provider = "wordllama"',
-            CoalesceSettings(similarity=1.0, embedder="mine"),
+            CoalesceRule(similarity=1.0, embedder="mine"),
         ),
     ],
 )
 def test_what_is_right_is_kept_and_bound(
-    tmp_path: Path, written: str, meant: CoalesceSettings | None
+    tmp_path: Path, written: str, meant: CoalesceRule | None
 ) -> None:
     of_model, of_route = read(MODEL + written, FILE), read(ROUTE + written, FILE)
     assert of_model.models["a"].coalesce == meant

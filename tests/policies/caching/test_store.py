@@ -96,8 +96,8 @@ def test_a_state_that_is_often_late_is_told_of_once_a_minute(
     async def main() -> None:
         store = CacheStore(memory(), "m", 60)
         for _ in range(600):  # ten minutes
-            for late_s, in_time in ((1.0, False), (0.0, True)):
-                assert await store.bounded(partial(taking, late_s), otherwise=False) is in_time
+            for late_s, in_time in ((1.0, None), (0.0, True)):
+                assert await store.bounded(partial(taking, late_s)) is in_time
             await trio.sleep(1 - STATE_WAIT_S)
 
     with caplog.at_level(logging.WARNING, "orchestra.cache"):
@@ -114,7 +114,7 @@ def test_an_outage_that_begins_soon_after_another_is_told_of_too(
         store = CacheStore(memory(), "m", 60)
         for in_time in (False, True, *[False] * 120):
             late_s = 0.0 if in_time else 1.0
-            await store.bounded(partial(trio.sleep, late_s), None)
+            await store.bounded(partial(trio.sleep, late_s))
             await trio.sleep(1)
 
     with caplog.at_level(logging.WARNING, "orchestra.cache"):

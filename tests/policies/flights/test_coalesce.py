@@ -15,13 +15,12 @@ from orchestra.policies.flights.coalesce import (
     Bill,
     CoalesceRule,
     Question,
-    Sharing,
     nearest,
     normal,
     question_of,
     share,
-    sharing_of,
 )
+from orchestra.policies.requests.extras import Sharing, sharing_in
 from orchestra.policies.routing import conversation_of
 from orchestra.values import (
     ChatRequest,
@@ -124,17 +123,17 @@ def test_what_cannot_be_told_from_others_is_never_shared() -> None:
 
 
 def test_a_call_says_how_it_is_shared_and_asks_the_same() -> None:
-    assert sharing_of(ASKED) is Sharing.OTHERS
+    assert sharing_in(ASKED.extras) is Sharing.OTHERS
     for value, sharing in ((False, Sharing.ALONE), (True, Sharing.ANY)):
         request = attrs.evolve(ASKED, extras={"orchestra": {"coalesce": value}})
-        assert sharing_of(request) is sharing
+        assert sharing_in(request.extras) is sharing
         assert key(request) == key(ASKED)
         assert conversation_of(request) == conversation_of(ASKED)
         both = {"orchestra": {"coalesce": value, "conversation": "42"}}
         assert key(attrs.evolve(ASKED, extras=both)) != key(ASKED)
         assert conversation_of(attrs.evolve(ASKED, extras=both)) == b"key 42"
     with pytest.raises(InvalidRequestError, match="'no': write False"):
-        sharing_of(attrs.evolve(ASKED, extras={"orchestra": {"coalesce": "no"}}))
+        sharing_in({"orchestra": {"coalesce": "no"}})
 
 
 @pytest.mark.parametrize(

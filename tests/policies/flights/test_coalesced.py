@@ -222,7 +222,7 @@ def test_who_shares_with_whom() -> None:
         assert await calls((one, odd), (two, odd)) == 2
         wrong = attrs.evolve(ASKED, extras={"orchestra": {"coalesce": 1}})
         with pytest.raises(InvalidRequestError):
-            CoalescedModel(Fake(), name="m").stream(wrong)
+            await read(CoalescedModel(Fake(), name="m"), wrong)
 
     run(main)
 

@@ -33,6 +33,7 @@ from orchestra.protocols import Change, State
 from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
+from tests.policies.limits.remaining import remaining
 
 T = TypeVar("T")
 ADA, BOB, EVE = Caller("acme", "ada"), Caller("acme", "bob"), Caller("", "eve")
@@ -332,11 +333,11 @@ def test_all_or_none() -> None:
     async def main() -> tuple[int, ...]:
         limits = CallerLimits(rules, MemoryState(now_s=trio.current_time))
         await limits.enter(ADA, tokens=60)
-        before = await limits.remaining(BOB)
+        before = await remaining(limits, BOB)
         for caller, tokens in ((BOB, 60), (ADA, 1)):
             with pytest.raises(LimitReachedError):
                 await limits.enter(caller, tokens=tokens)
-        assert await limits.remaining(BOB) == before
+        assert await remaining(limits, BOB) == before
         return tuple(each.remaining for each in before)
 
     assert virtual(main) == (100, 0)
@@ -350,7 +351,7 @@ def test_who_has_no_limits_never_touches_the_state() -> None:
             assert not limits.limited(caller)
             assert await limits.enter(caller) is NOTHING
             await limits.leave(NOTHING, tokens=5)
-            assert await limits.remaining(caller) == ()
+            assert await remaining(limits, caller) == ()
         return state.changes
 
     assert virtual(main) == 0
@@ -595,7 +596,7 @@ def test_an_end_that_the_state_did_not_take_is_told_again_by_the_next_who_begins
         state.fails = False
         with trio.fail_after(1.0):
             await limits.leave(await limits.enter(EVE, tokens=9), tokens=9)
-        (tokens,) = await limits.remaining(EVE)
+        (tokens,) = await remaining(limits, EVE)
         assert tokens.remaining == 0  # of a burst of ten, one and nine were taken
 
     virtual(main)
@@ -623,7 +624,7 @@ def test_an_end_that_is_told_again_is_counted_once() -> None:
         state.fails = True
         await limits.leave(lease, tokens=4)
         await limits.leave(await limits.enter(EVE, tokens=2), tokens=2)
-        (tokens,) = await limits.remaining(EVE)
+        (tokens,) = await remaining(limits, EVE)
         assert tokens.remaining == 4
 
     virtual(main)

@@ -40,6 +40,7 @@ from orchestra.values import (
     TextDelta,
     UsageReport,
 )
+from tests.policies.limits.remaining import remaining
 from tests.policies.test_guard import ASKED, INPUT, WHOLE, Fake
 
 ADA = Caller("acme", "ada")
@@ -66,7 +67,7 @@ def limited(model: Fake) -> tuple[CallerLimitedModel, CallerLimits]:
 
 async def spent(limits: CallerLimits) -> tuple[int, ...]:
     """Requests and tokens that were taken of a burst just now: nothing is regained."""
-    return tuple(each.limit // 10 - each.remaining for each in await limits.remaining(ADA))
+    return tuple(each.limit // 10 - each.remaining for each in await remaining(limits, ADA))
 
 
 def at_once(model: Fake, way: str = "complete") -> tuple[int, ...]:
@@ -122,12 +123,12 @@ def test_an_answer_is_charged_as_its_provider_counts_it() -> None:
     async def main() -> tuple[int, int]:
         made, limits = limited(Fake(events=events))
         await made.complete(ASKED)
-        complete = (await limits.remaining(ADA))[1].reset_s
+        complete = (await remaining(limits, ADA))[1].reset_s
         other, others = limited(Fake(events=events))
         async with other.stream(ASKED) as reply:
             while await reply.receive():
                 pass
-        return round(complete * 1e3), round((await others.remaining(ADA))[1].reset_s * 1e3)
+        return round(complete * 1e3), round((await remaining(others, ADA))[1].reset_s * 1e3)
 
     both = virtual(main)
     assert both[0] == both[1], "however it was asked"
@@ -166,7 +167,7 @@ def test_who_listens_to_an_answer_makes_no_difference_to_its_price(
             async with CallerLimitedModel(model, limits).stream(ASKED) as reply:
                 for _ in range(most):
                     await reply.receive()
-        return (await limits.remaining(ADA))[0].reset_s
+        return (await remaining(limits, ADA))[0].reset_s
 
     def inside() -> Model:
         guard = GuardedModel(fake(), name="m")

@@ -339,6 +339,6 @@ def test_shared_limits_leave_a_process_nothing_but_what_adapts() -> None:
     limits = CallLimits(requests_per_minute=5, concurrency=3, adaptive=True, shared=True)
     assert limits.of_process() == attrs.evolve(limits, requests_per_minute=None)
     calm = attrs.evolve(limits, adaptive=False)
-    assert not calm.of_process().limited
+    assert calm.of_process() == attrs.evolve(calm, requests_per_minute=None, concurrency=None)
     alone = attrs.evolve(limits, shared=False)
     assert alone.of_process() is alone

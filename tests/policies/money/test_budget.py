@@ -494,11 +494,11 @@ def test_a_run_keeps_to_its_budget_while_the_state_is_away(when: str) -> None:
 class Books:
     """What a state keeps of some budgets, and its clock. A call has a key, or knows what it holds."""
 
-    def __init__(self, *budgets: Budget, named: bool = True) -> None:
+    def __init__(self, *payers: Payer, named: bool = True) -> None:
         self.now_s = NEW_YEAR_S
         self.kept: dict[str, bytes] = {}
         self.ttls: dict[str, float] = {}
-        self.payers = Payer.all_of(budgets)
+        self.payers = payers
         self.there: dict[str, Hold | None] = {}
         self._named = named
 
@@ -535,8 +535,14 @@ class Books:
         return ledger_of(self.kept[payer.key])
 
 
-def ada(period: Period = Period.DAY, limit: int = 100) -> Budget:
-    return Budget("user", "ada", period, limit)
+def ada(period: Period = Period.DAY, limit: int = 100) -> Payer:
+    return ada_with(**{period.value: limit})
+
+
+def ada_with(**limits: int) -> Payer:
+    payer = Payer.of("user", "ada", SpendingLimits(**limits))  # type: ignore[arg-type]
+    assert payer is not None
+    return payer
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=40))
@@ -562,7 +568,7 @@ def test_thresholds_are_those_of_the_limit_that_there_is(
     """One that was raised is told of anew; of one that was lowered, with the next call."""
     books, spent, told = Books(ada()), 0, 0
     for cost, limit in calls:
-        books.payers = Payer.all_of([ada(limit=limit)])
+        books.payers = (ada(limit=limit),)
         before = [at for at in (50, 80, 100) if spent * 100 >= at * limit]
         spent += cost
         reached = [at for at in (50, 80, 100) if spent * 100 >= at * limit]
@@ -575,9 +581,9 @@ def test_what_was_spent_is_held_against_another_limit() -> None:
     books = Books(ada(limit=100))
     books.hold("h", 60)
     books.settle("h", 60)
-    books.payers = Payer.all_of([ada(limit=50)])
+    books.payers = (ada(limit=50),)
     assert books.hold("h", 1) is not None
-    books.payers = Payer.all_of([ada(limit=200)])
+    books.payers = (ada(limit=200),)
     assert books.hold("h", 140) is None
     assert books.hold("i", 1) is not None
 
@@ -585,7 +591,7 @@ def test_what_was_spent_is_held_against_another_limit() -> None:
 @given(st.lists(st.tuples(st.integers(-20, 60), st.integers(1, 60)), max_size=40))
 def test_a_day_and_a_month_are_counted_each_for_itself(calls: list[tuple[int, int]]) -> None:
     """From December on, also where the clock is set back; by a day, it is still tomorrow."""
-    books = Books(ada(Period.DAY, 10_000), ada(Period.MONTH, 10_000))
+    books = Books(ada_with(day=10_000, month=10_000))
     books.now_s -= 86_400
     before, before_day = (0, 0), 0
     sums = [0, 0]
@@ -723,7 +729,7 @@ def test_sums_of_holds_are_what_each_of_them_is(
     steps: list[tuple[float, str, int, str]], named: bool
 ) -> None:
     """Held, grown, settled, settled again, expired: in every order, in both budgets alike."""
-    books = Books(ada(Period.DAY, 150), ada(Period.MONTH, 400), named=named)
+    books = Books(ada_with(day=150, month=400), named=named)
     simple = [Simple(150), Simple(400)]
     until: dict[str, float] = {}
     for passes_s, key, amount, what in steps:

@@ -62,7 +62,7 @@ def test_each_token_is_paid_once_at_its_price_rounded_up(price: Price, usage: Us
 @given(usages(), usages())
 def test_the_cost_of_two_calls_is_the_sum_of_their_costs(one: Usage, other: Usage) -> None:
     price = Price(input=1_500_000, output=3_000_001)
-    both = priced(price, one, settled=False) + priced(price, other, settled=False)
+    both = priced(price, one) + priced(price, other)
     assert both.cost_nanodollars == (cost(price, one) or 0) + (cost(price, other) or 0)
     assert both.unpriced_calls == 0
 
@@ -74,10 +74,10 @@ def test_a_price_that_is_not_known_is_flagged_and_never_nothing() -> None:
     assert cost(vectors, Usage(1, 1)) is None
     assert worst(None, Estimate(1)) is None
     assert worst(vectors, Estimate(1, 1)) is None
-    told = priced(None, Usage(3, 4), settled=True)
+    told = priced(None, Usage(3, 4))
     assert told == Usage(3, 4, unpriced_calls=1)
-    assert told.settled
-    assert priced(FREE, Usage(3, 4), settled=True) == Usage(3, 4)
+    assert not told.settled
+    assert priced(FREE, Usage(3, 4)) == Usage(3, 4)
 
 
 def test_a_long_question_makes_all_of_the_call_dearer() -> None:
