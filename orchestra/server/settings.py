@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import attrs
-
 from orchestra.codecs.serving.allowlist import USUAL_ALLOWLIST, Allowlist
 from orchestra.config.deployment.server_rules import DisconnectRule, ServerRules
 from orchestra.eventclass import frozen
@@ -109,12 +107,12 @@ class Settings:
         """The longest time that stopping takes, from the signal to the end."""
         return self.shutdown_delay_s + self.drain_s + self.farewell_s + self.flush_s
 
-    def limits(self, others: Limits | None) -> Limits:
-        """The limits of all runs: those set here, and otherwise those of `others`."""
-        limits = others or Limits()
-        runs = limits.runs if self.runs_max is None else self.runs_max
-        deadline_s = limits.deadline_s if self.deadline_s is None else self.deadline_s
-        return attrs.evolve(limits, runs=runs, deadline_s=deadline_s)
+    @property
+    def limits(self) -> Limits:
+        """The limits of all runs: those set here, and otherwise the usual ones."""
+        usual = Limits()
+        runs, deadline_s = self.runs_max or usual.runs, self.deadline_s or usual.deadline_s
+        return Limits(runs=runs, deadline_s=deadline_s)
 
     def linger_of(self, pipeline: str) -> float:
         """How long a run of this pipeline goes on after its last client has left: `linger_s`."""

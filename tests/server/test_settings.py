@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from orchestra.config.deployment.server_rules import DisconnectRule, ServerRules
@@ -36,7 +38,7 @@ def test_stopping_takes_all_of_its_times_one_after_another() -> None:
 
 @pytest.mark.parametrize("name", ["shutdown_delay_s", "linger_s"])
 @pytest.mark.parametrize("wrong", [-1, float("nan")])
-def test_a_delay_is_not_negative(name: str, wrong: float) -> None:
+def test_a_delay_is_not_negative(name: str, wrong: Any) -> None:
     """A server cannot begin to stop before it is asked to."""
     with pytest.raises(ValueError, match=rf"{name}={wrong}\): a delay cannot be negative"):
         Settings(**{name: wrong})

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from orchestra.compiler.plan import Plan
     from orchestra.engine.engine import Engine
     from orchestra.graph.pipelines import Pipeline
-    from orchestra.graph.rules.policy import Limits
     from orchestra.observe.counting import Counting
     from orchestra.observe.otel import Tracing
     from orchestra.protocols import Bindings, State
@@ -99,7 +98,6 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
     and `tracing` traces runs.
     """
 
-    limits: Limits | None = None
     reloads: bool = True
     watched: Callable[[], Collection[Path]] | None = None
     on_retired: Callable[[], object] = lambda: None
@@ -282,7 +280,7 @@ class Serving:
             async with (
                 self._registry(loaded) as registry,
                 open_engine(
-                    loaded.bindings, limits=loaded.settings.limits(house.limits), observe=observe
+                    loaded.bindings, limits=loaded.settings.limits, observe=observe
                 ) as engine,
             ):
                 admission = OPEN if loaded.admit is None else await loaded.admit()
