@@ -128,7 +128,7 @@ class Generation:
         self.registry = registry
         self.closing = closing
         self._requests = 0
-        self._left = trio.Event()
+        self._emptied = trio.lowlevel.ParkingLot()
         self._retired = trio.Event()
         self._patience = trio.CancelScope()
 
@@ -142,8 +142,7 @@ class Generation:
         finally:
             self._requests -= 1
             if not self._requests:
-                self._left.set()
-                self._left = trio.Event()
+                self._emptied.unpark_all()
 
     def retire(self, deadline: float) -> None:
         """Let the generation end when it is empty, or at the deadline at the latest.
@@ -160,7 +159,7 @@ class Generation:
         """Wait until the generation has no request and no run."""
         while self._requests or self.engine.runs:
             if self._requests:
-                await self._left.wait()
+                await self._emptied.park()
             else:
                 await self.engine.wait_idle()
 
