@@ -184,19 +184,16 @@ def naming(standard: int) -> Iterator[None]:
         raise
 
 
-def forget_unwritable(*, errors_too: bool = False) -> None:
-    """Let Python exit without an error about output that can no longer be written.
-
-    With `errors_too`, also about output to standard error.
-    """
-    for stream, descriptor in ((sys.stdout, OUT), (sys.stderr, ERR))[: 2 if errors_too else 1]:
+def forget_unwritable() -> None:
+    """Let Python exit without an error about output that can no longer be written."""
+    for stream, descriptor in ((sys.stdout, OUT), (sys.stderr, ERR)):
         try:
             stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
-def _write(stream: TextIO, text: str, *, needed: bool = True) -> None:
+def _write(stream: TextIO, text: str, *, needed: bool) -> None:
     """Write a text to a stream, which may be closed or full, or have a limited encoding."""
     try:
         if not needed and not _has_room(stream):

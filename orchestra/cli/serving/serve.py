@@ -100,7 +100,7 @@ def serve(
         _serve(loader, partial(_bind, host, port), worker, log, watches=reload)
     if worker is None:
         log.note("orchestra has stopped")
-    terminal.forget_unwritable(errors_too=True)
+    terminal.forget_unwritable()
     return 0
 
 
