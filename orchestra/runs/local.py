@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 from orchestra.runs.record import Record
@@ -22,23 +23,20 @@ CANCEL, CONTINUE = 0.0, inf
 end, which its deadline bounds."""
 
 
-class LocalRun:
+class LocalRun(msgspec.Struct, eq=False):
     """A run in progress in this process, with its record.
 
     After its last follower has left, it goes on for `linger_s`: a follower that comes back before
     then keeps it alive.
     """
 
-    __slots__ = ("due_s", "linger_s", "readers", "record", "run")
-
-    def __init__(self, run: Run, record: Record, linger_s: float, readers: int) -> None:
-        self.run = run
-        self.record = record
-        self.linger_s = linger_s
-        self.readers = readers
-        """How many followers it has now."""
-        self.due_s: float | None = None
-        """When to cancel it unless a follower comes back; None while no task waits for that."""
+    run: Run
+    record: Record
+    linger_s: float
+    readers: int
+    """How many followers it has now."""
+    due_s: float | None = None
+    """When to cancel it unless a follower comes back; None while no task waits for that."""
 
 
 class LocalRuns:

@@ -108,29 +108,21 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
     tracing: Tracing | None = None
 
 
-class Generation:
+class Generation(msgspec.Struct, eq=False):
     """One engine and its application, and the number of their requests.
 
     When `closing` is set, each WebSocket is closed after its last run.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        app: ASGIFramework,
-        settings: Settings,
-        registry: Registry,
-        closing: trio.Event,
-    ) -> None:
-        self.engine = engine
-        self.app = app
-        self.settings = settings
-        self.registry = registry
-        self.closing = closing
-        self._requests = 0
-        self._emptied = trio.lowlevel.ParkingLot()
-        self._retired = trio.Event()
-        self._patience = trio.CancelScope()
+    engine: Engine
+    app: ASGIFramework
+    settings: Settings
+    registry: Registry
+    closing: trio.Event
+    _requests: int = 0
+    _emptied: trio.lowlevel.ParkingLot = msgspec.field(default_factory=trio.lowlevel.ParkingLot)
+    _retired: trio.Event = msgspec.field(default_factory=trio.Event)
+    _patience: trio.CancelScope = msgspec.field(default_factory=trio.CancelScope)
 
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable

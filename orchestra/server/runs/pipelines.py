@@ -85,27 +85,17 @@ def _import_others() -> None:
     del uploads, durable, problems, words
 
 
-class Runs:
+class Runs(msgspec.Struct, dict=True, eq=False):
     """The handlers of the routes under `/v1/pipelines`."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        pipelines: Mapping[str, Pipeline[..., Any]],
-        settings: Settings,
-        registry: Registry,
-        *,
-        running: Running | None = None,
-        only_models: Collection[str] = (),
-    ) -> None:
-        self.engine = engine
-        self.pipelines = pipelines
-        self.settings = settings
-        self.registry = registry
-        self.running = running
-        self.only_models = only_models
-        """The names of other pipelines, which are served only as models."""
-        self._context = copy_context()
+    engine: Engine
+    pipelines: Mapping[str, Pipeline[..., Any]]
+    settings: Settings
+    registry: Registry
+    running: Running | None = None
+    only_models: Collection[str] = ()
+    """The names of other pipelines, which are served only as models."""
+    _context: Context = msgspec.field(default_factory=copy_context)
 
     @cached_property
     def _uploads(self) -> Uploads:
