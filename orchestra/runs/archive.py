@@ -174,8 +174,24 @@ class Archive:
         for record in started:
             by_head.setdefault(head_key(record.starter), []).append(record.id)
         touched = [*(each.id for each in running), *ended]
-        change = partial(_noted, self.settings, _Noted(by_head, running, ended))
-        await self.state.change([*by_head, *map(live_key, touched)], change)
+        goes_on = {record.id: entry(record) for record in running}
+
+        def noted(stored: Sequence[bytes | None], _: float) -> Change[None]:
+            """The entries for starts and ends; a run that has ended or is lost stays so."""
+            was = dict(zip(touched, stored[len(by_head) :], strict=True))
+            entries: dict[str, Entry | None] = {}
+            for (head, ids), data in zip(by_head.items(), stored, strict=False):
+                new = [run_id for run_id in ids if not _was_told(was.get(run_id))]
+                entries.update(index.append(head, data, new, self.settings.kept_s + LIVE_TTL_S))
+            if running:
+                entries.update(inbox.heartbeat(running[0].process, self.settings.dead_after_s))
+            for run_id, data in was.items():
+                before = record_of(data)
+                if data != TOMBSTONE.data and not (before is not None and before.ended):
+                    entries[live_key(run_id)] = goes_on.get(run_id, TOMBSTONE)
+            return Change(None, entries)
+
+        await self.state.change([*by_head, *map(live_key, touched)], noted)
 
     async def lose(self, run_id: str, process: str) -> Record | None:
         """Mark a run of `process` as lost, unless it has ended; its live record, if it has one.
@@ -265,34 +281,6 @@ def _with_lost_logged(settled: _Settled) -> Mapping[str, Record]:
             *(each.id, each.pipeline, each.request_id or "without an id"),
         )
     return settled.found
-
-
-class _Noted(msgspec.Struct, frozen=True):
-    """Ids to index, by head key; records of runs in progress; ids of runs that ended."""
-
-    by_head: Mapping[str, Sequence[str]]
-    running: Sequence[Record]
-    ended: Sequence[str]
-
-
-def _noted(
-    settings: RunsSettings, noted: _Noted, stored: Sequence[bytes | None], _: float
-) -> Change[None]:
-    """The entries for starts and ends; a run that has ended or is lost stays so."""
-    touched = [*(each.id for each in noted.running), *noted.ended]
-    was = dict(zip(touched, stored[len(noted.by_head) :], strict=True))
-    entries: dict[str, Entry | None] = {}
-    for (head, ids), data in zip(noted.by_head.items(), stored, strict=False):
-        new = [run_id for run_id in ids if not _was_told(was.get(run_id))]
-        entries.update(index.append(head, data, new, settings.kept_s + LIVE_TTL_S))
-    if noted.running:
-        entries.update(inbox.heartbeat(noted.running[0].process, settings.dead_after_s))
-    goes_on = {record.id: entry(record) for record in noted.running}
-    for run_id, data in was.items():
-        before = record_of(data)
-        if data != TOMBSTONE.data and not (before is not None and before.ended):
-            entries[live_key(run_id)] = goes_on.get(run_id, TOMBSTONE)
-    return Change(None, entries)
 
 
 def _was_told(live: bytes | None) -> bool:

@@ -146,9 +146,22 @@ class Claims:
         """Try to write the claim; if it is unknown whether it was written, it is given back."""
         self._about[record.id] = trio.Event()
         mine = NewClaim(record.id, at)
-        claim = Claim(digest, record.id)
-        entries = self._entries(at, claim, record)
-        decide = partial(_claim, _Attempt(mine, claim, entries, dead))
+        entries = self._entries(at, Claim(digest, record.id), record)
+
+        def decide(stored: Sequence[bytes | None], _: float) -> Change[Claimed]:
+            """Claim a key that stands for no run, or for a dead run that never started."""
+            if stored[1] is not None:  # a late write of a claim that was given back already
+                return Change(ExistingClaim(mine.run_id))
+            before = _read(stored[0]) if stored[0] is not None else None
+            if before is None:
+                return Change(mine, entries)
+            if before.digest != digest:
+                return Change(ConflictingClaim(before.run_id))
+            lost = record_of(stored[2]) if before.run_id == dead else None
+            if lost is not None and never_began(lost):
+                return Change(mine, {**entries, live_key(lost.id): None})
+            return Change(ExistingClaim(before.run_id))
+
         keys = [at, live_key(record.id), *([] if dead is None else [live_key(dead)])]
         try:
             claimed = await self._archive.state.change(keys, decide)
@@ -181,45 +194,20 @@ async def undone(state: State, mine: NewClaim) -> None:
     Raises:
         StateError: the state is unreachable; the call may be repeated.
     """
-    await state.change([mine.key], partial(_undo, mine))
 
+    def undo(stored: Sequence[bytes | None], _: float) -> Change[None]:
+        entries: dict[str, Entry | None] = {live_key(mine.run_id): TOMBSTONE}
+        claim = readable(_CLAIM.decode, stored[0], _WHAT)
+        if claim is not None and claim.run_id == mine.run_id:
+            entries[mine.key] = None
+        return Change(None, entries)
 
-class _Attempt(msgspec.Struct, frozen=True):
-    """A claim, the entries to write with it, and the dead run to take over, if any."""
-
-    mine: NewClaim
-    claim: Claim
-    entries: dict[str, Entry | None]
-    dead: str | None
-
-
-def _claim(attempt: _Attempt, stored: Sequence[bytes | None], _: float) -> Change[Claimed]:
-    """Claim a key that stands for no run, or for a dead run that never started."""
-    claim, dead = attempt.claim, attempt.dead
-    if stored[1] is not None:  # a late write of a claim that was given back already
-        return Change(ExistingClaim(attempt.mine.run_id))
-    before = _read(stored[0]) if stored[0] is not None else None
-    if before is None:
-        return Change(attempt.mine, attempt.entries)
-    if before.digest != claim.digest:
-        return Change(ConflictingClaim(before.run_id))
-    record = record_of(stored[2]) if before.run_id == dead else None
-    if record is not None and never_began(record):
-        return Change(attempt.mine, {**attempt.entries, live_key(record.id): None})
-    return Change(ExistingClaim(before.run_id))
+    await state.change([mine.key], undo)
 
 
 def never_began(record: Record) -> bool:
     """Whether the run's process died between the claim of its key and its start."""
     return record.lost and not record.begun
-
-
-def _undo(mine: NewClaim, stored: Sequence[bytes | None], _: float) -> Change[None]:
-    entries: dict[str, Entry | None] = {live_key(mine.run_id): TOMBSTONE}
-    claim = readable(_CLAIM.decode, stored[0], _WHAT)
-    if claim is not None and claim.run_id == mine.run_id:
-        entries[mine.key] = None
-    return Change(None, entries)
 
 
 def _read(data: bytes) -> Claim:
