@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         ASGIReceiveCallable,
         ASGISendCallable,
         Scope,
+        WebsocketScope,
     )
     from quart.ctx import RequestContext, WebsocketContext
     from quart.wrappers.base import BaseRequestWebsocket
@@ -178,14 +179,15 @@ class App(QuartTrio):
     def asgi_app(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> Coroutine[Any, Any, None]:
-        """Serve one ASGI connection; for HTTP, without the coroutine that Quart would add."""
+        """Serve one ASGI connection, for HTTP without the coroutine that Quart would add.
+
+        `HttpServer` sends no other scopes: what has to start and end does so around it.
+        """
         if scope["type"] == "http":
             return self.asgi_http_class(self, scope)(receive, send)
-        if scope["type"] == "websocket":
-            from orchestra.server.websocket import SocketExchange
+        from orchestra.server.websocket import SocketExchange
 
-            return SocketExchange(self, scope)(receive, send)
-        return super().asgi_app(scope, receive, send)
+        return SocketExchange(self, cast("WebsocketScope", scope))(receive, send)
 
 
 def create_app(

@@ -124,8 +124,6 @@ class Front(msgspec.Struct, frozen=True):
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> Awaitable[None]:
         """Serve one connection with the inner application."""
-        if scope["type"] == "lifespan":
-            return self.app(scope, receive, send)
         if scope["type"] == "websocket":
             from orchestra.server.front.ws_refusals import telling  # imported with the first
             # handshake
