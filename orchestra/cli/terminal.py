@@ -30,12 +30,10 @@ _PLAIN = str.maketrans(
     {"─": "-", "│": "|", "├": "|", "└": "`", "═": "=", "…": "...", "µ": "u", "→": "->"}
 )
 
-# The C0 and C1 controls but tab and line feed: a model's words must not move the cursor,
-# retitle the window or write to the clipboard.
-_CONTROLS = dict.fromkeys(
-    (code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"),
-    "\N{REPLACEMENT CHARACTER}",
-)
+CONTROLS = [code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"]
+"""The C0 and C1 controls but tab and line feed: a model's words must not move the cursor, retitle
+the window or write to the clipboard."""
+_REPLACED = dict.fromkeys(CONTROLS, "\N{REPLACEMENT CHARACTER}")
 
 
 def say(text: str, *, needed: bool = True) -> None:
@@ -96,7 +94,7 @@ def width() -> int | None:
 
 def visible(text: str) -> str:
     """The text with its control characters replaced, for a terminal."""
-    return text.translate(_CONTROLS)
+    return text.translate(_REPLACED)
 
 
 def descriptor_of(standard: int) -> int:
