@@ -95,8 +95,8 @@ class App(QuartTrio):
         self._matching = self.url_map.bind("localhost")
         self._fixed: dict[tuple[str, str], Rule] = {}
         """A cache of matched rules by path and method, for routes without variables only."""
-        self.answered: Answered | None = None
-        """Called after each request, if set."""
+        self.answered: tuple[Answered, ...] = ()
+        """Called after each request."""
         self.closing = trio.Event()
         """Set it to close the WebSockets, each after its last run."""
 
@@ -240,7 +240,7 @@ def create_app(
         from orchestra.server.metrics import metrics_routes
 
         routes += metrics_routes(counting)
-        app.answered = _each(counting.metrics.answered, app.answered)
+        app.answered = (counting.metrics.answered, *app.answered)
     for route in with_documents(routes, by_json, settings, admission):
         app.add_route(route)
     _answer_errors(app)
@@ -255,20 +255,8 @@ def _traced(app: App, layers: Sequence[Layer], tracing: Tracing | None) -> Seque
         return layers
     from orchestra.server.front.tracing import TracedRequests, end_span
 
-    app.answered = end_span
+    app.answered = (end_span,)
     return [TracedRequests(tracing.begin), *layers]
-
-
-def _each(first: Answered, second: Answered | None) -> Answered:
-    """A callback that calls both; the first one if there is no second."""
-    if second is None:
-        return first
-
-    def both(scope: Scope, route: str, status: int, duration_s: float) -> None:
-        first(scope, route, status, duration_s)
-        second(scope, route, status, duration_s)
-
-    return both
 
 
 def table(

@@ -86,7 +86,7 @@ class SocketExchange(TrioASGIWebsocketConnection):
     def __init__(self, app: Any, scope: WebsocketScope) -> None:
         super().__init__(app, scope)
         self._templates: Mapping[str, str] = app.templates
-        self._answered: Answered | None = app.answered
+        self._answered: Sequence[Answered] = app.answered
         self._began_s = trio.current_time()
         self._handshake: Websocket | None = None
 
@@ -114,11 +114,11 @@ class SocketExchange(TrioASGIWebsocketConnection):
 
     def _report(self, status: int) -> None:
         """Call `answered` with the handshake's status, unless it was called before."""
-        answered, self._answered = self._answered, None
-        if answered is not None:
+        answered, self._answered = self._answered, ()
+        for each in answered:
             rule = None if self._handshake is None else self._handshake.url_rule
             route = "" if rule is None else self._templates[rule.endpoint]
-            answered(self.scope, route, status, trio.current_time() - self._began_s)
+            each(self.scope, route, status, trio.current_time() - self._began_s)
 
     async def handle_messages(  # type: ignore[override]
         self, nursery: trio.Nursery, receive: ASGIReceiveCallable

@@ -118,7 +118,7 @@ class Front(msgspec.Struct, frozen=True):
     app: ASGIFramework
     layers: Sequence[Layer]
     encode: Encode
-    answered: Answered | None = None
+    answered: Sequence[Answered] = ()
 
     def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -157,8 +157,8 @@ class Front(msgspec.Struct, frozen=True):
 
     def _tell(self, scope: Any, status: int, began_s: float) -> None:
         """Call `answered` for a request that has ended here."""
-        if self.answered is not None:
-            self.answered(scope, "", status, trio.current_time() - began_s)
+        for each in self.answered:
+            each(scope, "", status, trio.current_time() - began_s)
 
 
 class RequestIds:
