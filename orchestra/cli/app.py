@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, code = explain(error)
         if message:
             terminal.complain(message)
-        terminal.forget_unwritable(errors_too=True)
+        terminal.forget_unwritable()
     return code
 
 

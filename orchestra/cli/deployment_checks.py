@@ -41,14 +41,11 @@ def missing_for(found: Deployment) -> Iterator[str]:
     if found.server.bounds.get("metrics"):  # by default on only if installed
         at = f"{found.where('server', 'metrics')}: server.metrics"
         yield from _complaint_of(at, counting.check_installed)
-    for store in found.stores.values():
+    owns = [(each.own, each.name, each.origin) for each in found.stores.values()]
+    owns += [(own, each.name, each.origin) for own, each in found.own_classes()]
+    for own, name, origin in owns:
         try:
-            close(make_own(store.own, store.name, store.origin))
-        except OrchestraError as error:
-            yield f"{error} [store-unfit]"
-    for own, settings in found.own_classes():
-        try:
-            close(make_own(own, settings.name, settings.origin))
+            close(make_own(own, name, origin))
         except OrchestraError as error:
             yield f"{error} [{own.seam}-unfit]"
     yield from unpriced_models(found)

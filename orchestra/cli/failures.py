@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import linecache
-import os
 import re
 from collections.abc import Iterable
-from functools import cache
-from pathlib import Path
 from traceback import walk_tb
 
 from orchestra.errors import CheckError, InputError, OrchestraError
-from orchestra.graph.source.frames import place
+from orchestra.graph.source.frames import is_own, place
 from orchestra.groups import leaves
 from orchestra.messages import describe
 from orchestra.problem import Problem
@@ -64,8 +61,9 @@ def raised_at(error: BaseException) -> tuple[str, int] | None:
     """File and line in the user's own code where it was raised; None if there is none."""
     found = None
     for frame, line in walk_tb(error.__traceback__):
-        if not frame.f_code.co_filename.startswith(_others()):
-            found = frame.f_code.co_filename, line
+        file = frame.f_code.co_filename
+        if is_own(file) and not file.startswith("<"):  # as of generated code
+            found = file, line
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return error.filename, error.lineno
     return found
@@ -98,13 +96,3 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError):  # not a fault of the code, so its message is enough
         return describe(error), FAILED
     return f"{describe(error)}\n--traceback shows where", FAILED
-
-
-@cache
-def _others() -> tuple[str, ...]:
-    """Folders of code that is neither the user's nor the project's."""
-    import sysconfig  # its tables are for failures only
-
-    libraries = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
-    folders = (str(Path(__file__).parent.parent), *libraries)
-    return ("<", *(folder + os.sep for folder in folders))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
@@ -11,7 +12,6 @@ from orchestra.cli.failures import FAILED, MISUSED, CommandError
 from orchestra.cli.parameters import Config, Count, Flag, Seconds
 
 if TYPE_CHECKING:
-    from orchestra.cli.pinging import Pinged
     from orchestra.config.deployment.deployment import Deployment
 
 
@@ -53,14 +53,10 @@ def ping(*names: str, config: Config = None, timeout_s: Seconds = 30, at_once: C
     from orchestra.cli.stopping import until_signal
     from orchestra.config import default_bindings
 
-    pinged: list[Pinged] = []
     with default_bindings(config=config) as bindings:
         chosen = targets(bindings.deployment, _known(names, bindings.deployment))
-
-        async def work() -> None:
-            pinged.extend(await ping_all(chosen, bindings, timeout_s=timeout_s, at_once=at_once))
-
-        trio.run(until_signal, work)
+        ask = partial(ping_all, chosen, bindings, timeout_s=timeout_s, at_once=at_once)
+        pinged = trio.run(until_signal, ask)
     width = max((len(each.name) for each in pinged), default=0)
     for each in pinged:
         terminal.say(terminal.visible(f"{each.name:<{width}}  {each.text}"))

@@ -17,7 +17,7 @@ from orchestra.groups import in_order
 from orchestra.messages import describe
 from orchestra.policies.requests.extras import CACHE, EXTRAS
 from orchestra.providers.known.addresses import capabilities
-from orchestra.values import ChatRequest, Message
+from orchestra.values import ChatRequest, EmbedRequest, Message
 
 QUESTION = "Answer with one word: hello."
 ANSWER_TOKENS_MAX = 256
@@ -54,17 +54,17 @@ def targets(found: Deployment, names: Sequence[str] = ()) -> list[Target]:
     for name in names or found.models:
         if settings := found.models.get(name):
             vectors = capabilities(settings).embeddings is True
-            ask = _asks_vectors(name) if vectors else _asks_text(name)
+            ask = partial(_ask_vectors if vectors else _ask_text, name)
             shown = name if names or name == settings.name else f"{name} (= {settings.name})"
             chosen.setdefault(f"model {settings.origin} {settings.name}", Target(shown, ask))
     for name in names:
         if route := found.routes.get(name):
             vectors = any(capabilities(each).embeddings for each in route.models.values())
-            ask = _asks_vectors(name) if vectors else _asks_text(name)
+            ask = partial(_ask_vectors if vectors else _ask_text, name)
             chosen.setdefault(f"route {route.name}", Target(f"{name} (route)", ask))
     for name in names or found.embedders:
         if name in found.embedders:
-            chosen[f"embedder {name}"] = Target(f"{name} (embedder)", _asks_embedder(name))
+            chosen[f"embedder {name}"] = Target(f"{name} (embedder)", partial(_ask_embedder, name))
     return list(chosen.values())
 
 
@@ -90,30 +90,19 @@ async def _ping(bindings: LocalBindings, timeout_s: float, target: Target) -> Pi
     return Pinged(target.name, answered=True, text=f"{took}  {answer}")
 
 
-def _asks_text(name: str) -> Callable[[LocalBindings], Awaitable[str]]:
-    async def ask(bindings: LocalBindings) -> str:
-        messages = (Message("user", QUESTION),)
-        request = ChatRequest(messages, output_tokens_max=ANSWER_TOKENS_MAX, extras=_NOT_CACHED)
-        answer = await bindings.model(name).complete(request)
-        return f"answered by {answer.model}" if answer.model else "answered"
-
-    return ask
+async def _ask_text(name: str, bindings: LocalBindings) -> str:
+    messages = (Message("user", QUESTION),)
+    request = ChatRequest(messages, output_tokens_max=ANSWER_TOKENS_MAX, extras=_NOT_CACHED)
+    answer = await bindings.model(name).complete(request)
+    return f"answered by {answer.model}" if answer.model else "answered"
 
 
-def _asks_vectors(name: str) -> Callable[[LocalBindings], Awaitable[str]]:
-    async def ask(bindings: LocalBindings) -> str:
-        from orchestra.values import EmbedRequest
-
-        found = await bindings.model(name).embed(EmbedRequest(("hello",), extras=_NOT_CACHED))
-        return f"a vector of {len(found.vectors[0])} numbers"
-
-    return ask
+async def _ask_vectors(name: str, bindings: LocalBindings) -> str:
+    found = await bindings.model(name).embed(EmbedRequest(("hello",), extras=_NOT_CACHED))
+    return f"a vector of {len(found.vectors[0])} numbers"
 
 
-def _asks_embedder(name: str) -> Callable[[LocalBindings], Awaitable[str]]:
-    async def ask(bindings: LocalBindings) -> str:
-        text = f"hello {time.time_ns()}"  # a new one each time, which no cache can have
-        vector = (await bindings.embedder(name).embed([text]))[0]
-        return f"a vector of {len(vector)} numbers"
-
-    return ask
+async def _ask_embedder(name: str, bindings: LocalBindings) -> str:
+    text = f"hello {time.time_ns()}"  # a new one each time, which no cache can have
+    vector = (await bindings.embedder(name).embed([text]))[0]
+    return f"a vector of {len(vector)} numbers"

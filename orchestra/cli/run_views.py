@@ -51,30 +51,22 @@ class View(Protocol):
         """What to write for the next events, in order."""
 
 
-class Words:
+class Words(msgspec.Struct, kw_only=True, eq=False):
     """The output as it arrives: text and bytes unchanged, other chunks as lines of JSON.
 
     An unstreamed value is written when the run has finished: text unchanged, other values as JSON.
     Progress is shown in lines, unless `quiet`.
     """
 
-    def __init__(
-        self,
-        *,
-        streams: bool,
-        quiet: bool = False,
-        visible: Callable[[str], str] = str,
-        dim: Callable[[str], str] = str,
-    ) -> None:
-        self._streams = streams
-        self._quiet = quiet
-        self._visible = visible
-        self._dim = dim
-        self._chunks = 0
-        self._size = 0
-        self._restarts = 0
-        self._open_line = False
-        self._held: list[str] = []
+    streams: bool
+    quiet: bool = False
+    visible: Callable[[str], str] = str
+    dim: Callable[[str], str] = str
+    _chunks: int = 0
+    _size: int = 0
+    _restarts: int = 0
+    _open_line: bool = False
+    _held: list[str] = msgspec.field(default_factory=list)
 
     def feed(self, batch: Iterable[Event]) -> list[Write]:
         """What to write for the next events, in order."""
@@ -88,14 +80,14 @@ class Words:
         elif isinstance(event, Snapshot):
             yield OUT, self._begin_anew(event.restarts)
             yield OUT, self._catch_up(event.output)
-        elif isinstance(event, RunFinished) and not self._streams:
-            yield OUT, whole(event.result, self._visible)
+        elif isinstance(event, RunFinished) and not self.streams:
+            yield OUT, whole(event.result, self.visible)
         if isinstance(event, TERMINAL) and self._open_line:
             yield OUT, b"\n"
-        if not self._quiet and (line := progress(event)):
+        if not self.quiet and (line := progress(event)):
             self._held.append(terminal.visible(line))
         if isinstance(event, TERMINAL) or not self._chunks:
-            lines = "".join(self._dim(line) + "\n" for line in self._held)
+            lines = "".join(self.dim(line) + "\n" for line in self._held)
             yield ERR, lines.encode("utf-8", "replace")
             self._held.clear()
 
@@ -108,7 +100,7 @@ class Words:
             return chunk
         if chunk:
             self._open_line = not chunk.endswith("\n")
-        return self._visible(chunk).encode("utf-8", "replace")
+        return self.visible(chunk).encode("utf-8", "replace")
 
     def _begin_anew(self, restarts: int) -> bytes:
         """Begin a new line after a restart: the text before cannot be removed."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import trio
 
 from orchestra.cli.failures import INTERRUPTED, TERMINATED, CommandError
 
+T = TypeVar("T")
 CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
@@ -31,8 +33,8 @@ async def on_signal(
     stop(number)
 
 
-async def until_signal(work: Callable[[], Awaitable[None]]) -> None:
-    """Do the work; cancel it at a signal.
+async def until_signal(work: Callable[[], Awaitable[T]]) -> T:
+    """Do the work and return its result; cancel it at a signal.
 
     Raises:
         CommandError: a signal came first.
@@ -45,7 +47,8 @@ async def until_signal(work: Callable[[], Awaitable[None]]) -> None:
             nursery.cancel_scope.cancel()
 
         await nursery.start(on_signal, stop)
-        await work()
+        result = await work()
         nursery.cancel_scope.cancel()
     if stopped:
         raise CommandError(f"stopped by {NAMES[stopped[0]]}", code=CODES[stopped[0]])
+    return result

@@ -30,12 +30,10 @@ _PLAIN = str.maketrans(
     {"─": "-", "│": "|", "├": "|", "└": "`", "═": "=", "…": "...", "µ": "u", "→": "->"}
 )
 
-# The C0 and C1 controls but tab and line feed: a model's words must not move the cursor,
-# retitle the window or write to the clipboard.
-_CONTROLS = dict.fromkeys(
-    (code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"),
-    "\N{REPLACEMENT CHARACTER}",
-)
+CONTROLS = [code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"]
+"""The C0 and C1 controls but tab and line feed: a model's words must not move the cursor, retitle
+the window or write to the clipboard."""
+_REPLACED = dict.fromkeys(CONTROLS, "\N{REPLACEMENT CHARACTER}")
 
 
 def say(text: str, *, needed: bool = True) -> None:
@@ -96,7 +94,7 @@ def width() -> int | None:
 
 def visible(text: str) -> str:
     """The text with its control characters replaced, for a terminal."""
-    return text.translate(_CONTROLS)
+    return text.translate(_REPLACED)
 
 
 def descriptor_of(standard: int) -> int:
@@ -184,19 +182,16 @@ def naming(standard: int) -> Iterator[None]:
         raise
 
 
-def forget_unwritable(*, errors_too: bool = False) -> None:
-    """Let Python exit without an error about output that can no longer be written.
-
-    With `errors_too`, also about output to standard error.
-    """
-    for stream, descriptor in ((sys.stdout, OUT), (sys.stderr, ERR))[: 2 if errors_too else 1]:
+def forget_unwritable() -> None:
+    """Let Python exit without an error about output that can no longer be written."""
+    for stream, descriptor in ((sys.stdout, OUT), (sys.stderr, ERR)):
         try:
             stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
-def _write(stream: TextIO, text: str, *, needed: bool = True) -> None:
+def _write(stream: TextIO, text: str, *, needed: bool) -> None:
     """Write a text to a stream, which may be closed or full, or have a limited encoding."""
     try:
         if not needed and not _has_room(stream):

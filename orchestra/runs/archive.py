@@ -118,16 +118,14 @@ class Archive:
         Raises:
             StateError: the state is unreachable.
         """
-        found = await self._read_live(run_ids)
+        live = map(record_of, await self.read([*map(live_key, run_ids)]))
+        found = {run_id: each for run_id, each in zip(run_ids, live, strict=True) if each}
         running = {each.id: each.process for each in found.values() if not each.ended}
         if running:
             found.update(await self._settled(running))
         missing = [run_id for run_id in run_ids if run_id not in found]
-        for run_id, data in zip(missing, await self._recalled(missing), strict=True):
-            record = record_of(data)
-            if record is not None:
-                found[run_id] = record
-        return found
+        kept = await self.together(self._recall, missing)
+        return found | {run_id: each for run_id, each in zip(missing, kept, strict=True) if each}
 
     async def record(self, run_id: str) -> Record | None:
         """The record of one run.
@@ -174,8 +172,24 @@ class Archive:
         for record in started:
             by_head.setdefault(head_key(record.starter), []).append(record.id)
         touched = [*(each.id for each in running), *ended]
-        change = partial(_noted, self.settings, _Noted(by_head, running, ended))
-        await self.state.change([*by_head, *map(live_key, touched)], change)
+        goes_on = {record.id: entry(record) for record in running}
+
+        def noted(stored: Sequence[bytes | None], _: float) -> Change[None]:
+            """The entries for starts and ends; a run that has ended or is lost stays so."""
+            was = dict(zip(touched, stored[len(by_head) :], strict=True))
+            entries: dict[str, Entry | None] = {}
+            for (head, ids), data in zip(by_head.items(), stored, strict=False):
+                new = [run_id for run_id in ids if not _was_told(was.get(run_id))]
+                entries.update(index.append(head, data, new, self.settings.kept_s + LIVE_TTL_S))
+            if running:
+                entries.update(inbox.heartbeat(running[0].process, self.settings.dead_after_s))
+            for run_id, data in was.items():
+                before = record_of(data)
+                if data != TOMBSTONE.data and not (before is not None and before.ended):
+                    entries[live_key(run_id)] = goes_on.get(run_id, TOMBSTONE)
+            return Change(None, entries)
+
+        await self.state.change([*by_head, *map(live_key, touched)], noted)
 
     async def lose(self, run_id: str, process: str) -> Record | None:
         """Mark a run of `process` as lost, unless it has ended; its live record, if it has one.
@@ -186,29 +200,24 @@ class Archive:
         lose = partial(self._lose, [run_id], {process})
         return (await self.state.change([live_key(run_id)], lose)).found.get(run_id)
 
-    async def _read_live(self, run_ids: Sequence[str]) -> dict[str, Record]:
-        records = map(record_of, await self.read([live_key(run_id) for run_id in run_ids]))
-        return {run_id: each for run_id, each in zip(run_ids, records, strict=True) if each}
-
     async def _settled(self, running: Mapping[str, str]) -> Mapping[str, Record]:
         """The records of running runs, after marking those of dead processes as lost."""
         processes = sorted(set(running.values()))
-        keys = [*map(live_key, running), *map(inbox.process_key, processes)]
-        settle = partial(self._settle, [*running], processes)
-        return _with_lost_logged(await self.ask(keys, settle))
 
-    def _settle(
-        self,
-        run_ids: Sequence[str],
-        processes: Sequence[str],
-        stored: Sequence[bytes | None],
-        now_s: float,
-    ) -> Change[_Settled]:
-        """Mark runs of dead processes as lost; `stored` has live records, then heartbeats."""
-        heartbeats = zip(processes, stored[len(run_ids) :], strict=True)
-        silent = {process for process, heartbeat in heartbeats if heartbeat is None}
-        dead = silent if self.own_heartbeat.may_judge(now_s) else set[str]()
-        return self._lose(run_ids, dead, stored, now_s)
+        def settle(stored: Sequence[bytes | None], now_s: float) -> Change[_Settled]:
+            heartbeats = zip(processes, stored[len(running) :], strict=True)
+            silent = {process for process, heartbeat in heartbeats if heartbeat is None}
+            dead = silent if self.own_heartbeat.may_judge(now_s) else set[str]()
+            return self._lose([*running], dead, stored, now_s)
+
+        keys = [*map(live_key, running), *map(inbox.process_key, processes)]
+        settled = await self.ask(keys, settle)
+        for each in settled.lost:
+            log.warning(
+                "run %s of pipeline %r is lost, since its process has died (request %s)",
+                *(each.id, each.pipeline, each.request_id or "without an id"),
+            )
+        return settled.found
 
     def _lose(
         self,
@@ -243,11 +252,10 @@ class Archive:
             return [await act(each) for each in items]
         return await in_order(act, items, len(items))
 
-    async def _recalled(self, run_ids: Sequence[str]) -> list[bytes | None]:
-        async def recall(run_id: str) -> bytes | None:
-            return await ask_with_retries(partial(self.state.recall, record_key(run_id)))
-
-        return await self.together(recall, run_ids)
+    async def _recall(self, run_id: str) -> Record | None:
+        """The record of an ended run."""
+        recall = partial(self.state.recall, record_key(run_id))
+        return record_of(await ask_with_retries(recall))
 
 
 class _Settled(msgspec.Struct, frozen=True):
@@ -255,44 +263,6 @@ class _Settled(msgspec.Struct, frozen=True):
 
     found: Mapping[str, Record]
     lost: Sequence[Record]
-
-
-def _with_lost_logged(settled: _Settled) -> Mapping[str, Record]:
-    """The records, after logging those that just became lost."""
-    for each in settled.lost:
-        log.warning(
-            "run %s of pipeline %r is lost, since its process has died (request %s)",
-            *(each.id, each.pipeline, each.request_id or "without an id"),
-        )
-    return settled.found
-
-
-class _Noted(msgspec.Struct, frozen=True):
-    """Ids to index, by head key; records of runs in progress; ids of runs that ended."""
-
-    by_head: Mapping[str, Sequence[str]]
-    running: Sequence[Record]
-    ended: Sequence[str]
-
-
-def _noted(
-    settings: RunsSettings, noted: _Noted, stored: Sequence[bytes | None], _: float
-) -> Change[None]:
-    """The entries for starts and ends; a run that has ended or is lost stays so."""
-    touched = [*(each.id for each in noted.running), *noted.ended]
-    was = dict(zip(touched, stored[len(noted.by_head) :], strict=True))
-    entries: dict[str, Entry | None] = {}
-    for (head, ids), data in zip(noted.by_head.items(), stored, strict=False):
-        new = [run_id for run_id in ids if not _was_told(was.get(run_id))]
-        entries.update(index.append(head, data, new, settings.kept_s + LIVE_TTL_S))
-    if noted.running:
-        entries.update(inbox.heartbeat(noted.running[0].process, settings.dead_after_s))
-    goes_on = {record.id: entry(record) for record in noted.running}
-    for run_id, data in was.items():
-        before = record_of(data)
-        if data != TOMBSTONE.data and not (before is not None and before.ended):
-            entries[live_key(run_id)] = goes_on.get(run_id, TOMBSTONE)
-    return Change(None, entries)
 
 
 def _was_told(live: bytes | None) -> bool:

@@ -64,23 +64,16 @@ class ConflictingClaim(msgspec.Struct, frozen=True):
 Claimed: TypeAlias = NewClaim | ExistingClaim | ConflictingClaim
 
 
-class Claims:
+class Claims(msgspec.Struct, eq=False):
     """The claims of this process, and the claimed runs that are about to start.
 
     `look` returns the record of a run; `undo` schedules a call that is retried until it succeeds.
     """
 
-    def __init__(
-        self,
-        archive: Archive,
-        *,
-        look: Callable[[str], Awaitable[Record | None]],
-        undo: Callable[[Callable[[], Awaitable[object]]], None],
-    ) -> None:
-        self._archive = archive
-        self._look = look
-        self._undo = undo
-        self._about: dict[str, trio.Event] = {}
+    archive: Archive
+    look: Callable[[str], Awaitable[Record | None]]
+    undo: Callable[[Callable[[], Awaitable[object]]], None]
+    _about: dict[str, trio.Event] = msgspec.field(default_factory=dict)
 
     async def claim(self, at: str, digest: str, made: Callable[[], Record]) -> Claimed:
         """Claim the key stored at `at`, for a new run whose record `made` returns.
@@ -109,7 +102,7 @@ class Claims:
     async def unclaim(self, mine: NewClaim) -> None:
         """Give the key back, since its run was not started; later, if the state is unreachable."""
         try:
-            await undone(self._archive.state, mine)
+            await undone(self.archive.state, mine)
         except Exception:  # noqa: BLE001 - the recorder retries it, and logs it
             self._unclaim_soon(mine)
         except BaseException:
@@ -119,7 +112,7 @@ class Claims:
 
     def _unclaim_soon(self, mine: NewClaim) -> None:
         self.begun(mine.run_id)
-        self._undo(partial(undone, self._archive.state, mine))
+        self.undo(partial(undone, self.archive.state, mine))
 
     def begun(self, run_id: str) -> None:
         """Tell those who wait that the run was started, or will not be."""
@@ -137,21 +130,34 @@ class Claims:
         """The record of a run once it has started or ended, or after `BEGIN_WAIT_S`."""
         until_s = trio.current_time() + BEGIN_WAIT_S
         while True:  # noqa: ASYNC913 - each round reads the state, and sleeps
-            record = await self._look(run_id)
+            record = await self.look(run_id)
             if record is None or record.begun or record.ended or trio.current_time() >= until_s:
                 return record
-            await trio.sleep(self._archive.settings.publish_s)
+            await trio.sleep(self.archive.settings.publish_s)
 
     async def _attempt(self, at: str, digest: str, record: Record, dead: str | None) -> Claimed:
         """Try to write the claim; if it is unknown whether it was written, it is given back."""
         self._about[record.id] = trio.Event()
         mine = NewClaim(record.id, at)
-        claim = Claim(digest, record.id)
-        entries = self._entries(at, claim, record)
-        decide = partial(_claim, _Attempt(mine, claim, entries, dead))
+        entries = self._entries(at, Claim(digest, record.id), record)
+
+        def decide(stored: Sequence[bytes | None], _: float) -> Change[Claimed]:
+            """Claim a key that stands for no run, or for a dead run that never started."""
+            if stored[1] is not None:  # a late write of a claim that was given back already
+                return Change(ExistingClaim(mine.run_id))
+            before = _read(stored[0]) if stored[0] is not None else None
+            if before is None:
+                return Change(mine, entries)
+            if before.digest != digest:
+                return Change(ConflictingClaim(before.run_id))
+            lost = record_of(stored[2]) if before.run_id == dead else None
+            if lost is not None and never_began(lost):
+                return Change(mine, {**entries, live_key(lost.id): None})
+            return Change(ExistingClaim(before.run_id))
+
         keys = [at, live_key(record.id), *([] if dead is None else [live_key(dead)])]
         try:
-            claimed = await self._archive.state.change(keys, decide)
+            claimed = await self.archive.state.change(keys, decide)
         except BaseException:
             self._unclaim_soon(mine)
             raise
@@ -160,18 +166,18 @@ class Claims:
         return claimed
 
     def _entries(self, at: str, claim: Claim, record: Record) -> dict[str, Entry | None]:
-        settings = self._archive.settings
+        settings = self.archive.settings
         entries: dict[str, Entry | None] = {
             at: Entry(msgspec.msgpack.encode(claim), settings.idempotency_s, KEYS_MAX)
         }
-        if self._archive.shared:
+        if self.archive.shared:
             entries[live_key(record.id)] = entry(msgspec.structs.replace(record, begun=False))
             entries.update(inbox.heartbeat(record.process, settings.dead_after_s))
         return entries
 
     async def _given_back(self, at: str, existing: ExistingClaim) -> bool:
         """Whether the key no longer stands for that run."""
-        (data,) = await self._archive.read([at])
+        (data,) = await self.archive.read([at])
         return data is None or _read(data).run_id != existing.run_id
 
 
@@ -181,45 +187,20 @@ async def undone(state: State, mine: NewClaim) -> None:
     Raises:
         StateError: the state is unreachable; the call may be repeated.
     """
-    await state.change([mine.key], partial(_undo, mine))
 
+    def undo(stored: Sequence[bytes | None], _: float) -> Change[None]:
+        entries: dict[str, Entry | None] = {live_key(mine.run_id): TOMBSTONE}
+        claim = readable(_CLAIM.decode, stored[0], _WHAT)
+        if claim is not None and claim.run_id == mine.run_id:
+            entries[mine.key] = None
+        return Change(None, entries)
 
-class _Attempt(msgspec.Struct, frozen=True):
-    """A claim, the entries to write with it, and the dead run to take over, if any."""
-
-    mine: NewClaim
-    claim: Claim
-    entries: dict[str, Entry | None]
-    dead: str | None
-
-
-def _claim(attempt: _Attempt, stored: Sequence[bytes | None], _: float) -> Change[Claimed]:
-    """Claim a key that stands for no run, or for a dead run that never started."""
-    claim, dead = attempt.claim, attempt.dead
-    if stored[1] is not None:  # a late write of a claim that was given back already
-        return Change(ExistingClaim(attempt.mine.run_id))
-    before = _read(stored[0]) if stored[0] is not None else None
-    if before is None:
-        return Change(attempt.mine, attempt.entries)
-    if before.digest != claim.digest:
-        return Change(ConflictingClaim(before.run_id))
-    record = record_of(stored[2]) if before.run_id == dead else None
-    if record is not None and never_began(record):
-        return Change(attempt.mine, {**attempt.entries, live_key(record.id): None})
-    return Change(ExistingClaim(before.run_id))
+    await state.change([mine.key], undo)
 
 
 def never_began(record: Record) -> bool:
     """Whether the run's process died between the claim of its key and its start."""
     return record.lost and not record.begun
-
-
-def _undo(mine: NewClaim, stored: Sequence[bytes | None], _: float) -> Change[None]:
-    entries: dict[str, Entry | None] = {live_key(mine.run_id): TOMBSTONE}
-    claim = readable(_CLAIM.decode, stored[0], _WHAT)
-    if claim is not None and claim.run_id == mine.run_id:
-        entries[mine.key] = None
-    return Change(None, entries)
 
 
 def _read(data: bytes) -> Claim:

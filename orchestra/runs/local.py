@@ -9,30 +9,34 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
-from orchestra.runs.disconnect import OnLeave, ends_at_s
 from orchestra.runs.record import Record
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
 
 LEFT = "the client left"
+CANCEL, CONTINUE = 0.0, inf
+"""As `linger_s`: cancel the run at once, so that nothing more is billed, or let it go on to its
+end, which its deadline bounds."""
 
 
-class LocalRun:
-    """A run in progress in this process, with its record."""
+class LocalRun(msgspec.Struct, eq=False):
+    """A run in progress in this process, with its record.
 
-    __slots__ = ("due_s", "on_leave", "readers", "record", "run")
+    After its last follower has left, it goes on for `linger_s`: a follower that comes back before
+    then keeps it alive.
+    """
 
-    def __init__(self, run: Run, record: Record, on_leave: OnLeave, readers: int) -> None:
-        self.run = run
-        self.record = record
-        self.on_leave = on_leave
-        self.readers = readers
-        """How many followers it has now."""
-        self.due_s: float | None = None
-        """When to cancel it unless a follower comes back; None while no task waits for that."""
+    run: Run
+    record: Record
+    linger_s: float
+    readers: int
+    """How many followers it has now."""
+    due_s: float | None = None
+    """When to cancel it unless a follower comes back; None while no task waits for that."""
 
 
 class LocalRuns:
@@ -49,19 +53,17 @@ class LocalRuns:
             local.readers += 1
 
     def leave(self, run_id: str) -> None:
-        """Count a follower that left; after the last one, apply the run's disconnect policy."""
+        """Count a follower that left; after the last one, the run goes on for its `linger_s`."""
         local = self.runs.get(run_id)
         if local is None:
             return
         local.readers -= 1
         if local.readers > 0:
             return
-        now_s = trio.current_time()
-        due_s = ends_at_s(local.on_leave, now_s)
-        if due_s <= now_s:
+        if not local.linger_s:
             local.run.cancel(LEFT)
-        elif due_s < inf:
-            waits, local.due_s = local.due_s is not None, due_s
+        elif local.linger_s < inf:
+            waits, local.due_s = local.due_s is not None, trio.current_time() + local.linger_s
             if not waits:
                 self._nursery.start_soon(self._linger, local, name=local.run.pipeline)
 

@@ -33,11 +33,10 @@ from orchestra.groups import groupless_nursery, lasting
 from orchestra.protocols import State
 from orchestra.runs import inbox, index
 from orchestra.runs.archive import Archive
-from orchestra.runs.disconnect import CANCEL, OnLeave
 from orchestra.runs.idempotency import Claimed, Claims, NewClaim
 from orchestra.runs.keeping import Final, Fit
 from orchestra.runs.keys import claim_key, head_key
-from orchestra.runs.local import LocalRun, LocalRuns
+from orchestra.runs.local import CANCEL, LocalRun, LocalRuns
 from orchestra.runs.record import Record
 from orchestra.runs.recorder import REST_S, Recorder, unchanged
 from orchestra.runs.settings import RunsSettings
@@ -94,15 +93,16 @@ class Registry:
 
     # ------------------------------------------------------------- runs of this process
 
-    def adopt(self, run: Run, *, on_leave: OnLeave = CANCEL, readers: int = 1) -> None:
+    def adopt(self, run: Run, *, linger_s: float = CANCEL, readers: int = 1) -> None:
         """Register a run of this process; its record is written in the background.
 
-        `readers` is how many followers it has already; each of them must call `leave` once.
+        `readers` is how many followers it has already; each of them must call `leave` once. After
+        the last one, it goes on for `linger_s`.
         """
-        self._recorder.started(self._adopted(run, on_leave, readers))
+        self._recorder.started(self._adopted(run, linger_s, readers))
 
     async def adopt_durably(
-        self, run: Run, *, on_leave: OnLeave = CANCEL, readers: int = 1
+        self, run: Run, *, linger_s: float = CANCEL, readers: int = 1
     ) -> Record:
         """Like `adopt`, but write the record before returning it.
 
@@ -110,12 +110,12 @@ class Registry:
             StateError: the state is unreachable; the run is registered, and its record is written
                 later if possible.
         """
-        record = self._adopted(run, on_leave, readers)
+        record = self._adopted(run, linger_s, readers)
         await self._recorder.write_now(record)
         return record
 
     def leave(self, run_id: str) -> None:
-        """Tell that a follower left a run of this process; after the last, its policy applies."""
+        """Tell that a follower left a run of this process: see `adopt`."""
         self._local.leave(run_id)
 
     # ------------------------------------------------------------- runs anywhere
@@ -276,9 +276,9 @@ class Registry:
         what = f"{name} failed, and is started again"
         self._nursery.start_soon(lasting, task, log, what, name=name)
 
-    def _adopted(self, run: Run, on_leave: OnLeave, readers: int) -> Record:
+    def _adopted(self, run: Run, linger_s: float, readers: int) -> Record:
         record = self._record(run.id, run.pipeline, run.caller, run.request_id)
-        self._local.runs[run.id] = LocalRun(run, record, on_leave, readers)
+        self._local.runs[run.id] = LocalRun(run, record, linger_s, readers)
         self._claims.begun(run.id)
         before = run.on_end
         run.on_end = self._on_end if before is None else partial(_both, before, self._on_end)

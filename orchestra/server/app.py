@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         ASGIReceiveCallable,
         ASGISendCallable,
         Scope,
+        WebsocketScope,
     )
     from quart.ctx import RequestContext, WebsocketContext
     from quart.wrappers.base import BaseRequestWebsocket
@@ -94,8 +95,8 @@ class App(QuartTrio):
         self._matching = self.url_map.bind("localhost")
         self._fixed: dict[tuple[str, str], Rule] = {}
         """A cache of matched rules by path and method, for routes without variables only."""
-        self.answered: Answered | None = None
-        """Called after each request, if set."""
+        self.answered: tuple[Answered, ...] = ()
+        """Called after each request."""
         self.closing = trio.Event()
         """Set it to close the WebSockets, each after its last run."""
 
@@ -178,14 +179,15 @@ class App(QuartTrio):
     def asgi_app(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> Coroutine[Any, Any, None]:
-        """Serve one ASGI connection; for HTTP, without the coroutine that Quart would add."""
+        """Serve one ASGI connection, for HTTP without the coroutine that Quart would add.
+
+        `HttpServer` sends no other scopes: what has to start and end does so around it.
+        """
         if scope["type"] == "http":
             return self.asgi_http_class(self, scope)(receive, send)
-        if scope["type"] == "websocket":
-            from orchestra.server.websocket import SocketExchange
+        from orchestra.server.websocket import SocketExchange
 
-            return SocketExchange(self, scope)(receive, send)
-        return super().asgi_app(scope, receive, send)
+        return SocketExchange(self, cast("WebsocketScope", scope))(receive, send)
 
 
 def create_app(
@@ -238,7 +240,7 @@ def create_app(
         from orchestra.server.metrics import metrics_routes
 
         routes += metrics_routes(counting)
-        app.answered = _each(counting.metrics.answered, app.answered)
+        app.answered = (counting.metrics.answered, *app.answered)
     for route in with_documents(routes, by_json, settings, admission):
         app.add_route(route)
     _answer_errors(app)
@@ -253,20 +255,8 @@ def _traced(app: App, layers: Sequence[Layer], tracing: Tracing | None) -> Seque
         return layers
     from orchestra.server.front.tracing import TracedRequests, end_span
 
-    app.answered = end_span
+    app.answered = (end_span,)
     return [TracedRequests(tracing.begin), *layers]
-
-
-def _each(first: Answered, second: Answered | None) -> Answered:
-    """A callback that calls both; the first one if there is no second."""
-    if second is None:
-        return first
-
-    def both(scope: Scope, route: str, status: int, duration_s: float) -> None:
-        first(scope, route, status, duration_s)
-        second(scope, route, status, duration_s)
-
-    return both
 
 
 def table(

@@ -17,6 +17,8 @@ from orchestra.server.responses.whole_answers import Pairs
 from orchestra.server.runs.pipelines import EventStream
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
     from quart.typing import ResponseTypes
     from quart.wrappers.request import Body
@@ -39,8 +41,8 @@ class Exchange(TrioASGIHTTPConnection):
         """Serve one request; its `departure` is called at the end, whatever ends it."""
         holder = [self._new_request(send)]
         departure = holder[0].departure
-        answered: Answered | None = cast("Any", self.app).answered
-        began_s = 0.0 if answered is None else trio.current_time()
+        answered: Sequence[Answered] = cast("Any", self.app).answered
+        began_s = trio.current_time() if answered else 0.0
         try:
             with trio.CancelScope() as answering:
                 if _take_arrived(holder[0].body, receive, answering, self.scope):
@@ -54,9 +56,9 @@ class Exchange(TrioASGIHTTPConnection):
                     nursery.cancel_scope.cancel()
         finally:
             departure.act()
-            if answered is not None:
+            for each in answered:
                 lasted_s = trio.current_time() - began_s
-                answered(self.scope, departure.route, departure.status, lasted_s)
+                each(self.scope, departure.route, departure.status, lasted_s)
 
     def _new_request(self, send: ASGISendCallable) -> DepartingRequest:
         scope: Any = self.scope

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import attrs
-
 from orchestra.codecs.serving.allowlist import USUAL_ALLOWLIST, Allowlist
 from orchestra.config.deployment.server_rules import DisconnectRule, ServerRules
 from orchestra.eventclass import frozen
 from orchestra.graph.rules.policy import Limits
-from orchestra.runs.disconnect import CANCEL, OnLeave, on_leave
+from orchestra.runs.local import CANCEL, CONTINUE
 from orchestra.runs.settings import RunsSettings, check_bounds
 
 FORM = "multipart/form-data"
+_DELAYS = ("shutdown_delay_s", "linger_s")
+"""Settings that may be 0."""
 USUAL_RUNS = RunsSettings()
 
 
@@ -87,34 +87,36 @@ class Settings:
     """Whether answers over OpenAI's API are kept if the client wants it (`store`)."""
     runs: RunsSettings = USUAL_RUNS
     """How long ended runs are kept, and how much of them."""
-    on_leave: OnLeave = CANCEL
-    """The rule for a run whose last client has left."""
-    on_leave_of: Mapping[str, OnLeave] = MappingProxyType({})
-    """The rules of pipelines that have their own, by the pipeline's name."""
+    linger_s: float = CANCEL
+    """How long a run goes on after its last client has left, in case one comes back: 0 cancels it
+    at once, and infinity lets it go on to its end."""
+    linger_s_of: Mapping[str, float] = MappingProxyType({})
+    """The same for pipelines that have their own, by the pipeline's name."""
 
     def __attrs_post_init__(self) -> None:
-        check_bounds(self, besides=("shutdown_delay_s",))
-        if not self.shutdown_delay_s >= 0:
-            raise ValueError(
-                f"Settings(shutdown_delay_s={self.shutdown_delay_s!r}): a delay cannot be "
-                "negative; write 0 for no delay"
-            )
+        check_bounds(self, besides=_DELAYS)
+        for name in _DELAYS:
+            if not getattr(self, name) >= 0:
+                raise ValueError(
+                    f"Settings({name}={getattr(self, name)!r}): a delay cannot be negative; write "
+                    "0 for no delay"
+                )
 
     @property
     def stop_s(self) -> float:
         """The longest time that stopping takes, from the signal to the end."""
         return self.shutdown_delay_s + self.drain_s + self.farewell_s + self.flush_s
 
-    def limits(self, others: Limits | None) -> Limits:
-        """The limits of all runs: those set here, and otherwise those of `others`."""
-        limits = others or Limits()
-        runs = limits.runs if self.runs_max is None else self.runs_max
-        deadline_s = limits.deadline_s if self.deadline_s is None else self.deadline_s
-        return attrs.evolve(limits, runs=runs, deadline_s=deadline_s)
+    @property
+    def limits(self) -> Limits:
+        """The limits of all runs: those set here, and otherwise the usual ones."""
+        usual = Limits()
+        runs, deadline_s = self.runs_max or usual.runs, self.deadline_s or usual.deadline_s
+        return Limits(runs=runs, deadline_s=deadline_s)
 
-    def leaving(self, pipeline: str) -> OnLeave:
-        """The rule for a run of this pipeline whose last client has left."""
-        return self.on_leave_of.get(pipeline, self.on_leave)
+    def linger_of(self, pipeline: str) -> float:
+        """How long a run of this pipeline goes on after its last client has left: `linger_s`."""
+        return self.linger_s_of.get(pipeline, self.linger_s)
 
     def limit_of(self, content_type: str) -> int:
         """The most bytes that a body of this `Content-Type` may have."""
@@ -149,10 +151,10 @@ def arguments_of(rules: ServerRules) -> dict[str, Any]:
         "allowed": Allowlist(fields=rules.pass_fields, image_schemes=rules.image_schemes),
         "store_answers": rules.store_answers,
         "runs": RunsSettings(**rules.runs),
-        "on_leave": _policy(rules.disconnect),
-        "on_leave_of": {name: _policy(rule) for name, rule in rules.pipelines.items()},
+        "linger_s": _linger_s(rules.disconnect),
+        "linger_s_of": {name: _linger_s(rule) for name, rule in rules.pipelines.items()},
     }
 
 
-def _policy(rule: DisconnectRule) -> OnLeave:
-    return on_leave(rule.disconnect, rule.linger_s)
+def _linger_s(rule: DisconnectRule) -> float:
+    return {"cancel": CANCEL, "continue": CONTINUE, "linger": rule.linger_s}[rule.disconnect]

@@ -86,7 +86,7 @@ class SocketExchange(TrioASGIWebsocketConnection):
     def __init__(self, app: Any, scope: WebsocketScope) -> None:
         super().__init__(app, scope)
         self._templates: Mapping[str, str] = app.templates
-        self._answered: Answered | None = app.answered
+        self._answered: Sequence[Answered] = app.answered
         self._began_s = trio.current_time()
         self._handshake: Websocket | None = None
 
@@ -114,11 +114,11 @@ class SocketExchange(TrioASGIWebsocketConnection):
 
     def _report(self, status: int) -> None:
         """Call `answered` with the handshake's status, unless it was called before."""
-        answered, self._answered = self._answered, None
-        if answered is not None:
+        answered, self._answered = self._answered, ()
+        for each in answered:
             rule = None if self._handshake is None else self._handshake.url_rule
             route = "" if rule is None else self._templates[rule.endpoint]
-            answered(self.scope, route, status, trio.current_time() - self._began_s)
+            each(self.scope, route, status, trio.current_time() - self._began_s)
 
     async def handle_messages(  # type: ignore[override]
         self, nursery: trio.Nursery, receive: ASGIReceiveCallable
@@ -216,8 +216,8 @@ class Conversation:
     """The runs in flight, by the ids that are in use."""
     _unsent: int = attrs.field(init=False, default=0)
     """The number of starts with something left to send, some of whose ids are free again."""
-    _activity: trio.Event = attrs.field(init=False, factory=trio.Event)
-    """Set, and then replaced, at each message and at the end of each run."""
+    _idling: trio.lowlevel.ParkingLot = attrs.field(init=False, factory=trio.lowlevel.ParkingLot)
+    """Woken at each message and at the end of each run."""
     _farewell: tuple[int, str] = (GOING_AWAY, "")
 
     async def hold(self) -> None:
@@ -243,7 +243,7 @@ class Conversation:
                 limit = self._settings.body_limit_bytes
                 self._close(TOO_LARGE, f"a message is larger than {limit} bytes")
                 return
-            self._note_activity()
+            self._idling.unpark_all()
             self._act_on(ws_messages.read(data))
 
     def _act_on(self, message: Start | Cancel | Mistake) -> None:
@@ -286,7 +286,7 @@ class Conversation:
         finally:
             self._forget(start.id, started)
             self._unsent -= 1
-            self._note_activity()
+            self._idling.unpark_all()
             if started.run is not None:
                 self._sockets.runs.left(started.run)
 
@@ -316,16 +316,12 @@ class Conversation:
         if self._runs.get(name) is started:
             del self._runs[name]
 
-    def _note_activity(self) -> None:
-        self._activity.set()
-        self._activity = trio.Event()
-
     async def _watch(self) -> None:
         """Close the socket when it is idle; once `closing` is set, after its last run."""
         self._nursery.start_soon(self._wake_when_closing)
         while self._unsent or not self._sockets.closing.is_set():
             with trio.move_on_after(self._settings.socket_idle_s) as silence:
-                await self._activity.wait()
+                await self._idling.park()
             if silence.cancelled_caught and not self._unsent:
                 idle_s = self._settings.socket_idle_s
                 self._close(IDLE, f"there was no run and no message for {idle_s:g} s")
@@ -334,7 +330,7 @@ class Conversation:
 
     async def _wake_when_closing(self) -> None:
         await self._sockets.closing.wait()
-        self._note_activity()
+        self._idling.unpark_all()
 
     @property
     def _settings(self) -> Settings:

@@ -15,7 +15,6 @@ import trio
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
-from orchestra.runs.disconnect import LingerRun
 from orchestra.runs.settings import RunsSettings
 from orchestra.server.connections.sockets import bind
 from orchestra.server.front.cors import Cors
@@ -26,7 +25,7 @@ from orchestra.server.settings import Settings
 from orchestra.stores.state.sqlite import SqliteState
 
 SETTINGS = Settings(
-    runs=RunsSettings(heartbeat_s=0.3, dead_after_s=4), on_leave_of={"awaiting": LingerRun(60.0)}
+    runs=RunsSettings(heartbeat_s=0.3, dead_after_s=4), linger_s_of={"awaiting": 60.0}
 )
 
 

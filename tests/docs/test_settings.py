@@ -79,7 +79,7 @@ def defaults() -> Mapping[str, Mapping[str, Any]]:
     """Of each table what its keys are where nothing is said."""
     model = ModelSettings(name="m", provider="openai")
     bounds = Settings()
-    limits = bounds.limits(None)
+    limits = bounds.limits
     said_nothing = msgspec.structs.asdict(USUAL_RULES) | msgspec.structs.asdict(CANCELS)
     return {
         "models.NAME": {

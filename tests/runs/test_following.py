@@ -17,7 +17,7 @@ from orchestra.engine.run import Run
 from orchestra.errors import RunLostError, StateError
 from orchestra.events import Delta, Event, RunCancelled
 from orchestra.graph.rules.policy import Limits
-from orchestra.runs.disconnect import CONTINUE
+from orchestra.runs.local import CONTINUE
 from orchestra.runs.record import LOST_SEQ, EventLine, last_of_lost
 from orchestra.runs.registry import Registry, open_registry
 from orchestra.runs.settings import RunsSettings
@@ -137,7 +137,7 @@ def test_all_followers_hear_the_same_run_wherever_they_are(
             owner = each[OWNER]
             run = owner.start(script)
             all_told.append(spied(run))
-            owner.registry.adopt(run, on_leave=CONTINUE, readers=0)
+            owner.registry.adopt(run, linger_s=CONTINUE, readers=0)
             registries = [one.registry for one in each]
 
             async def one(follower: Follower) -> None:
@@ -183,7 +183,7 @@ def test_a_run_whose_process_dies_has_failed_for_all_who_follow_it(
             process(Cable(state, random)) as third,
         ):
             run = owner.start([*script, (1000.0, "never said")])
-            await owner.registry.adopt_durably(run, on_leave=CONTINUE, readers=0)
+            await owner.registry.adopt_durably(run, linger_s=CONTINUE, readers=0)
             registries = [second.registry, second.registry, third.registry]
             found: list[list[EventLine]] = []
 
@@ -224,7 +224,7 @@ def test_the_log_says_once_of_a_run_that_it_is_lost(caplog: pytest.LogCaptureFix
             process(Cable(state)) as third,
         ):
             run = owner.start([(1000.0, "never said")])
-            await owner.registry.adopt_durably(run, on_leave=CONTINUE, readers=0)
+            await owner.registry.adopt_durably(run, linger_s=CONTINUE, readers=0)
             found.append(run.id)
             dying.cut = True
             await trio.sleep(LATEST_S)
@@ -292,7 +292,7 @@ def test_a_follower_elsewhere_holds_nothing_back() -> None:
             process(Cable(state)) as other,
         ):
             run = owner.start([(0.0, "x")] * 50)
-            await owner.registry.adopt_durably(run, on_leave=CONTINUE, readers=0)
+            await owner.registry.adopt_durably(run, linger_s=CONTINUE, readers=0)
             assert await heard_some(other, run.id, 0)  # and never asks again
             with trio.fail_after(5):
                 await run.wait_ended()
@@ -304,7 +304,7 @@ def test_a_follower_who_has_left_holds_nothing_back() -> None:
     async def main() -> None:
         async with process(Cable(memory()), limits=Limits(window_chunks=1)) as owner:
             run = owner.start([(0.0, "x")] * 50)
-            owner.registry.adopt(run, on_leave=CONTINUE, readers=0)
+            owner.registry.adopt(run, linger_s=CONTINUE, readers=0)
             assert await heard_some(owner, run.id, 0)
             with trio.fail_after(5):
                 await run.wait_ended()

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from orchestra.accounts import Caller
 from orchestra.errors import StateError
 from orchestra.runs import idempotency
-from orchestra.runs.disconnect import CONTINUE
 from orchestra.runs.idempotency import ConflictingClaim, ExistingClaim, NewClaim
 from orchestra.runs.keys import claim_key, digest_of
+from orchestra.runs.local import CONTINUE
 from orchestra.runs.settings import RunsSettings
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
@@ -71,7 +71,7 @@ class Client:
     async def begun(self, one: Process, claimed: object) -> str:
         if isinstance(claimed, NewClaim):
             run = one.start([(1.0, "x")], run_id=claimed.run_id)
-            one.registry.adopt(run, on_leave=CONTINUE, readers=0)
+            one.registry.adopt(run, linger_s=CONTINUE, readers=0)
             self.started.append(run.id)
         assert isinstance(claimed, NewClaim | ExistingClaim)
         return claimed.run_id

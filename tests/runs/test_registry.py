@@ -19,17 +19,7 @@ from orchestra.errors import RunLostError, StateError
 from orchestra.events import Delta, Event
 from orchestra.runs import recorder
 from orchestra.runs.archive import Archive
-from orchestra.runs.disconnect import (
-    CANCEL,
-    CONTINUE,
-    CancelRun,
-    ContinueRun,
-    LingerRun,
-    OnLeave,
-    ends_at_s,
-    on_leave,
-)
-from orchestra.runs.local import LocalRun
+from orchestra.runs.local import CANCEL, CONTINUE, LocalRun
 from orchestra.runs.record import Record
 from orchestra.runs.recorder import Recorder
 from orchestra.runs.registry import open_registry
@@ -41,24 +31,24 @@ from tests.engine.steps import Panic
 from tests.runs.processes import Cable, heard, lines, memory, process, speech
 
 LONG_S = 40.0
-policies = st.sampled_from([CANCEL, CONTINUE, LingerRun(0.4), LingerRun(3.0)])
+lingers = st.sampled_from([CANCEL, CONTINUE, 0.4, 3.0])
 times = st.integers(0, 20).map(lambda ticks: ticks + 0.5)
 visits = st.lists(st.tuples(times, times).map(sorted).map(tuple), max_size=4)
 
 
-def ends_s(policy: OnLeave, visits: list[tuple[float, float]]) -> float:
+def ends_s(linger_s: float, visits: list[tuple[float, float]]) -> float:
     """When a run ends that is visited so, the starter's visit first: the model."""
     left_s = visits[0][1]
     for comes_s, goes_s in sorted(visits):
-        if comes_s < ends_at_s(policy, left_s):
+        if comes_s < left_s + linger_s:
             left_s = max(left_s, goes_s)
-    return min(ends_at_s(policy, left_s), LONG_S)
+    return min(left_s + linger_s, LONG_S)
 
 
 @settings(max_examples=70)
-@given(policies, times, visits, schedules())
-def test_a_run_ends_when_its_policy_says_after_the_last_who_followed_it(
-    policy: OnLeave, stays_s: float, others: list[tuple[float, float]], schedule: int
+@given(lingers, times, visits, schedules())
+def test_a_run_goes_on_for_its_linger_time_after_the_last_who_followed_it(
+    linger_s: float, stays_s: float, others: list[tuple[float, float]], schedule: int
 ) -> None:
     """One who comes back in time keeps it alive, and nobody else does."""
     visits = [(0.0, stays_s), *((comes + 0.25, goes + 0.3) for comes, goes in others)]
@@ -66,7 +56,7 @@ def test_a_run_ends_when_its_policy_says_after_the_last_who_followed_it(
     async def main() -> float:
         async with process(Cable(memory()), RunsSettings(inbox_s=5.0)) as one:
             run = one.start([(LONG_S, "x")])
-            one.registry.adopt(run, on_leave=policy)
+            one.registry.adopt(run, linger_s=linger_s)
 
             async def visit(comes_s: float, goes_s: float) -> None:
                 await trio.sleep(comes_s)
@@ -83,18 +73,7 @@ def test_a_run_ends_when_its_policy_says_after_the_last_who_followed_it(
             await run.wait_ended()
             return run.journal.kept[-1].at_s
 
-    assert virtual(main, schedule=schedule) == pytest.approx(ends_s(policy, visits))
-
-
-def test_a_policy_has_the_name_that_the_configuration_gives_it() -> None:
-    assert on_leave("cancel", 9.0) == CancelRun()
-    assert on_leave("continue", 9.0) == ContinueRun()
-    assert on_leave("linger", 9.0) == LingerRun(9.0)
-    with pytest.raises(ValueError, match='write "cancel", "continue" or "linger"'):
-        on_leave("stay", 9.0)
-    for wrong in (0.0, -1.0, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match="write a finite number of seconds"):
-            LingerRun(wrong)
+    assert virtual(main, schedule=schedule) == pytest.approx(ends_s(linger_s, visits))
 
 
 @pytest.mark.parametrize("wrong", [0, -1, float("nan"), "60", None, True])
@@ -623,7 +602,7 @@ def test_one_who_comes_and_goes_leaves_no_tasks_behind() -> None:
     async def main() -> None:
         async with process(Cable(memory())) as one:
             run = one.start([(LONG_S, "x")])
-            one.registry.adopt(run, on_leave=LingerRun(20.0), readers=0)
+            one.registry.adopt(run, linger_s=20.0, readers=0)
             await trio.sleep(0.1)
             before = trio.lowlevel.current_statistics().tasks_living
             for _ in range(10):
@@ -670,7 +649,7 @@ def test_a_run_that_lingers_and_has_ended_is_held_by_no_task() -> None:
             before = trio.lowlevel.current_statistics().tasks_living
             for _ in range(10):
                 run = one.start([(1.0, "x")])
-                one.registry.adopt(run, on_leave=LingerRun(3600.0))
+                one.registry.adopt(run, linger_s=3600.0)
                 one.registry.leave(run.id)
             await trio.sleep(5.0)
             assert trio.lowlevel.current_statistics().tasks_living == before

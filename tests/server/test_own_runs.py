@@ -13,7 +13,7 @@ from orchestra.accounts import Caller
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.policies.gate import GuardState
 from orchestra.policies.limits.limit import Load
-from orchestra.runs.disconnect import CANCEL, CONTINUE, OnLeave
+from orchestra.runs.local import CANCEL, CONTINUE
 from orchestra.server.app import create_app
 from orchestra.server.connections.hardening import mend_hypercorn
 from orchestra.server.front.layers import Admission
@@ -47,12 +47,12 @@ class Names:
 
 def serving(
     main: Callable[[House, Engine], Awaitable[None]],
-    on_leave: OnLeave = CANCEL,
+    linger_s: float = CANCEL,
     world: type[World] = World,
 ) -> None:
     async def serve() -> None:
         mend_hypercorn()
-        settings = Settings(on_leave=on_leave)
+        settings = Settings(linger_s=linger_s)
         models = {"hanging": HANGING, "late": LATE}
         async with open_engine(world(models=models)) as engine:
             admission = Admission(keyring=Names())  # type: ignore[arg-type]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from orchestra.config.deployment.server_rules import DisconnectRule, ServerRules
-from orchestra.runs.disconnect import CANCEL, CONTINUE, LingerRun
+from orchestra.runs.local import CANCEL, CONTINUE
 from orchestra.runs.settings import RunsSettings
 from orchestra.server.settings import Settings, arguments_of
 
@@ -18,14 +20,14 @@ def test_a_pipeline_has_its_own_policy_and_the_others_that_of_all() -> None:
         bounds={"headers_max": 3},
     )
     settings = Settings(**arguments_of(rules))
-    assert settings.leaving("long") == CONTINUE
-    assert settings.leaving("other") == LingerRun(7.0)
+    assert settings.linger_of("long") == CONTINUE
+    assert settings.linger_of("other") == 7.0
     assert (settings.runs, settings.headers_max) == (RunsSettings(kept_s=60.0), 3)
 
 
 def test_with_nothing_said_a_run_ends_with_its_client() -> None:
     assert Settings(**arguments_of(ServerRules())) == Settings()
-    assert Settings().leaving("any") == CANCEL
+    assert Settings().linger_of("any") == CANCEL
 
 
 def test_stopping_takes_all_of_its_times_one_after_another() -> None:
@@ -34,6 +36,9 @@ def test_stopping_takes_all_of_its_times_one_after_another() -> None:
     assert settings.stop_s == 4_321
 
 
-def test_a_server_cannot_begin_to_stop_before_it_is_asked_to() -> None:
-    with pytest.raises(ValueError, match=r"shutdown_delay_s=-1\): a delay cannot be negative"):
-        Settings(shutdown_delay_s=-1)
+@pytest.mark.parametrize("name", ["shutdown_delay_s", "linger_s"])
+@pytest.mark.parametrize("wrong", [-1, float("nan")])
+def test_a_delay_is_not_negative(name: str, wrong: Any) -> None:
+    """A server cannot begin to stop before it is asked to."""
+    with pytest.raises(ValueError, match=rf"{name}={wrong}\): a delay cannot be negative"):
+        Settings(**{name: wrong})

@@ -29,13 +29,9 @@ USAGE = "orchestra.usage"
 _TEXT = "%(asctime)s %(levelname)s {who}%(name)s%(request)s: %(message)s"
 _BELOW = "\n  | "
 _log = logging.getLogger("orchestra.server")
-_HIDDEN = (
-    *range(0x20),
-    *range(0x7F, 0xA0),
-    *(0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)),  # line separators and text
-    # directions
-)
-_ESCAPES = {code: ascii(chr(code))[1:-1] for code in _HIDDEN if chr(code) not in "\t\n"}
+_SEPARATORS = (0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+"""Of lines, and of text in two directions."""
+_ESCAPES = {code: ascii(chr(code))[1:-1] for code in (*terminal.CONTROLS, *_SEPARATORS)}
 
 
 @attrs.frozen

@@ -15,20 +15,15 @@ import importlib
 import linecache
 import os
 import sys
-import sysconfig
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import cache_from_source
 from pathlib import Path
 from types import ModuleType
 
-from orchestra.graph.source.frames import is_installed
+from orchestra.graph.source.frames import is_own
 
 _NEVER = {"__main__", "orchestra"}
-_INSTALLED = tuple(
-    os.path.join(sysconfig.get_path(name), "")  # noqa: PTH118 - compared as text, a thousand times
-    for name in ("stdlib", "platstdlib", "purelib", "platlib")
-)
 
 
 @contextmanager
@@ -100,8 +95,7 @@ def _places(module: ModuleType) -> list[str]:
 
 
 def _is_own(place: str, folders: Collection[str]) -> bool:
-    installed = place.startswith(_INSTALLED) or is_installed(place)
-    return not installed and place.startswith(tuple(folders))
+    return is_own(place) and place.startswith(tuple(folders))
 
 
 def _folder(path: str) -> str:

@@ -25,14 +25,13 @@ from orchestra.cli.parameters import (
 )
 from orchestra.cli.serving.log import Log, LogFormat, LogLevel
 from orchestra.cli.serving.reloading import Loader
-from orchestra.cli.serving.watchdog import watchdog
+from orchestra.cli.serving.watchdog import Watchdog
 from orchestra.errors import BindingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from socket import socket
 
-    from orchestra.cli.serving.watchdog import Watchdog
     from orchestra.server.processes.worker_place import WorkerPlace
     from orchestra.server.settings import Settings
 
@@ -100,7 +99,7 @@ def serve(
         _serve(loader, partial(_bind, host, port), worker, log, watches=reload)
     if worker is None:
         log.note("orchestra has stopped")
-    terminal.forget_unwritable(errors_too=True)
+    terminal.forget_unwritable()
     return 0
 
 
@@ -137,7 +136,7 @@ def _serve(
     flush = [counts.write] if counts is not None and place is not None else []
     flush += [traces.close] if traces is not None else []
     on_ready = partial(_print_served, loader, place, log)
-    with watchdog() as dog:
+    with Watchdog() as dog:
         house = House(
             watched=watched,
             on_retired=settle,

@@ -11,10 +11,9 @@ import faulthandler
 import logging
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from orchestra.cli.failures import FAILED
+from orchestra.closing import Closing
 
 MARGIN_S = 3.0
 """Seconds that stopping may take beyond its limits, two of them to settle the cost of calls."""
@@ -26,8 +25,8 @@ _ERR = 2  # a descriptor: `faulthandler` cannot use a Python object here
 log = logging.getLogger("orchestra.server")
 
 
-class Watchdog:
-    """Ends this process if it does not end by itself."""
+class Watchdog(Closing):
+    """Ends this process if it does not end by itself; leaving its context stops it."""
 
     def __init__(self) -> None:
         self._timer: threading.Timer | None = None
@@ -40,21 +39,11 @@ class Watchdog:
         self._timer.daemon = True
         self._timer.start()
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Stop the watchdog: the process ends by itself."""
         faulthandler.cancel_dump_traceback_later()
         if self._timer is not None:
             self._timer.cancel()
-
-
-@contextmanager
-def watchdog() -> Iterator[Watchdog]:
-    """A watchdog that is stopped at the end of the block."""
-    dog = Watchdog()
-    try:
-        yield dog
-    finally:
-        dog.stop()
 
 
 def _end(time_s: float) -> None:  # pragma: no cover - nothing is counted after it

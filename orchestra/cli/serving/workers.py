@@ -97,7 +97,7 @@ def supervised(
         )
         code: int = trio.run(supervisor.run)
     server_log.note("orchestra has stopped")
-    terminal.forget_unwritable(errors_too=True)
+    terminal.forget_unwritable()
     return code
 
 

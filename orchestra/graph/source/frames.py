@@ -46,9 +46,9 @@ def is_users(filename: str) -> bool:
     return not filename.startswith(_LIBRARY) or filename.startswith(_INSTALLED)
 
 
-def is_installed(filename: str) -> bool:
-    """Whether a file belongs to an installed package."""
-    return any(each in filename for each in _PACKAGES)
+def is_own(filename: str) -> bool:
+    """Whether a file is the user's own: `is_users`, and not of an installed package."""
+    return is_users(filename) and not any(each in filename for each in _PACKAGES)
 
 
 def place(filename: str, line: int) -> str:

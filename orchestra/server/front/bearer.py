@@ -27,15 +27,11 @@ def bearer(arrival: Arrival) -> str | None:
 def _beside(arrival: Arrival) -> str | None:
     """The key of clients that do not send `Authorization`: those of Anthropic, and browsers.
 
-    `x-api-key` of other clients is not read: it may be for a proxy in front of this server.
+    `x-api-key` of other clients is not read: it may be for a proxy in front of this server. A
+    browser sends the key as a subprotocol, since it cannot set headers of a WebSocket.
     """
     if arrival.of_anthropic and (given := arrival.all_of(b"x-api-key")):
         return given[0].strip() if len(given) == 1 else ""
-    return _in_subprotocol(arrival)
-
-
-def _in_subprotocol(arrival: Arrival) -> str | None:
-    """The key that a browser sends as a subprotocol, since it cannot set headers of a WebSocket."""
     for offered in arrival.scope.get("subprotocols", ()):
         if offered.startswith(BEARER_PROTOCOL):
             return str(offered.removeprefix(BEARER_PROTOCOL))

@@ -41,12 +41,13 @@ class Cors(msgspec.Struct, frozen=True, kw_only=True):
 
     async def admit(self, arrival: Arrival) -> Encoded | None:
         """The response to a preflight; headers for all other requests."""
-        if ANY not in self.origins:
+        everyone = ANY in self.origins
+        if not everyone:
             arrival.headers.append((b"vary", b"Origin"))
         origin = arrival.header(b"origin")
-        if origin is None or not self._allows(origin):
+        if origin is None or not (everyone or origin in self.origins):
             return None
-        allowed = ANY if ANY in self.origins else origin
+        allowed = ANY if everyone else origin
         arrival.headers.append((b"access-control-allow-origin", allowed.encode("latin1")))
         method = arrival.header(b"access-control-request-method")
         if arrival.scope.get("method") != "OPTIONS" or method is None:
@@ -58,9 +59,6 @@ class Cors(msgspec.Struct, frozen=True, kw_only=True):
             ("Access-Control-Max-Age", str(self.max_age_s)),
         )
         return Encoded(204, headers=allow)
-
-    def _allows(self, origin: str) -> bool:
-        return ANY in self.origins or origin in self.origins
 
 
 def _allowed(arrival: Arrival) -> str:

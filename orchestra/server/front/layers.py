@@ -109,30 +109,21 @@ and the seconds it took; also after a WebSocket's handshake.
 """
 
 
-class Front:
+class Front(msgspec.Struct, frozen=True):
     """An ASGI application after its layers. `encode` formats problems for the client.
 
     `answered` is called only for requests that a layer has answered, or in which one has failed.
     """
 
-    def __init__(
-        self,
-        app: ASGIFramework,
-        layers: Sequence[Layer],
-        encode: Encode,
-        answered: Answered | None = None,
-    ) -> None:
-        self._app = app
-        self._layers = tuple(layers)
-        self._encode = encode
-        self._answered = answered
+    app: ASGIFramework
+    layers: Sequence[Layer]
+    encode: Encode
+    answered: Sequence[Answered] = ()
 
     def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> Awaitable[None]:
         """Serve one connection with the inner application."""
-        if scope["type"] == "lifespan":
-            return self._app(scope, receive, send)
         if scope["type"] == "websocket":
             from orchestra.server.front.ws_refusals import telling  # imported with the first
             # handshake
@@ -145,20 +136,20 @@ class Front:
         if arrival is not None:
             adding = partial(_send_adding, send, arrival.headers)
             del arrival
-            await self._app(scope, receive, adding)
+            await self.app(scope, receive, adding)
 
     async def _admitted(self, scope: Any, send: Any) -> Arrival | None:
         began_s = trio.current_time()
         scope["path"] = routed(scope["path"])  # the layers check the path that is matched
         scope[KEY] = arrival = Arrival(scope)
-        for layer in self._layers:
+        for layer in self.layers:
             try:
                 early = await layer.admit(arrival)
             except BaseException as error:
                 self._tell(scope, 500 if isinstance(error, Exception) else LEFT, began_s)
                 raise
             if early is not None:
-                response = self._encode(arrival, early)
+                response = self.encode(arrival, early)
                 await _answer(scope, send, response, arrival.headers)
                 self._tell(scope, response.status, began_s)
                 return None
@@ -166,8 +157,8 @@ class Front:
 
     def _tell(self, scope: Any, status: int, began_s: float) -> None:
         """Call `answered` for a request that has ended here."""
-        if self._answered is not None:
-            self._answered(scope, "", status, trio.current_time() - began_s)
+        for each in self.answered:
+            each(scope, "", status, trio.current_time() - began_s)
 
 
 class RequestIds:

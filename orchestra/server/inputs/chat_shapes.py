@@ -8,8 +8,9 @@ like keywords of `generate`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -49,15 +50,20 @@ _OPTIONS: Mapping[str, tuple[object, ...]] = {
 """Keywords of `generate`, each with the types that an input for it may have."""
 
 
-class Gives(Protocol):
+class Gives(ABC):
     """Converts the output of a run to answers of a model."""
 
     def of_chunk(self, chunk: Any) -> tuple[int, Iterable[ModelEvent]]:
         """The index of the answer to which a chunk belongs, and the chunk's events."""
+        del chunk
+        return 0, ()
 
     def ending(self, end: RunFinished) -> Iterable[ModelEvent]:
-        """The remaining events of the first answer, when the run has finished."""
+        """The remaining events of the first answer, when the run has finished; by default none."""
+        del end
+        return ()
 
+    @abstractmethod
     def whole(self, end: RunFinished) -> list[Completion]:
         """The result of the run, as whole answers.
 
@@ -66,20 +72,13 @@ class Gives(Protocol):
         """
 
 
-class GivesRelayed:
+class GivesRelayed(Gives):
     """The output of `relay` or `relay_whole`."""
 
     def of_chunk(self, chunk: ChoiceEvents) -> tuple[int, Iterable[ModelEvent]]:
-        """The answer's index and the events, both as they are in the chunk."""
         return chunk.choice, chunk.events
 
-    def ending(self, end: RunFinished) -> Iterable[ModelEvent]:
-        """Nothing: the chunks included the last events."""
-        del end
-        return ()
-
     def whole(self, end: RunFinished) -> list[Completion]:
-        """The answers from `relay_whole`, or those that the chunks of `relay` make up."""
         result: Sequence[Completion | ChoiceEvents] = end.result
         growing: dict[int, Answer] = {}
         whole: list[Completion] = []
@@ -93,58 +92,41 @@ class GivesRelayed:
         return whole or [growing[choice].completion() for choice in sorted(growing)]
 
 
-class GivesText:
+class GivesText(Gives):
     """Text, whole or as a stream."""
 
     def __init__(self, *, streams: bool) -> None:
         self._streams = streams
 
     def of_chunk(self, chunk: str) -> tuple[int, Iterable[ModelEvent]]:
-        """A piece of the only answer."""
         return 0, (TextDelta(chunk),)
 
     def ending(self, end: RunFinished) -> Iterable[ModelEvent]:
-        """The reason why it stopped; before that, the text if it was not streamed."""
         stopped = _CUT if end.cut else _END
         return (stopped,) if self._streams else (TextDelta(end.result), stopped)
 
     def whole(self, end: RunFinished) -> list[Completion]:
-        """The text as one answer."""
         parts = (TextPart(end.result),) if end.result else ()
         return [Completion(parts, _CUT if end.cut else _END)]
 
 
-class GivesCompletion:
-    """A whole answer of a model."""
-
-    def of_chunk(self, chunk: object) -> tuple[int, Iterable[ModelEvent]]:
-        """Nothing: a whole answer has no chunks."""
-        del chunk
-        return 0, ()
+class GivesCompletion(Gives):
+    """A whole answer of a model, which has no chunks."""
 
     def ending(self, end: RunFinished) -> Iterable[ModelEvent]:
-        """All events of the answer."""
         return events_of(end.result)
 
     def whole(self, end: RunFinished) -> list[Completion]:
-        """The answer itself."""
         return [end.result]
 
 
-class GivesEvents:
+class GivesEvents(Gives):
     """The events of a model's answer."""
 
     def of_chunk(self, chunk: ModelEvent) -> tuple[int, Iterable[ModelEvent]]:
-        """An event of the only answer."""
         return 0, (chunk,)
 
-    def ending(self, end: RunFinished) -> Iterable[ModelEvent]:
-        """Nothing: the chunks included the last event, or the answer was cut."""
-        del end
-        return ()
-
     def whole(self, end: RunFinished) -> list[Completion]:
-        """The answer that the events make up."""
         return [Completion.of(end.result)]
 
 
@@ -270,4 +252,4 @@ _TEXT_ONLY = (
     "and this model is a pipeline that gets only the text of that message; let it take "
     "`list[Message]` for the whole conversation"
 )
-RELAYED: Gives = cast("Gives", GivesRelayed())
+RELAYED = GivesRelayed()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
 import trio
 
 from orchestra.accounts import Usage
@@ -39,23 +40,18 @@ RUN_ID, MODEL = "x-orchestra-run-id", "x-orchestra-model"
 COST, FIRST = "x-orchestra-cost-nanodollars", "x-orchestra-time-to-first-token-ms"
 
 
-class Facts:
+class Facts(msgspec.Struct, eq=False):
     """Facts about a run besides its answer: its id, its model, and when its first content came.
 
     `model` is the requested name, until the run is routed to a model. `record` converts usage into
     the format of a dialect.
     """
 
-    __slots__ = ("_record", "first_s", "model", "run_id")
-
-    def __init__(
-        self, run_id: str, model: str, record: Callable[[Usage], Json] = usage_record
-    ) -> None:
-        self._record = record
-        self.run_id = run_id
-        self.model = model
-        self.first_s: float | None = None
-        """When the first content came, in seconds since the start of the run."""
+    run_id: str
+    model: str
+    record: Callable[[Usage], Json] = usage_record
+    first_s: float | None = None
+    """When the first content came, in seconds since the start of the run."""
 
     def headers(self, cost_nanodollars: int | None = None) -> dict[str, str]:
         """The facts that are known, as headers."""
@@ -70,7 +66,7 @@ class Facts:
         """The usage record of an answer, with the facts in an additional field, `orchestra`."""
         counted = usage or Usage()
         return {
-            **self._record(counted),
+            **self.record(counted),
             "orchestra": {
                 "run_id": self.run_id,
                 "model": self.model,
@@ -97,32 +93,20 @@ class Writer(Protocol):
         """The bytes of an error, in place of the end."""
 
 
-class Chunks:
+class Chunks(msgspec.Struct, eq=False):
     """Converts the events of a run into the chunks of a dialect, batch by batch."""
 
-    __slots__ = (
-        "_gives",
-        "_restarts",
-        "_run",
-        "_writer",
-        "_written",
-        "ended",
-        "facts",
-        "failure",
-        "result",
-    )
-
-    def __init__(self, run: Run, gives: Gives, writer: Writer, facts: Facts) -> None:
-        self.facts = facts
-        self.ended = False
-        """Whether the last chunk, or an error in its place, was written."""
-        self.failure: BaseException | None = None
-        self._run = run
-        self.result: RunFinished | None = None
-        """The last event of the run, if the run has finished and its end was written."""
-        self._gives = gives
-        self._writer = writer
-        self._written = self._restarts = 0
+    _run: Run
+    _gives: Gives
+    _writer: Writer
+    facts: Facts
+    ended: bool = False
+    """Whether the last chunk, or an error in its place, was written."""
+    failure: BaseException | None = None
+    result: RunFinished | None = None
+    """The last event of the run, if the run has finished and its end was written."""
+    _written: int = 0
+    _restarts: int = 0
 
     @property
     def begun(self) -> bool:

@@ -128,12 +128,11 @@ class OpenAi:
                 answers(), created_s, answer_id=answer_id, model=served.model, usage=usage
             )
 
-        keep = partial(self._keep, run, served) if served.store else None
-        return AnswerFormat(writer=writer, record=record, keep=keep)
-
-    async def _keep(self, run: Run, served: ServedChat, record: Json) -> None:
-        asked = messages_of(record["id"], served.messages)
-        await keep(self.stored, run, served, record, asked)
+        storing = None
+        if served.store:
+            asked = messages_of(answer_id, served.messages)
+            storing = partial(keep, self.stored, run, served, asked)
+        return AnswerFormat(writer=writer, record=record, keep=storing)
 
     def _listed(self, offer: Offer) -> dict[str, object]:
         return {

@@ -23,7 +23,6 @@ from orchestra.codecs.openai_serving.responses_request import (
     asked_response,
     served_response,
 )
-from orchestra.codecs.serving.errors import ServedError
 from orchestra.codecs.serving.requests import ServedChat
 from orchestra.computed import LARGE_BYTES, computed
 from orchestra.errors import InvalidRequestError, StateError
@@ -35,12 +34,11 @@ from orchestra.server.models.responding import (
     Answers,
     answering,
     json_body,
-    refuse,
     refusing,
     respond,
 )
 from orchestra.server.openai.stored import Kept, StoredCompletions, keep
-from orchestra.server.openai.stored_chats import page_of, paged, wanted_of
+from orchestra.server.openai.stored_chats import found_in, not_stored, page_of, paged, wanted_of
 from orchestra.server.responses.whole_answers import as_json
 from orchestra.server.runs.pipelines import Runs
 
@@ -78,22 +76,19 @@ class ResponsesApi:
     @refusing
     async def read(self, response: str) -> Response:
         """Show a stored response."""
-        found = await self._kept(response)
-        return refuse(_unknown(response)) if found is None else as_json(found.completion)
+        return as_json((await found_in(self.stored, response)).completion)
 
     @refusing
     async def delete(self, response: str) -> Response:
         """Delete a stored response."""
         if not await self.stored.delete(response, principal()):
-            return refuse(_unknown(response))
+            raise not_stored(self.stored, response)
         return as_json({"id": response, "object": "response", "deleted": True})
 
     @refusing
     async def items(self, response: str) -> Response:
         """List the items that a stored response answers: its input, and all before it."""
-        found = await self._kept(response)
-        if found is None:
-            return refuse(_unknown(response))
+        found = await found_in(self.stored, response)
         items = [
             {"type": "message", "id": f"in_{response}_{at}", **item}
             for at, item in enumerate(found.messages)
@@ -113,11 +108,8 @@ class ResponsesApi:
             (one,) = answers()
             return response_record(one, head, usage)
 
-        keep = partial(self._keep, run, served) if served.store else None
-        return AnswerFormat(writer=writer, record=record, keep=keep)
-
-    async def _keep(self, run: Run, served: ServedChat, record: Json) -> None:
-        await keep(self.stored, run, served, record, list(served.messages))
+        storing = partial(keep, self.stored, run, served, list(served.messages))
+        return AnswerFormat(writer=writer, record=record, keep=storing if served.store else None)
 
     async def _items(self, asked: AskedResponse) -> list[Json]:
         """The items of the whole conversation: the stored ones, and those of the request.
@@ -150,11 +142,3 @@ class ResponsesApi:
             )
         last = found[before]
         return [*last.messages, *cast("list[Json]", last.completion["output"]), *items]
-
-    async def _kept(self, response: str) -> Kept | None:
-        return await self.stored.get(response, principal())
-
-
-def _unknown(response: str) -> ServedError:
-    message = f"There is no stored response {response[:100]!r}."
-    return ServedError(404, message, "not_found", "response_id")

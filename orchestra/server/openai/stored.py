@@ -107,7 +107,7 @@ class StoredCompletions:
 
     def __init__(self, state: Callable[[], State], kind: str = "completion") -> None:
         self._state = state
-        self._kind = kind
+        self.kind = kind
 
     def beside(self, kind: str) -> StoredCompletions:
         """The stored ones of another kind, in the same state."""
@@ -208,12 +208,12 @@ class StoredCompletions:
         return StoredPage(tuple(found), more=False)
 
     def _key(self, id_: str) -> str:
-        return f"{self._kind}:{id_}"
+        return f"{self.kind}:{id_}"
 
     def _place(self, caller: Caller) -> str:
         """The key of the list: one for each organisation, including its users and end users."""
         tenant = blake2b(caller.fairness_key.encode(), digest_size=16).hexdigest()
-        return f"{self._kind}-sizes:{tenant}"
+        return f"{self.kind}-sizes:{tenant}"
 
     async def _several(self, ids: Sequence[str]) -> list[Kept]:
         keys = [self._key(each) for each in ids]
@@ -252,7 +252,7 @@ def messages_of(id_: str, messages: Sequence[Json]) -> list[Json]:
 
 
 async def keep(
-    stored: StoredCompletions, run: Run, served: ServedChat, record: Json, asked: list[Json]
+    stored: StoredCompletions, run: Run, served: ServedChat, asked: list[Json], record: Json
 ) -> None:
     """Store a complete answer within `KEEP_S`; a failure is only logged.
 

@@ -14,8 +14,8 @@ from quart_trio.wrappers import TrioResponse as Response
 from orchestra.codecs.serving.errors import ServedError
 from orchestra.codecs.serving.requests import asked_of, refused
 from orchestra.server.front.departure import principal
-from orchestra.server.models.responding import refuse, refusing
-from orchestra.server.openai.stored import StoredCompletions, Wanted
+from orchestra.server.models.responding import RefusedError, refusing
+from orchestra.server.openai.stored import Kept, StoredCompletions, Wanted
 from orchestra.server.responses.whole_answers import as_json
 from orchestra.values import Json
 
@@ -51,30 +51,29 @@ class StoredApi:
     @refusing
     async def read(self, completion: str) -> Response:
         """Show one completion."""
-        found = await self.stored.get(completion, principal())
-        return refuse(_unknown(completion)) if found is None else as_json(found.record())
+        return as_json((await found_in(self.stored, completion)).record())
 
     @refusing
     async def rename(self, completion: str) -> Response:
         """Replace the metadata of one completion."""
         asked, _ = asked_of(_CHANGES, cast("bytes", await request.get_data()))
         found = await self.stored.rename(completion, principal(), asked.metadata or {})
-        return refuse(_unknown(completion)) if found is None else as_json(found.record())
+        if found is None:
+            raise not_stored(self.stored, completion)
+        return as_json(found.record())
 
     @refusing
     async def delete(self, completion: str) -> Response:
         """Delete one completion."""
         if not await self.stored.delete(completion, principal()):
-            return refuse(_unknown(completion))
+            raise not_stored(self.stored, completion)
         return as_json({"id": completion, "object": "chat.completion.deleted", "deleted": True})
 
     @refusing
     async def messages(self, completion: str) -> Response:
         """List the messages that one completion answers."""
         wanted = wanted_of(request.args.items(multi=True))
-        found = await self.stored.get(completion, principal())
-        if found is None:
-            return refuse(_unknown(completion))
+        found = await found_in(self.stored, completion)
         shown, more = paged(found.messages, wanted)
         return page_of(shown, more=more)
 
@@ -114,9 +113,23 @@ def wanted_of(query: Iterable[tuple[str, str]]) -> Wanted:
     )
 
 
-def _unknown(completion: str) -> ServedError:
-    message = f"There is no stored completion {completion[:100]!r}."
-    return ServedError(404, message, "not_found", "completion_id")
+async def found_in(stored: StoredCompletions, id_: str) -> Kept:
+    """What is stored under this id.
+
+    Raises:
+        RefusedError: there is nothing, or the current caller may not see it.
+        StateError: the state is unreachable.
+    """
+    found = await stored.get(id_, principal())
+    if found is None:
+        raise not_stored(stored, id_)
+    return found
+
+
+def not_stored(stored: StoredCompletions, id_: str) -> RefusedError:
+    """The refusal of a request for something that is not stored."""
+    message = f"There is no stored {stored.kind} {id_[:100]!r}."
+    return RefusedError(ServedError(404, message, "not_found", f"{stored.kind}_id"))
 
 
 def page_of(data: Sequence[Json], *, more: bool) -> Response:

@@ -91,25 +91,19 @@ SCHEMAS: Mapping[str, Json] = {
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("messages", "POST"): Operation(
-        tag=TAG,
-        answers=(
-            Answer(
-                summary="The answer, whole; or, with `stream`, as it is generated.",
-                contents={**json(reference(MESSAGE)), sse.STREAM: events(EVENT, "event")},
-                headers=(RUN_ID, MODEL, COST, FIRST),
-            ),
+        TAG,
+        Answer(
+            "The answer, whole; or, with `stream`, as it is generated.",
+            {**json(reference(MESSAGE)), sse.STREAM: events(EVENT, "event")},
+            (RUN_ID, MODEL, COST, FIRST),
         ),
         problems=RUN_PROBLEMS,
         parameters=(OF_ANTHROPIC,),
         body=json(reference("MessagesBody")),
     ),
     ("count-tokens", "POST"): Operation(
-        tag=TAG,
-        answers=(
-            Answer(
-                summary="The estimated number of input tokens.", contents=json(reference(TOKENS))
-            ),
-        ),
+        TAG,
+        Answer("The estimated number of input tokens.", json(reference(TOKENS))),
         problems=(NO_MODEL, INVALID, *UNREADABLE),
         parameters=(OF_ANTHROPIC,),
         body=json(reference("MessagesBody")),

@@ -242,7 +242,7 @@ class _Writer:
         return {"$ref": f"#/components/responses/{name}"}
 
 
-_UNKNOWN = Operation(tag="others", answers=())
+_UNKNOWN = Operation("others")
 
 
 def _path_value(name: str) -> Json:

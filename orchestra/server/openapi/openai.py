@@ -25,6 +25,7 @@ from orchestra.server.openapi.words import (
     NUMBER,
     OF_ANTHROPIC,
     TEXT,
+    TEXTS,
     UNREADABLE,
     Answer,
     Operation,
@@ -33,6 +34,7 @@ from orchestra.server.openapi.words import (
     json,
     listed,
     or_null,
+    query,
 )
 from orchestra.server.responses import problems
 from orchestra.values import Json
@@ -180,13 +182,10 @@ RUN_PROBLEMS: tuple[Refusal, ...] = (NO_MODEL, *UNREADABLE, problems.too_busy(),
 INVALID = ServedError(400, "", "invalid_value")
 AWAY = error_reply(StateError(""))
 TAG = "OpenAI's API"
-PAGING = tuple(
-    {"name": name, "in": "query", "description": about, "schema": schema}
-    for name, about, schema in (
-        ("after", "Only entries after the one with this id.", TEXT),
-        ("limit", "The most entries on the page.", COUNT),
-        ("order", "The order by time.", {"enum": ["asc", "desc"]}),
-    )
+PAGING = (
+    query("after", "Only entries after the one with this id.", TEXT),
+    query("limit", "The most entries on the page.", COUNT),
+    query("order", "The order by time.", {"enum": ["asc", "desc"]}),
 )
 
 
@@ -219,99 +218,77 @@ _KEPT: Json = {
 def deletion(summary: str, kind: str, *, deleted: bool) -> Answer:
     """The response to a deletion; `deleted` is whether something was deleted."""
     const: dict[str, Json] = {"object": {"const": kind}, "deleted": {"const": deleted}}
-    return Answer(summary=summary, contents=json(opened("id object deleted", id=TEXT, **const)))
+    return Answer(summary, json(opened("id object deleted", id=TEXT, **const)))
 
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("list-models", "GET"): Operation(
-        tag=TAG,
-        answers=(
-            Answer(
-                summary="The names you may use; with `anthropic-version`, in Anthropic's format.",
-                contents=json(either_form(MODELS, ANTHROPIC_MODELS)),
-            ),
+        TAG,
+        Answer(
+            "The names you may use; with `anthropic-version`, in Anthropic's format.",
+            json(either_form(MODELS, ANTHROPIC_MODELS)),
         ),
         parameters=(OF_ANTHROPIC,),
     ),
     ("describe-model", "GET"): Operation(
-        tag=TAG,
-        answers=(
-            Answer(
-                summary="The model; with `anthropic-version`, in Anthropic's format.",
-                contents=json(either_form(MODEL_RECORD, ANTHROPIC_MODEL)),
-            ),
+        TAG,
+        Answer(
+            "The model; with `anthropic-version`, in Anthropic's format.",
+            json(either_form(MODEL_RECORD, ANTHROPIC_MODEL)),
         ),
         problems=(NO_MODEL,),
         parameters=(OF_ANTHROPIC,),
     ),
     ("keep-model", "DELETE"): Operation(
-        tag=TAG,
-        answers=(
-            deletion(
-                "The model was not deleted: to remove it, change the configuration.",
-                "model",
-                deleted=False,
-            ),
+        TAG,
+        deletion(
+            "The model was not deleted: to remove it, change the configuration.",
+            "model",
+            deleted=False,
         ),
         problems=(NO_MODEL,),
     ),
     ("chat-completions", "POST"): Operation(
-        tag=TAG,
-        answers=(
-            Answer(
-                summary="The answers, whole; or, with `stream`, as they are generated.",
-                contents={**json(reference(CHAT)), sse.STREAM: events(CHUNK)},
-                headers=(RUN_ID, MODEL, COST, FIRST),
-            ),
+        TAG,
+        Answer(
+            "The answers, whole; or, with `stream`, as they are generated.",
+            {**json(reference(CHAT)), sse.STREAM: events(CHUNK)},
+            (RUN_ID, MODEL, COST, FIRST),
         ),
         problems=RUN_PROBLEMS,
         body=json(reference("ChatBody")),
     ),
     ("embeddings", "POST"): Operation(
-        tag=TAG,
-        answers=(
-            Answer(
-                summary="A vector for each text.",
-                contents=json(reference(EMBEDDINGS)),
-                headers=(RUN_ID, MODEL, COST, FIRST),
-            ),
+        TAG,
+        Answer(
+            "A vector for each text.", json(reference(EMBEDDINGS)), (RUN_ID, MODEL, COST, FIRST)
         ),
         problems=RUN_PROBLEMS,
         body=json(reference("EmbeddingsBody")),
     ),
     ("list-completions", "GET"): Operation(
-        tag=TAG,
-        answers=(Answer(summary="A page of the stored completions.", contents=json(paged(_KEPT))),),
+        TAG,
+        Answer("A page of the stored completions.", json(paged(_KEPT))),
         problems=(INVALID, AWAY),
         parameters=(*PAGING, {"name": "model", "in": "query", "schema": TEXT}),
     ),
     ("read-completion", "GET"): Operation(
-        tag=TAG,
-        answers=(Answer(summary="The completion.", contents=json(_KEPT)),),
-        problems=(_NOT_KEPT, AWAY),
+        TAG, Answer("The completion.", json(_KEPT)), problems=(_NOT_KEPT, AWAY)
     ),
     ("rename-completion", "POST"): Operation(
-        tag=TAG,
-        answers=(Answer(summary="The completion, with its new metadata.", contents=json(_KEPT)),),
+        TAG,
+        Answer("The completion, with its new metadata.", json(_KEPT)),
         problems=(_NOT_KEPT, INVALID, AWAY, *UNREADABLE),
-        body=json(
-            opened(
-                "metadata", metadata={"type": "object", "additionalProperties": {"type": "string"}}
-            )
-        ),
+        body=json(opened("metadata", metadata=TEXTS)),
     ),
     ("delete-completion", "DELETE"): Operation(
-        tag=TAG,
-        answers=(deletion("The completion was deleted.", "chat.completion.deleted", deleted=True),),
+        TAG,
+        deletion("The completion was deleted.", "chat.completion.deleted", deleted=True),
         problems=(_NOT_KEPT, AWAY),
     ),
     ("completion-messages", "GET"): Operation(
-        tag=TAG,
-        answers=(
-            Answer(
-                summary="The messages.", contents=json(paged(opened("id role", id=TEXT, role=TEXT)))
-            ),
-        ),
+        TAG,
+        Answer("The messages.", json(paged(opened("id role", id=TEXT, role=TEXT)))),
         problems=(_NOT_KEPT, INVALID, AWAY),
         parameters=PAGING,
     ),

@@ -59,8 +59,5 @@ def problems_of_callers(admission: Admission) -> tuple[HttpProblem, ...]:
     if admission.rates is not None:
         found += map(caller_problems.your_rate, (LimitReachedError(""), LimitUnknownError("")))
     if admission.purse is not None:
-        found.append(caller_problems.your_budget(_SPENT))
+        found.append(caller_problems.your_budget(BudgetExceededError("")))
     return tuple(found)
-
-
-_SPENT = BudgetExceededError("")

@@ -23,6 +23,7 @@ from orchestra.server.openapi.openai import (
 from orchestra.server.openapi.words import (
     COUNT,
     TEXT,
+    TEXTS,
     Answer,
     Operation,
     events,
@@ -67,7 +68,7 @@ SCHEMAS: Mapping[str, Json] = {
         usage=or_null(reference(USAGE)),
         error=or_null(opened("code message", code=TEXT, message=TEXT)),
         incomplete_details=or_null(opened("reason", reason=TEXT)),
-        metadata={"type": "object", "additionalProperties": {"type": "string"}},
+        metadata=TEXTS,
     ),
     EVENT: opened("type sequence_number", type=TEXT, sequence_number=COUNT)
     | {"description": "A part of an answer, or its end, as one of OpenAI's events."},
@@ -75,35 +76,26 @@ SCHEMAS: Mapping[str, Json] = {
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("responses", "POST"): Operation(
-        tag=TAG,
-        answers=(
-            Answer(
-                summary="The answer, whole; or, with `stream`, as it is generated.",
-                contents={**json(reference(RESPONSE)), sse.STREAM: events(EVENT, "event")},
-                headers=(RUN_ID, MODEL, COST, FIRST),
-            ),
+        TAG,
+        Answer(
+            "The answer, whole; or, with `stream`, as it is generated.",
+            {**json(reference(RESPONSE)), sse.STREAM: events(EVENT, "event")},
+            (RUN_ID, MODEL, COST, FIRST),
         ),
         problems=(*RUN_PROBLEMS, AWAY),
         body=json(reference("ResponsesBody")),
     ),
     ("read-response", "GET"): Operation(
-        tag=TAG,
-        answers=(Answer(summary="The response.", contents=json(reference(RESPONSE))),),
-        problems=(_NOT_KEPT, AWAY),
+        TAG, Answer("The response.", json(reference(RESPONSE))), problems=(_NOT_KEPT, AWAY)
     ),
     ("delete-response", "DELETE"): Operation(
-        tag=TAG,
-        answers=(deletion("The response was deleted.", "response", deleted=True),),
+        TAG,
+        deletion("The response was deleted.", "response", deleted=True),
         problems=(_NOT_KEPT, AWAY),
     ),
     ("response-items", "GET"): Operation(
-        tag=TAG,
-        answers=(
-            Answer(
-                summary="The items that the response answers.",
-                contents=json(paged(reference(ITEM))),
-            ),
-        ),
+        TAG,
+        Answer("The items that the response answers.", json(paged(reference(ITEM)))),
         problems=(_NOT_KEPT, INVALID, AWAY),
         parameters=PAGING,
     ),

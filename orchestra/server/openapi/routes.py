@@ -56,18 +56,15 @@ def with_documents(
     return found
 
 
-class Documents:
+class Documents(msgspec.Struct, eq=False):
     """The handlers of `/openapi.json` and `/docs`."""
 
-    def __init__(
-        self, pipelines: Mapping[str, Pipeline[..., Any]], settings: Settings, admission: Admission
-    ) -> None:
-        self.pipelines = pipelines
-        self.settings = settings
-        self.admission = admission
-        self.routes: Sequence[Route] = ()
-        self._kept: dict[tuple[str, ...], bytes] = {}
-        """The cached documents, by the names of the pipelines in them."""
+    pipelines: Mapping[str, Pipeline[..., Any]]
+    settings: Settings
+    admission: Admission
+    routes: Sequence[Route] = ()
+    _kept: dict[tuple[str, ...], bytes] = msgspec.field(default_factory=dict)
+    """The cached documents, by the names of the pipelines in them."""
 
     async def openapi(self) -> Response:
         """Answer with the document of the pipelines that the caller may run."""

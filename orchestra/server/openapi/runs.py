@@ -10,7 +10,6 @@ from orchestra.runs.record import STATUSES
 from orchestra.server import sse
 from orchestra.server.openapi.events import USAGE, reference
 from orchestra.server.openapi.words import (
-    COUNT,
     EVENTS,
     NUMBER,
     TEXT,
@@ -22,6 +21,7 @@ from orchestra.server.openapi.words import (
     json,
     listed,
     or_null,
+    query,
 )
 from orchestra.server.responses import problems
 from orchestra.server.responses.problems import HttpProblem
@@ -83,6 +83,7 @@ UNKNOWN = (problems.unknown_pipeline("", ()), problems.pipeline_only_as_model(""
 _NOT_FOUND = run_views.unknown_run("")
 _NOT_KEPT = run_views.not_kept("", "")
 _AWAY = problems.state_unreachable()
+_BAD_INPUTS = problems.bad_inputs([problems.Fault("", "", "")])
 FAILURES = (
     *(
         HttpProblem(kind.status, kind.code, kind.title, "", headers=_waits(kind))
@@ -94,32 +95,31 @@ FAILURES = (
 _STARTING = (
     *UNKNOWN,
     problems.not_acceptable("", ()),
-    problems.bad_inputs([problems.Fault("", "", "")]),
+    _BAD_INPUTS,
     problems.too_busy(),
     _NOT_KEPT,
     _AWAY,
     *FAILURES,
 )
 _ANSWER = Answer(
-    summary="The result of the run; or its events as they happen, the last of which ends the run.",
-    contents={**json(reference(RUN_RESULT)), sse.STREAM: EVENTS},
-    headers=(REPLAYED,),
+    "The result of the run; or its events as they happen, the last of which ends the run.",
+    {**json(reference(RUN_RESULT)), sse.STREAM: EVENTS},
+    (REPLAYED,),
 )
-_ENDED = Answer(status=204, summary="The client has all events of the run.")
+_ENDED = Answer("The client has all events of the run.", status=204)
 _LAST = header("Last-Event-ID", "To resume a stream of events: the last `id` that was received.")
+_LIMIT: Json = {"type": "integer", "minimum": 1, "maximum": run_views.LIMIT_MAX}
 _ONE = json(reference(RUN))
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("start-run", "POST"): Operation(
-        tag="runs",
-        answers=(
-            _ANSWER,
-            Answer(
-                status=202,
-                summary="The run was started; `Location` is its path.",
-                contents=_ONE,
-                headers=("Location", "Preference-Applied", REPLAYED),
-            ),
+        "runs",
+        _ANSWER,
+        Answer(
+            "The run was started; `Location` is its path.",
+            _ONE,
+            ("Location", "Preference-Applied", REPLAYED),
+            status=202,
         ),
         problems=(
             *_STARTING,
@@ -143,55 +143,33 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         ),
     ),
     ("start-run", "GET"): Operation(
-        tag="runs",
-        answers=(_ANSWER, _ENDED),
-        problems=(*_STARTING, _NOT_FOUND),
-        parameters=(_LAST,),
+        "runs", _ANSWER, _ENDED, problems=(*_STARTING, _NOT_FOUND), parameters=(_LAST,)
     ),
     ("list-runs", "GET"): Operation(
-        tag="runs",
-        answers=(
-            Answer(
-                summary="A page of runs, newest first.",
-                contents=json(closed(runs=listed(reference(RUN)), next_cursor=or_null(TEXT))),
-            ),
+        "runs",
+        Answer(
+            "A page of runs, newest first.",
+            json(closed(runs=listed(reference(RUN)), next_cursor=or_null(TEXT))),
         ),
-        problems=(problems.bad_inputs([problems.Fault("", "", "")]), _AWAY),
-        parameters=tuple(
-            {"name": name, "in": "query", "description": about, "schema": schema}
-            for name, about, schema in (
-                (
-                    "limit",
-                    "The most runs on the page.",
-                    {**COUNT, "minimum": 1, "maximum": run_views.LIMIT_MAX},
-                ),
-                ("cursor", "The `next_cursor` of the previous page.", TEXT),
-                ("pipeline", "Only runs of this pipeline.", TEXT),
-                ("status", "Only runs with this status.", {"enum": list(STATUSES)}),
-            )
+        problems=(_BAD_INPUTS, _AWAY),
+        parameters=(
+            query("limit", "The most runs on the page.", _LIMIT),
+            query("cursor", "The `next_cursor` of the previous page.", TEXT),
+            query("pipeline", "Only runs of this pipeline.", TEXT),
+            query("status", "Only runs with this status.", {"enum": list(STATUSES)}),
         ),
     ),
-    ("show-run", "GET"): Operation(
-        tag="runs",
-        answers=(Answer(summary="The run.", contents=_ONE),),
-        problems=(_NOT_FOUND, _AWAY),
-    ),
+    ("show-run", "GET"): Operation("runs", Answer("The run.", _ONE), problems=(_NOT_FOUND, _AWAY)),
     ("cancel-run", "DELETE"): Operation(
-        tag="runs",
-        answers=(
-            Answer(summary="The run has ended.", contents=_ONE),
-            Answer(status=202, summary="The run is being cancelled.", contents=_ONE),
-        ),
+        "runs",
+        Answer("The run has ended.", _ONE),
+        Answer("The run is being cancelled.", _ONE, status=202),
         problems=(_NOT_FOUND, _AWAY),
     ),
     ("follow-run", "GET"): Operation(
-        tag="runs",
-        answers=(
-            Answer(
-                summary="The events of the run, until its last one.", contents={sse.STREAM: EVENTS}
-            ),
-            _ENDED,
-        ),
+        "runs",
+        Answer("The events of the run, until its last one.", {sse.STREAM: EVENTS}),
+        _ENDED,
         problems=(
             problems.not_acceptable("", ()),
             run_views.bad_event_id(""),
@@ -199,14 +177,6 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             _NOT_KEPT,
             _AWAY,
         ),
-        parameters=(
-            _LAST,
-            {
-                "name": "after",
-                "in": "query",
-                "description": "Like `Last-Event-ID`.",
-                "schema": TEXT,
-            },
-        ),
+        parameters=(_LAST, query("after", "Like `Last-Event-ID`.", TEXT)),
     ),
 }

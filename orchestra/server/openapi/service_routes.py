@@ -26,89 +26,60 @@ _READINESS = closed(
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("list-pipelines", "GET"): Operation(
-        tag="pipelines",
-        answers=(
-            Answer(
-                summary="The pipelines that you may run.",
-                contents=json(closed(pipelines=listed(closed(name=TEXT, summary=TEXT)))),
-            ),
+        "pipelines",
+        Answer(
+            "The pipelines that you may run.",
+            json(closed(pipelines=listed(closed(name=TEXT, summary=TEXT)))),
         ),
     ),
     ("describe-pipeline", "GET"): Operation(
-        tag="pipelines",
-        answers=(
-            Answer(
-                summary="The pipeline; `inputs` is a JSON Schema.",
-                contents=json(
-                    closed(name=TEXT, doc=TEXT, inputs={"type": "object"}, graph={"type": "object"})
-                ),
-            ),
+        "pipelines",
+        Answer(
+            "The pipeline; `inputs` is a JSON Schema.",
+            json(closed(name=TEXT, doc=TEXT, inputs={"type": "object"}, graph={"type": "object"})),
         ),
         problems=(problems.unknown_pipeline("", ()), problems.pipeline_only_as_model("")),
     ),
     ("live", "GET"): Operation(
-        tag="health",
-        answers=(
-            Answer(
-                summary="The process responds.", contents=json(closed(status={"const": "live"}))
-            ),
-        ),
+        "health", Answer("The process responds.", json(closed(status={"const": "live"})))
     ),
     ("ready", "GET"): Operation(
-        tag="health",
-        answers=(
-            Answer(summary="The server is ready for requests.", contents=json(_READINESS)),
-            Answer(
-                status=503,
-                summary="The server should not receive requests.",
-                contents=json(_READINESS),
-            ),
-        ),
+        "health",
+        Answer("The server is ready for requests.", json(_READINESS)),
+        Answer("The server should not receive requests.", json(_READINESS), status=503),
     ),
     ("models-health", "GET"): Operation(
-        tag="health",
-        answers=(
-            Answer(
-                summary="The models that were called since the server started.",
-                contents=json(
-                    closed(
-                        models=listed(
-                            closed(
-                                name=TEXT,
-                                breaker={"enum": ["closed", "open", "half-open", None]},
-                                next_probe_s=or_null(NUMBER),
-                                running=COUNT,
-                                waiting=COUNT,
-                                at_once=or_null(COUNT),
-                            )
+        "health",
+        Answer(
+            "The models that were called since the server started.",
+            json(
+                closed(
+                    models=listed(
+                        closed(
+                            name=TEXT,
+                            breaker={"enum": ["closed", "open", "half-open", None]},
+                            next_probe_s=or_null(NUMBER),
+                            running=COUNT,
+                            waiting=COUNT,
+                            at_once=or_null(COUNT),
                         )
                     )
-                ),
+                )
             ),
         ),
     ),
     ("metrics", "GET"): Operation(
-        tag="health",
-        answers=(
-            Answer(
-                summary="Counters, histograms and gauges, in one of Prometheus's formats.",
-                contents={kind: {"schema": TEXT} for kind in ("text/plain", OPEN_METRICS)},
-            ),
+        "health",
+        Answer(
+            "Counters, histograms and gauges, in one of Prometheus's formats.",
+            {kind: {"schema": TEXT} for kind in ("text/plain", OPEN_METRICS)},
         ),
     ),
     ("openapi", "GET"): Operation(
-        tag="documents",
-        answers=(
-            Answer(
-                summary="The OpenAPI 3.1 document of what you may use.",
-                contents=json({"type": "object"}),
-            ),
-        ),
+        "documents",
+        Answer("The OpenAPI 3.1 document of what you may use.", json({"type": "object"})),
     ),
     ("docs", "GET"): Operation(
-        tag="documents",
-        answers=(
-            Answer(summary="A page that shows the document.", contents={HTML: {"schema": TEXT}}),
-        ),
+        "documents", Answer("A page that shows the document.", {HTML: {"schema": TEXT}})
     ),
 }

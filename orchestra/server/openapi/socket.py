@@ -65,16 +65,11 @@ SCHEMAS: Mapping[str, Json] = {
 }
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("open-socket", "GET"): Operation(
-        tag="runs",
-        answers=(
-            Answer(
-                status=101,
-                summary=(
-                    f"The WebSocket: the client sends `{MESSAGE}`, and the server `{FRAME}`. A "
-                    f"browser sends its key as a subprotocol, `{BEARER_PROTOCOL}KEY`, in addition "
-                    f"to `{PROTOCOL}`."
-                ),
-            ),
+        "runs",
+        Answer(
+            f"The WebSocket: the client sends `{MESSAGE}`, and the server `{FRAME}`. A browser "
+            f"sends its key as a subprotocol, `{BEARER_PROTOCOL}KEY`, in addition to `{PROTOCOL}`.",
+            status=101,
         ),
         problems=(*UNKNOWN, problems.by_status(426, "Upgrade Required", "")),
         extensions={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypeAlias
 
 import attrs
@@ -18,33 +19,46 @@ from orchestra.values import Json
 Refusal: TypeAlias = HttpProblem | ServedError
 
 TEXT: Json = {"type": "string"}
+TEXTS: Json = {"type": "object", "additionalProperties": TEXT}
+"""Named texts."""
 NUMBER: Json = {"type": "number"}
 COUNT: Json = {"type": "integer", "minimum": 0}
 HTML = "text/html"
+_NONE: Mapping[str, Json] = MappingProxyType({})
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Answer:
     """A response that is not a problem: its contents by media type, and its headers' names."""
 
     summary: str
-    status: int = 200
-    contents: Mapping[str, Json] = attrs.field(factory=dict)
+    contents: Mapping[str, Json] = _NONE
     headers: tuple[str, ...] = ()
+    status: int = attrs.field(default=200, kw_only=True)
 
 
-@attrs.frozen(kw_only=True)
 class Operation:
-    """The description of one method of a route, without what all routes share."""
+    """The description of one method of a route, without what all routes share.
 
-    tag: str
-    answers: tuple[Answer, ...]
-    problems: tuple[Refusal, ...] = ()
-    parameters: tuple[Json, ...] = ()
-    body: Mapping[str, Json] = attrs.field(factory=dict)
-    """The schema of the request's body, by media type."""
-    extensions: Mapping[str, Json] = attrs.field(factory=dict)
-    """OpenAPI extensions; their names begin with `x-`."""
+    `body` has the schema of the request's body, by media type; `extensions` are OpenAPI's, whose
+    names begin with `x-`.
+    """
+
+    def __init__(
+        self,
+        tag: str,
+        *answers: Answer,
+        problems: tuple[Refusal, ...] = (),
+        parameters: tuple[Json, ...] = (),
+        body: Mapping[str, Json] = _NONE,
+        extensions: Mapping[str, Json] = _NONE,
+    ) -> None:
+        self.tag = tag
+        self.answers = answers
+        self.problems = problems
+        self.parameters = parameters
+        self.body = body
+        self.extensions = extensions
 
 
 def json(schema: Json) -> dict[str, Json]:
@@ -75,6 +89,11 @@ def or_null(schema: Json) -> Json:
 def header(name: str, summary: str) -> Json:
     """A request header, as a parameter that is not required."""
     return {"name": name, "in": "header", "description": summary, "schema": TEXT}
+
+
+def query(name: str, summary: str, schema: Json) -> Json:
+    """A variable of the query, as a parameter that is not required."""
+    return {"name": name, "in": "query", "description": summary, "schema": schema}
 
 
 OF_ANTHROPIC = header(

@@ -19,7 +19,7 @@ import attrs
 import trio
 
 from orchestra.engine.calls import calls
-from orchestra.graph.source.frames import is_installed, is_users, place
+from orchestra.graph.source.frames import is_own, place
 
 BEAT_S = 0.2
 """Seconds between the times at which the event loop reports that it runs."""
@@ -107,7 +107,7 @@ def task_in(frame: FrameType | None) -> FrameType | None:
         file = frame.f_code.co_filename
         if file == _TRIO:
             return users
-        if is_users(file) and not is_installed(file):  # the server's libraries stay on the stack
+        if is_own(file):  # the server's libraries stay on the stack
             users = frame
         frame = frame.f_back
     return None

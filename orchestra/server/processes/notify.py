@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
 from contextlib import suppress
 
 READY = b"READY=1"
 STOPPING = b"STOPPING=1"
 
 
-def notify(state: bytes, environ: Mapping[str, str] = os.environ) -> None:
+def notify(state: bytes) -> None:
     """Send the state to the service manager, if there is one. Errors are ignored."""
-    address = environ.get("NOTIFY_SOCKET", "")
+    address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
     if address.startswith("@"):  # an abstract socket

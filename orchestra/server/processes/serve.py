@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -28,13 +28,11 @@ from orchestra.server.processes.blocking_steps import BlockingStepDetector
 from orchestra.server.processes.nurseries import mend_trio
 from orchestra.server.processes.serving import House, Load, Loaded, Serving
 from orchestra.server.processes.signals import HANGUP, Acts, Shutdown, receiving
-from orchestra.server.settings import Settings
+from orchestra.server.settings import USUAL_SETTINGS, Settings
 
 if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
-    from orchestra.graph.rules.policy import Limits
     from orchestra.protocols import Bindings
-    from orchestra.server.front.layers import Admission
     from orchestra.server.processes.worker_place import WorkerPlace
 
 log = logging.getLogger("orchestra.server")
@@ -48,31 +46,27 @@ async def serve(  # noqa: ASYNC128 - `_serve` calls `task_status.started`
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
-    settings: Settings | None = None,
-    limits: Limits | None = None,
-    admit: Callable[[], Awaitable[Admission]] | None = None,
+    settings: Settings = USUAL_SETTINGS,
     on_ready: Callable[[str], None] | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve pipelines, each under its name, until SIGTERM or SIGINT; then drain and return.
 
     With the default `host`, only this machine can reach the server; port 0 takes a free port.
-    `admit` returns the settings of access and limits; without it, every caller may do everything.
-    When the server accepts connections, `on_ready` and `task_status.started` are called with its
-    URL. Call this in the main thread, where signals arrive. A cancellation cuts every connection
-    and cancels every run at once.
+    Every caller may do everything. When the server accepts connections, `on_ready` and
+    `task_status.started` are called with its URL. Call this in the main thread, where signals
+    arrive. A cancellation cuts every connection and cancels every run at once.
 
     Raises:
         ServeError: the server cannot listen on the address, a pipeline cannot be served, or the
             environment asks for tracing that is unknown or not installed.
         CheckError: a pipeline has problems.
     """
-    loaded, traces = Loaded(pipelines, bindings, settings or Settings(), admit), tracing()
+    loaded, traces = Loaded(pipelines, bindings, settings), tracing()
     await serve_loaded(
         lambda: nullcontext(loaded),
         partial(bind, host, port),
         House(
-            limits=limits,
             reloads=False,
             counting=counting(),
             tracing=traces,

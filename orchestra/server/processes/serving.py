@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from orchestra.compiler.plan import Plan
     from orchestra.engine.engine import Engine
     from orchestra.graph.pipelines import Pipeline
-    from orchestra.graph.rules.policy import Limits
     from orchestra.observe.counting import Counting
     from orchestra.observe.otel import Tracing
     from orchestra.protocols import Bindings, State
@@ -99,7 +98,6 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
     and `tracing` traces runs.
     """
 
-    limits: Limits | None = None
     reloads: bool = True
     watched: Callable[[], Collection[Path]] | None = None
     on_retired: Callable[[], object] = lambda: None
@@ -110,29 +108,21 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
     tracing: Tracing | None = None
 
 
-class Generation:
+class Generation(msgspec.Struct, eq=False):
     """One engine and its application, and the number of their requests.
 
     When `closing` is set, each WebSocket is closed after its last run.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        app: ASGIFramework,
-        settings: Settings,
-        registry: Registry,
-        closing: trio.Event,
-    ) -> None:
-        self.engine = engine
-        self.app = app
-        self.settings = settings
-        self.registry = registry
-        self.closing = closing
-        self._requests = 0
-        self._left = trio.Event()
-        self._retired = trio.Event()
-        self._patience = trio.CancelScope()
+    engine: Engine
+    app: ASGIFramework
+    settings: Settings
+    registry: Registry
+    closing: trio.Event
+    _requests: int = 0
+    _emptied: trio.lowlevel.ParkingLot = msgspec.field(default_factory=trio.lowlevel.ParkingLot)
+    _retired: trio.Event = msgspec.field(default_factory=trio.Event)
+    _patience: trio.CancelScope = msgspec.field(default_factory=trio.CancelScope)
 
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -144,8 +134,7 @@ class Generation:
         finally:
             self._requests -= 1
             if not self._requests:
-                self._left.set()
-                self._left = trio.Event()
+                self._emptied.unpark_all()
 
     def retire(self, deadline: float) -> None:
         """Let the generation end when it is empty, or at the deadline at the latest.
@@ -162,7 +151,7 @@ class Generation:
         """Wait until the generation has no request and no run."""
         while self._requests or self.engine.runs:
             if self._requests:
-                await self._left.wait()
+                await self._emptied.park()
             else:
                 await self.engine.wait_idle()
 
@@ -282,7 +271,7 @@ class Serving:
             async with (
                 self._registry(loaded) as registry,
                 open_engine(
-                    loaded.bindings, limits=loaded.settings.limits(house.limits), observe=observe
+                    loaded.bindings, limits=loaded.settings.limits, observe=observe
                 ) as engine,
             ):
                 admission = OPEN if loaded.admit is None else await loaded.admit()

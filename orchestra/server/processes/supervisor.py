@@ -24,6 +24,7 @@ from contextlib import suppress
 
 import attrs
 import trio
+from trio.lowlevel import ParkingLot
 
 from orchestra.server.processes.no_workers import answer_unavailable
 from orchestra.server.processes.restarts import (
@@ -111,12 +112,13 @@ class Supervisor:
     _alive: dict[int, Worker] = attrs.field(init=False, factory=dict)
     _ends: list[Ended] = attrs.field(init=False, factory=list)
     _code: int = attrs.field(init=False, default=0)
-    _died: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _died: ParkingLot = attrs.field(init=False, factory=ParkingLot)
+    """Where those wait who wait for the end of a worker."""
     _none_expected: bool = attrs.field(init=False, default=False)
     """Whether the last worker that ended before it was ready had a positive exit code, so that the
     next is not expected to be ready soon."""
-    _settled: trio.Event = attrs.field(init=False, factory=trio.Event)
-    """Set, and then replaced, when a worker becomes ready or ends before that, and at the stop."""
+    _settled: ParkingLot = attrs.field(init=False, factory=ParkingLot)
+    """The same for a worker that becomes ready or ends before that, and for the stop."""
 
     async def run(self) -> int:
         """Keep the workers running until a signal asks to stop, or it gives up; the exit code.
@@ -189,17 +191,16 @@ class Supervisor:
 
     def _tell(self, *, none_expected: bool) -> None:
         self._none_expected = none_expected
-        self._settled.set()
-        self._settled = trio.Event()
+        self._settled.unpark_all()
 
     async def _answer_unavailable(self) -> None:
         """Answer clients with 503 while no worker is ready, and none is expected to be soon."""
         while True:  # noqa: ASYNC913 - each iteration waits for a worker to be ready, or to end
             while self._serve():
-                await self._died.wait()
+                await self._died.park()
             with trio.move_on_after(ALONE_S):
                 while not (self._serve() or self._none_expected or self._shutdown.stop.is_set()):
-                    await self._settled.wait()
+                    await self._settled.park()
             if self._shutdown.stop.is_set():
                 return
             if not self._serve():
@@ -210,7 +211,7 @@ class Supervisor:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(answer_unavailable, self.listener)
             while not (self._serve() or self._shutdown.stop.is_set()):
-                await self._settled.wait()
+                await self._settled.park()
             nursery.cancel_scope.cancel()
 
     async def _fill(self, number: int, settled: trio.Event) -> tuple[float, int]:
@@ -265,8 +266,7 @@ class Supervisor:
                 continue  # inherited from a process that has died
             worker.process.returncode = worker.code = code
             worker.exited.set()
-            self._died.set()
-            self._died = trio.Event()
+            self._died.unpark_all()
             if self._shutdown.stop.is_set():
                 ended = Ended(worker.number, code, worker.ready_at is not None)
                 self._ends.append(ended)
@@ -305,7 +305,7 @@ class Supervisor:
 
     async def _wait_none(self) -> None:
         while self._alive:
-            await self._died.wait()
+            await self._died.park()
 
 
 def reaped() -> Iterator[tuple[int, int]]:

@@ -126,9 +126,7 @@ def two_lengths() -> HttpProblem:
     """The body's length is given in two ways: a proxy may have read another request than we did."""
     detail = "it has both `Content-Length` and `Transfer-Encoding`; send only one of them"
     closed = (("Connection", "close"),)  # the bytes after it are not a request (RFC 9112, 6.1)
-    return HttpProblem(
-        400, "bad-body", "The request's body cannot be read.", detail, headers=closed
-    )
+    return msgspec.structs.replace(bad_body(detail), headers=closed)
 
 
 def bad_inputs(faults: Sequence[Fault]) -> HttpProblem:

@@ -20,9 +20,9 @@ from quart_trio.wrappers import TrioResponse as Response
 from orchestra.computed import computed
 from orchestra.errors import RunLostError, StateError
 from orchestra.events import RunFinished
-from orchestra.runs.disconnect import CONTINUE, OnLeave
 from orchestra.runs.idempotency import ConflictingClaim, ExistingClaim, NewClaim
 from orchestra.runs.keys import digest_of
+from orchestra.runs.local import CONTINUE
 from orchestra.runs.record import EventLine, Record
 from orchestra.server import sse
 from orchestra.server.front.departure import arrived, when_over
@@ -111,10 +111,10 @@ class DurableStart:
         stream = None
         if self.asked.streams:  # attached now, so that it misses no event during the next await
             stream = EventStream(Events(run, self.runs.settings))
-        await self._recorded(run, self.runs.settings.leaving(run.pipeline), readers=1)
+        await self._recorded(run, self.runs.settings.linger_of(run.pipeline), readers=1)
         return stream or await self.runs.result(run)
 
-    async def _recorded(self, run: Run, on_leave: OnLeave, readers: int) -> Record | None:
+    async def _recorded(self, run: Run, linger_s: float, readers: int) -> Record | None:
         """Register a new run and write its record; None if the record will be written later.
 
         Without a key, a run whose record cannot be written is cancelled, since no client could find
@@ -123,7 +123,7 @@ class DurableStart:
         known = self.preferences.key is not None
         registry = self.runs.registry
         try:
-            record = await registry.adopt_durably(run, on_leave=on_leave, readers=readers)
+            record = await registry.adopt_durably(run, linger_s=linger_s, readers=readers)
             known = True
         except StateError as error:
             if not known:

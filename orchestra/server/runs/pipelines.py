@@ -1,7 +1,7 @@
 """The routes of pipelines: list and describe them, and run one, streamed or as one response.
 
 Rules of the file: a run lives in the engine, never in the task that writes to its client. When the
-request ends, for whatever reason, the pipeline's disconnect policy decides whether the run goes on.
+request ends, for whatever reason, the pipeline's `linger_s` decides whether the run goes on.
 """
 
 from __future__ import annotations
@@ -85,27 +85,17 @@ def _import_others() -> None:
     del uploads, durable, problems, words
 
 
-class Runs:
+class Runs(msgspec.Struct, dict=True, eq=False):
     """The handlers of the routes under `/v1/pipelines`."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        pipelines: Mapping[str, Pipeline[..., Any]],
-        settings: Settings,
-        registry: Registry,
-        *,
-        running: Running | None = None,
-        only_models: Collection[str] = (),
-    ) -> None:
-        self.engine = engine
-        self.pipelines = pipelines
-        self.settings = settings
-        self.registry = registry
-        self.running = running
-        self.only_models = only_models
-        """The names of other pipelines, which are served only as models."""
-        self._context = copy_context()
+    engine: Engine
+    pipelines: Mapping[str, Pipeline[..., Any]]
+    settings: Settings
+    registry: Registry
+    running: Running | None = None
+    only_models: Collection[str] = ()
+    """The names of other pipelines, which are served only as models."""
+    _context: Context = msgspec.field(default_factory=copy_context)
 
     @cached_property
     def _uploads(self) -> Uploads:
@@ -202,7 +192,7 @@ class Runs:
     def begin(self, pipeline: Pipeline[..., Any], inputs: Mapping[str, object]) -> Run:
         """Start a run for the current request, and register it.
 
-        When the request ends, the pipeline's disconnect policy decides what happens to the run.
+        When the request ends, the pipeline's `linger_s` decides what happens to the run.
 
         Raises:
             InputError: an input does not fit.
@@ -252,10 +242,10 @@ class Runs:
 
     def adopt(self, run: Run) -> None:
         """Register a run that has one reader; call `left` when the reader has gone."""
-        self.registry.adopt(run, on_leave=self.settings.leaving(run.pipeline))
+        self.registry.adopt(run, linger_s=self.settings.linger_of(run.pipeline))
 
     def left(self, run: Run) -> None:
-        """Tell that a reader has gone; after the last, the pipeline's disconnect policy applies."""
+        """Tell that a reader has gone; after the last, the pipeline's `linger_s` applies."""
         self.registry.leave(run.id)
 
     async def _rest(self, name: str, given: str) -> Response | None:

@@ -79,7 +79,7 @@ def failed_run(
         detail = f"the run was cancelled: {event.reason}"
         return HttpProblem(503, "run-cancelled", "The run was cancelled.", detail, extras=(run,))
     found = decisive(error) if error is not None else None
-    kind = _by_name(event.error) if found is None else _kind(found.error)
+    kind = _kind(own_error(event.error) if found is None else type(found.error))
     extras: list[tuple[str, object]] = [run, ("error", event.error)]
     extras += [(key, value) for key in ("step", "where") if (value := getattr(event, key))]
     match found:
@@ -100,16 +100,11 @@ def failed_run(
 
 def kind_of(error: BaseException) -> Kind:
     """How an error is reported; of an error that contains several, the decisive one counts."""
-    return _kind(decisive(error).error)
+    return _kind(type(decisive(error).error))
 
 
-def _kind(error: BaseException) -> Kind:
-    return next((kind for kind in KINDS if isinstance(error, kind.error)), FAILED)
-
-
-def _by_name(name: str) -> Kind:
-    own = own_error(name)
-    return next((kind for kind in KINDS if own and issubclass(own, kind.error)), FAILED)
+def _kind(error: type[BaseException] | None) -> Kind:
+    return next((kind for kind in KINDS if error and issubclass(error, kind.error)), FAILED)
 
 
 def _waits(found: Decisive | None, kind: Kind) -> tuple[tuple[str, str], ...]:

@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 
 from orchestra.cli.failures import FAILED
-from orchestra.cli.serving.watchdog import watchdog
+from orchestra.cli.serving.watchdog import Watchdog
 from tests.cli.conftest import Project, said
 from tests.cli.serving.test_serve import listening
 from tests.patience import PATIENCE_S
@@ -25,7 +25,7 @@ watchdog.MARGIN_S, watchdog.HELD_S = {margin_s}, {held_s}
 def stuck():
     {stuck}
 
-with watchdog.watchdog() as dog:
+with watchdog.Watchdog() as dog:
     dog.start(0.1)
     stuck()
 """
@@ -52,9 +52,9 @@ def test_what_is_stuck_is_told_and_left_behind(
 
 
 def test_a_process_that_ends_by_itself_is_not_ended() -> None:
-    with watchdog() as dog:
+    with Watchdog() as dog:
         pass
-    with watchdog() as dog:
+    with Watchdog() as dog:
         dog.start(PATIENCE_S)
     assert dog._timer is not None
     assert dog._timer.finished.is_set()

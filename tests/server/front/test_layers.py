@@ -429,7 +429,7 @@ def test_what_ends_within_a_layer_is_told_too(ends_s: float, status: int) -> Non
     async def send(message: Any) -> None:
         raise AssertionError(f"it was answered with {message}")
 
-    front = Front(app, [Failing()], lambda _, early: early, answered)
+    front = Front(app, [Failing()], lambda _, early: early, [answered])
     scope: Any = dict(arrival({}).scope)
 
     async def serve() -> None:

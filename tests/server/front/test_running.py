@@ -94,7 +94,7 @@ async def served(settings: Settings | None = None) -> AsyncIterator[tuple[House,
     rules = CallerRules(organisation=OwnerLimits(runs=1))
     admission = Admission(keyring=Keys(), running=Running(rules))  # type: ignore[arg-type]
     world = World(models={"m": ScriptedModel.saying("one")})
-    async with open_engine(world, limits=settings.limits(None)) as engine:
+    async with open_engine(world, limits=settings.limits) as engine:
         app = create_app(engine, PIPELINES, settings, admission)
         async with open_house(app, settings) as house:
             yield house, engine
@@ -155,12 +155,10 @@ def test_a_run_that_does_not_start_is_none() -> None:
     trio.run(main)
 
 
-def test_what_a_server_says_of_its_runs_stands_above_the_limits_of_the_program() -> None:
-    both = Settings(runs_max=3, deadline_s=4.0)
-    assert both.limits(None) == Limits(runs=3, deadline_s=4.0)
-    others = Limits(runs=7, deadline_s=8.0, lane_chunks=2)
-    assert both.limits(others) == Limits(runs=3, deadline_s=4.0, lane_chunks=2)
-    assert Settings().limits(others) == others
+def test_what_a_server_says_of_its_runs_stands_above_the_usual_limits() -> None:
+    assert Settings(runs_max=3, deadline_s=4.0).limits == Limits(runs=3, deadline_s=4.0)
+    assert Settings(runs_max=3).limits == Limits(runs=3)
+    assert Settings().limits == Limits()
 
 
 @pytest.mark.parametrize("keys", ["auto", "required"])

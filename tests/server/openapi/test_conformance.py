@@ -16,7 +16,7 @@ from orchestra.errors import OverloadedError
 from orchestra.observe.counting import Counting
 from orchestra.observe.metrics import Metrics
 from orchestra.protocols import Embedder
-from orchestra.runs.disconnect import CONTINUE
+from orchestra.runs.local import CONTINUE
 from orchestra.server.app import create_app
 from orchestra.server.settings import Settings
 from orchestra.testing.world import ScriptedModel, World
@@ -262,7 +262,7 @@ async def service(ask: Asker) -> None:
 def test_every_answer_and_problem_is_as_its_route_is_documented() -> None:
     async def main() -> None:
         world = World(models=MODELS, embedders={"vectors": Vectors()})
-        own = Settings(on_leave=CONTINUE)
+        own = Settings(linger_s=CONTINUE)
         async with open_engine(world) as engine:
             app = create_app(engine, PIPELINES, own, counting=Counting(Metrics({})))
             async with open_house(app.asgi_app, own) as house:

@@ -16,7 +16,7 @@ from orchestra.access.principal import Principal, Scopes
 from orchestra.accounts import Caller
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.graph.rules.policy import Limits
-from orchestra.runs.disconnect import CONTINUE, LingerRun, OnLeave
+from orchestra.runs.local import CONTINUE
 from orchestra.runs.record import LOST_SEQ
 from orchestra.runs.registry import Registry
 from orchestra.runs.settings import RunsSettings
@@ -76,9 +76,9 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    state: MemoryState, runs: RunsSettings, on_leave: OnLeave, limits: Limits
+    state: MemoryState, runs: RunsSettings, linger_s: float, limits: Limits
 ) -> AsyncIterator[Served]:
-    settings = Settings(runs=runs, on_leave_of={"count": on_leave})
+    settings = Settings(runs=runs, linger_s_of={"count": linger_s})
     cable = Cable(state)
     async with (
         open_runs(cable, settings, shared=True) as registry,
@@ -94,7 +94,7 @@ def serving(
     main: Callable[[Served, Served], Awaitable[None]],
     *,
     runs: RunsSettings = REAL,
-    on_leave: OnLeave = CONTINUE,
+    linger_s: float = CONTINUE,
     limits: Limits | None = None,
 ) -> None:
     """Two servers, for as long as `main` takes."""
@@ -103,7 +103,7 @@ def serving(
         state = MemoryState()
         async with AsyncExitStack() as stack:
             servers = [
-                await stack.enter_async_context(served(state, runs, on_leave, limits or Limits()))
+                await stack.enter_async_context(served(state, runs, linger_s, limits or Limits()))
                 for _ in range(2)
             ]
             await main(servers[0], servers[1])
@@ -380,7 +380,7 @@ def test_a_browser_whose_line_broke_resumes_its_very_run_on_any_server() -> None
         wrong = f"GET /v1/pipelines/told/runs?question=x\nLast-Event-ID: {run_id}.2"
         assert (await one.ask(wrong)).status == 404
 
-    serving(main, on_leave=LingerRun(5.0))
+    serving(main, linger_s=5.0)
 
 
 async def posted(one: Served, *headers: str) -> tuple[Client, list[Message]]:
@@ -424,7 +424,7 @@ def test_who_posts_again_with_the_last_event_has_the_rest_and_starts_nothing(
         assert not other.engine.runs
         assert set(one.engine.runs) <= {run_id}
 
-    serving(main, on_leave=LingerRun(5.0))
+    serving(main, linger_s=5.0)
 
 
 def test_who_was_told_that_a_run_is_lost_hears_nothing_else_of_it_also_where_it_goes_on() -> None:
@@ -486,7 +486,7 @@ def test_a_run_that_nobody_comes_back_to_is_cancelled_when_its_policy_says(
         view = await ended(other, f"/v1/runs/{run_id}")
         assert view["reason"] == ("the client left" if lingers else "the test is over")
 
-    serving(main, on_leave=LingerRun(0.05) if lingers else CONTINUE)
+    serving(main, linger_s=0.05 if lingers else CONTINUE)
 
 
 def test_where_the_state_is_away_nothing_is_started_that_has_to_be_known() -> None:
