@@ -38,7 +38,7 @@ from orchestra.events import (
     ToolStarted,
 )
 from orchestra.observe.metrics import step_label
-from orchestra.observe.names import PROVIDERS, SETTINGS, SpanNames
+from orchestra.observe.names import PROVIDERS, SETTINGS, Convention
 from orchestra.policies.observed import CANCELLED, CallEnded
 
 Attribute: TypeAlias = str | int | float | bool | tuple[str, ...]
@@ -105,7 +105,7 @@ class EndedCall:
 def spans(
     events: Iterable[Event],
     calls: Iterable[EndedCall],
-    names: SpanNames,
+    names: Convention,
     left_out: int = 0,
     links: Mapping[int, Link] = MappingProxyType({}),
 ) -> tuple[Span, ...]:
@@ -125,7 +125,7 @@ def spans(
 
 
 class _SpanBuilder:
-    def __init__(self, names: SpanNames, links: Mapping[int, Link]) -> None:
+    def __init__(self, names: Convention, links: Mapping[int, Link]) -> None:
         self._names = names
         self._links = links
         self._all: list[Span] = []
