@@ -16,48 +16,49 @@ from orchestra.eventclass import event
 
 
 @event
-class RunStarted:
+class _OfRun:
+    seq: int
+    at_s: float
+
+
+@event
+class _OfStep(_OfRun):
+    step: str
+
+
+@event
+class RunStarted(_OfRun):
     """The first event: the pipeline, the run's id, and the id of the request that started it."""
 
     type: ClassVar[Literal["run.started"]] = "run.started"
-    seq: int
-    at_s: float
     run_id: str
     pipeline: str
     request_id: str = ""
 
 
 @event
-class StepStarted:
+class StepStarted(_OfStep):
     """The step has all its inputs, and its function has been called."""
 
     type: ClassVar[Literal["step.started"]] = "step.started"
-    seq: int
-    at_s: float
-    step: str
 
 
 @event
-class Delta:
+class Delta(_OfRun):
     """The next chunk of the run's output."""
 
     type: ClassVar[Literal["delta"]] = "delta"
-    seq: int
-    at_s: float
     chunk: Any
 
 
 @event
-class StepFinished:
+class StepFinished(_OfStep):
     """The step returned its value, or the last chunk of its stream.
 
     `chunks` is the number of chunks, None for a value. Both times are in seconds since its start.
     """
 
     type: ClassVar[Literal["step.finished"]] = "step.finished"
-    seq: int
-    at_s: float
-    step: str
     duration_s: float
     chunks: int | None = None
     first_chunk_s: float | None = None
@@ -65,24 +66,18 @@ class StepFinished:
 
 
 @event
-class StepSkipped:
+class StepSkipped(_OfStep):
     """The step never ran: its arm was not taken, or the run ended before its turn."""
 
     type: ClassVar[Literal["step.skipped"]] = "step.skipped"
-    seq: int
-    at_s: float
-    step: str
     reason: str
 
 
 @event
-class StepFailed:
+class StepFailed(_OfStep):
     """The step raised; `where` is its source line."""
 
     type: ClassVar[Literal["step.failed"]] = "step.failed"
-    seq: int
-    at_s: float
-    step: str
     error: str
     message: str
     where: str
@@ -90,16 +85,13 @@ class StepFailed:
 
 
 @event
-class StepRetried:
+class StepRetried(_OfStep):
     """An attempt of the step failed before any output; the next begins in `delay_s` seconds.
 
     `attempt` is the number of the failed attempt, from 1. The next has no `StepStarted`.
     """
 
     type: ClassVar[Literal["step.retried"]] = "step.retried"
-    seq: int
-    at_s: float
-    step: str
     attempt: int
     delay_s: float
     error: str
@@ -107,92 +99,71 @@ class StepRetried:
 
 
 @event
-class StepCached:
+class StepCached(_OfStep):
     """A cache hit: the model's answer came from the cache, without a call and without cost.
 
     `similarity` is that of the two requests: 1.0 if they are equal, else less.
     """
 
     type: ClassVar[Literal["step.cached"]] = "step.cached"
-    seq: int
-    at_s: float
-    step: str
     model: str
     similarity: float = 1.0
 
 
 @event
-class StepCoalesced:
+class StepCoalesced(_OfStep):
     """The step shares a model call that was already under way; `similarity` as in `StepCached`."""
 
     type: ClassVar[Literal["step.coalesced"]] = "step.coalesced"
-    seq: int
-    at_s: float
-    step: str
     model: str
     similarity: float = 1.0
 
 
 @event
-class StepRouted:
+class StepRouted(_OfStep):
     """A model of the route that the step called has begun to answer."""
 
     type: ClassVar[Literal["step.routed"]] = "step.routed"
-    seq: int
-    at_s: float
-    step: str
     route: str
     model: str
 
 
 @event
-class StepCut:
+class StepCut(_OfStep):
     """A model's answer to the step was cut at the `output_tokens_max` that was asked for."""
 
     type: ClassVar[Literal["step.cut"]] = "step.cut"
-    seq: int
-    at_s: float
-    step: str
     model: str
     output_tokens_max: int
 
 
 @event
-class ToolStarted:
+class ToolStarted(_OfStep):
     """A tool is called, as a model asked; `call` is the id that the model gave the call."""
 
     type: ClassVar[Literal["tool.started"]] = "tool.started"
-    seq: int
-    at_s: float
-    step: str
     tool: str
     call: str
 
 
 @event
-class ToolFinished:
+class ToolFinished(_OfStep):
     """A tool has returned its result; a cancelled tool has no such event."""
 
     type: ClassVar[Literal["tool.finished"]] = "tool.finished"
-    seq: int
-    at_s: float
-    step: str
     tool: str
     call: str
     duration_s: float
 
 
 @event
-class ToolFailed:
+class ToolFailed(_OfStep):
     """A tool raised an exception, or took too long.
 
     The error is sent to the model, and the step goes on with the model's next answer.
     """
 
     type: ClassVar[Literal["tool.failed"]] = "tool.failed"
-    seq: int
-    at_s: float
-    step: str
     tool: str
     error: str
     message: str
@@ -200,16 +171,13 @@ class ToolFailed:
 
 
 @event
-class BudgetReached:
+class BudgetReached(_OfStep):
     """A call of the step has brought a budget to a threshold: `percent` of it is spent.
 
     `budget` names its owner and period: "organisation acme, a month".
     """
 
     type: ClassVar[Literal["budget.reached"]] = "budget.reached"
-    seq: int
-    at_s: float
-    step: str
     budget: str
     percent: int
     spent_nanodollars: int
@@ -217,62 +185,50 @@ class BudgetReached:
 
 
 @event
-class StepCancelled:
+class StepCancelled(_OfStep):
     """The step was running and was stopped: it lost a race, or the run ended."""
 
     type: ClassVar[Literal["step.cancelled"]] = "step.cancelled"
-    seq: int
-    at_s: float
-    step: str
     reason: str
     usage: Usage | None = None
 
 
 @event
-class ArmCommitted:
+class ArmCommitted(_OfStep):
     """A race, fallback or quorum has chosen this arm; from now on its output is this arm's.
 
     The only exception is a fallback that may restart, if the arm fails: see `ArmRestarted`.
     """
 
     type: ClassVar[Literal["arm.committed"]] = "arm.committed"
-    seq: int
-    at_s: float
-    step: str
     arm: str
 
 
 @event
-class ArmFailed:
+class ArmFailed(_OfStep):
     """An arm failed before the choice was made, or disagreed with a quorum; others may go on.
 
     In a `fallback(..., restart=True)`, the chosen arm may fail as well.
     """
 
     type: ClassVar[Literal["arm.failed"]] = "arm.failed"
-    seq: int
-    at_s: float
-    step: str
     arm: str
     error: str
     message: str
 
 
 @event
-class ItemFailed:
+class ItemFailed(_OfStep):
     """An item of an `each(..., failures_max=...)` failed; the others go on, up to that limit."""
 
     type: ClassVar[Literal["item.failed"]] = "item.failed"
-    seq: int
-    at_s: float
-    step: str
     index: int
     error: str
     message: str
 
 
 @event
-class ArmRestarted:
+class ArmRestarted(_OfStep):
     """The output starts again, from this arm: discard every `delta` before this event.
 
     Only a `fallback(..., restart=True)` restarts, when its chosen arm has failed and it has chosen
@@ -280,14 +236,11 @@ class ArmRestarted:
     """
 
     type: ClassVar[Literal["arm.restarted"]] = "arm.restarted"
-    seq: int
-    at_s: float
-    step: str
     arm: str
 
 
 @event
-class Snapshot:
+class Snapshot(_OfRun):
     """The whole output up to `seq`, for a reader who missed some events.
 
     It is never stored in a journal: a reader gets it in place of events that were dropped. It
@@ -295,15 +248,13 @@ class Snapshot:
     """
 
     type: ClassVar[Literal["snapshot"]] = "snapshot"
-    seq: int
-    at_s: float
     output: Any
     restarts: int = 0
     """How often the output has restarted; a reader who has seen fewer discards its output."""
 
 
 @event
-class RunFinished:
+class RunFinished(_OfRun):
     """The last event of a run that succeeded.
 
     `timings_s` maps each finished step to its duration; `usage` is the sum over the
@@ -312,8 +263,6 @@ class RunFinished:
     """
 
     type: ClassVar[Literal["run.finished"]] = "run.finished"
-    seq: int
-    at_s: float
     result: Any
     timings_s: Mapping[str, float]
     usage: Usage | None = None
@@ -321,12 +270,10 @@ class RunFinished:
 
 
 @event
-class RunFailed:
+class RunFailed(_OfRun):
     """The last event of a run that failed: the error of the step, its path and source line."""
 
     type: ClassVar[Literal["run.failed"]] = "run.failed"
-    seq: int
-    at_s: float
     error: str
     message: str
     step: str | None = None
@@ -335,18 +282,16 @@ class RunFailed:
 
 
 @event
-class RunCancelled:
+class RunCancelled(_OfRun):
     """The last event of a run that was stopped."""
 
     type: ClassVar[Literal["run.cancelled"]] = "run.cancelled"
-    seq: int
-    at_s: float
     reason: str
     usage: Usage | None = None
 
 
 @event
-class StepTold:
+class StepTold(_OfStep):
     """A message that the step, or one of its tools, sent with `context.tell`; `data` is plain JSON.
 
     It is not part of the output: a reader may skip it if it does not know `what`. `tool` and `call`
@@ -354,9 +299,6 @@ class StepTold:
     """
 
     type: ClassVar[Literal["step.told"]] = "step.told"
-    seq: int
-    at_s: float
-    step: str
     what: str
     data: Any = None
     tool: str | None = None

@@ -6,7 +6,7 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, nullcontext
-from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
+from typing import Any, AnyStr, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 import trio
 
@@ -35,6 +35,15 @@ Observe: TypeAlias = Callable[[str], Observer | None]
 
 NOBODY = Caller()
 _CLOSE_S = 5.0  # for the `finally` blocks of steps
+
+
+class StartOptions(TypedDict, total=False):
+    """The keywords of `Engine.start`, for type checkers."""
+
+    deadline_s: float | None
+    caller: Caller
+    request_id: str
+    run_id: str | None
 
 
 class Engine:
@@ -67,58 +76,28 @@ class Engine:
 
     @overload
     def start(
-        self,
-        pipeline: Plan,
-        inputs: Mapping[str, object],
-        *,
-        deadline_s: float | None = ...,
-        caller: Caller = ...,
-        request_id: str = ...,
-        run_id: str | None = ...,
+        self, pipeline: Plan, inputs: Mapping[str, object], **options: Unpack[StartOptions]
     ) -> Run[Any]: ...
     @overload
     def start(  # type: ignore[overload-overlap]
         self,
-        pipeline: Pipeline[..., Stream[str]],
+        pipeline: Pipeline[..., Stream[AnyStr]],
         inputs: Mapping[str, object],
-        *,
-        deadline_s: float | None = ...,
-        caller: Caller = ...,
-        request_id: str = ...,
-        run_id: str | None = ...,
-    ) -> Run[str]: ...
-    @overload
-    def start(  # type: ignore[overload-overlap]
-        self,
-        pipeline: Pipeline[..., Stream[bytes]],
-        inputs: Mapping[str, object],
-        *,
-        deadline_s: float | None = ...,
-        caller: Caller = ...,
-        request_id: str = ...,
-        run_id: str | None = ...,
-    ) -> Run[bytes]: ...
+        **options: Unpack[StartOptions],
+    ) -> Run[AnyStr]: ...
     @overload
     def start(
         self,
         pipeline: Pipeline[..., Stream[T]],
         inputs: Mapping[str, object],
-        *,
-        deadline_s: float | None = ...,
-        caller: Caller = ...,
-        request_id: str = ...,
-        run_id: str | None = ...,
+        **options: Unpack[StartOptions],
     ) -> Run[list[T]]: ...
     @overload
     def start(
         self,
         pipeline: Pipeline[..., T],
         inputs: Mapping[str, object],
-        *,
-        deadline_s: float | None = ...,
-        caller: Caller = ...,
-        request_id: str = ...,
-        run_id: str | None = ...,
+        **options: Unpack[StartOptions],
     ) -> Run[T]: ...
     def start(
         self,

@@ -17,7 +17,9 @@ class Plans:
 
     def __init__(self, bindings: Bindings) -> None:
         self._kept: dict[Pipeline[..., object], Plan] = {}
-        self.make: Callable[[Pipeline[..., object], Collection[str]], Plan] = _made_for(bindings)
+        self.make: Callable[[Pipeline[..., object], Collection[str]], Plan] = (
+            lambda pipeline, unchecked: plan(pipeline, bindings, unchecked)
+        )
         """Makes a plan; a simulation replaces this, to put scripts in place of steps."""
 
     @property
@@ -40,10 +42,3 @@ class Plans:
             if len(self._kept) > PLANS_MAX:
                 del self._kept[next(iter(self._kept))]
         return made
-
-
-def _made_for(bindings: Bindings) -> Callable[[Pipeline[..., object], Collection[str]], Plan]:
-    def made(pipeline: Pipeline[..., object], unchecked: Collection[str]) -> Plan:
-        return plan(pipeline, bindings, unchecked)
-
-    return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import (
@@ -189,13 +190,11 @@ def _define(
         )
     definition = Definition(name, deadline_s=deadline_s, code=inner.__code__)
     inputs = _inputs(function, definition, file_line)
-    wires = {node.name: Wire(node) for node, _ in inputs}
+    wires = OrderedDict((name, Wire(node)) for name, node in inputs.items())
+    given = inspect.BoundArguments(signature(function), wires)
     with defining(definition), _explaining(name, where):
         with refusing_silent_tests(inner, wires, definition.nodes):
-            returned = function(
-                *(wires[node.name] for node, positional in inputs if positional),
-                **{node.name: wires[node.name] for node, positional in inputs if not positional},
-            )
+            returned = function(*given.args, **given.kwargs)
         definition.line = returned_at(inner.__code__)
         output = _output(returned, name, where, place(*definition.line))
     definition.refuse_foreign(output, where)
@@ -205,7 +204,7 @@ def _define(
         _deadline(name, deadline_s),
         where,
         hints(function).get("return", MISSING),
-        {node.name: node for node, _ in inputs},
+        inputs,
         tuple(definition.nodes),
         output,
         tuple(definition.faults),
@@ -254,10 +253,10 @@ def _explaining(name: str, where: str) -> Iterator[None]:
 
 def _inputs(
     function: Callable[..., Any], definition: Definition, file_line: tuple[str, int]
-) -> list[tuple[Input, bool]]:
-    """The parameters as input nodes, and whether each is passed by position."""
+) -> dict[str, Input]:
+    """The parameters as input nodes."""
     where, annotations = place(*file_line), hints(function)
-    inputs = []
+    inputs = {}
     for name, parameter in signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise DefinitionError(
@@ -272,14 +271,13 @@ def _inputs(
                 "step that uses it"
             )
         refuse_awaitables(parameter.default, where=where)
-        node = Input(
+        inputs[name] = Input(
             Origin(len(definition.nodes), (), *file_line),
             name,
             annotations.get(name, object),
             MISSING if parameter.default is parameter.empty else parameter.default,
         )
-        definition.nodes.append(node)
-        inputs.append((node, parameter.kind is not parameter.KEYWORD_ONLY))
+        definition.nodes.append(inputs[name])
     return inputs
 
 

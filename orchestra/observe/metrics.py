@@ -47,7 +47,7 @@ class Metrics:
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self.tally = Tally()
-        self._names = names.names(environ)
+        self._names = names.convention(environ)
         self._pipelines: dict[str, PipelineMetrics] = {}
         self._calls: dict[tuple[str, str, str, bool, str], CallMetrics] = {}
         self._answers: dict[tuple[str, str, str, int], Histogram] = {}
@@ -188,7 +188,7 @@ _ACTS: Mapping[type[Event], Callable[[PipelineMetrics, Any], None]] = {
 class CallMetrics:
     """Counts the calls of one model that end in one way."""
 
-    def __init__(self, tally: Tally, known: names.CallNames, ended: CallEnded) -> None:
+    def __init__(self, tally: Tally, known: names.Convention, ended: CallEnded) -> None:
         self._tally = tally
         self._names = known
         operation = "embeddings" if ended.embeds else "chat"

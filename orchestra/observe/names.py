@@ -175,8 +175,11 @@ _OF_TOKENS = CALL[:-1]
 
 
 @frozen(eq=False)
-class CallNames:
-    """The metrics of a model's calls; `each_*` are distributions over calls, `sums` are totals."""
+class Convention:
+    """The metrics of a model's calls, and the span attributes, that the conventions rename.
+
+    `each_*` are distributions over calls, `sums` are totals.
+    """
 
     duration: Family
     first_chunk: Family
@@ -186,9 +189,13 @@ class CallNames:
     """By the field of `Usage` that is summed."""
     token_type: bool
     """Whether input and output are one metric, distinguished by a label."""
+    workflow: str
+    """The span attribute for the name of a pipeline."""
+    cache_write_tokens: str
+    """The span attribute for the tokens written to a cache."""
 
 
-def _released() -> CallNames:
+def _released() -> Convention:
     tokens = Family(
         "gen_ai_client_token_usage",
         "histogram",
@@ -196,7 +203,7 @@ def _released() -> CallNames:
         (*_OF_TOKENS, "gen_ai_token_type"),
         TOKENS,
     )
-    return CallNames(
+    return Convention(
         _seconds("gen_ai_client_operation_duration", "How long calls of models took.", *CALL),
         _seconds(
             "gen_ai_client_operation_time_to_first_chunk",
@@ -213,14 +220,16 @@ def _released() -> CallNames:
             "reasoning_tokens": _tokens("orchestra_reasoning_tokens", "reasoned with"),
         },
         token_type=True,
+        workflow="gen_ai.workflow.name",
+        cache_write_tokens="gen_ai.usage.cache_creation.input_tokens",
     )
 
 
-def _upcoming() -> CallNames:
+def _upcoming() -> Convention:
     usage = "gen_ai_client_inference_usage"
     each = "gen_ai_client_inference_operation"
     about = "Tokens of single calls of models, "
-    return CallNames(
+    return Convention(
         _seconds("gen_ai_client_inference_duration", "How long calls of models took.", *CALL),
         _seconds(
             "gen_ai_client_inference_time_to_first_chunk",
@@ -239,6 +248,8 @@ def _upcoming() -> CallNames:
             "reasoning_tokens": _tokens(f"{usage}_reasoning_output_tokens", "reasoned with"),
         },
         token_type=False,
+        workflow="gen_ai.agent.name",
+        cache_write_tokens="gen_ai.usage.cache_write.input_tokens",
     )
 
 
@@ -249,7 +260,7 @@ def _tokens(name: str, what: str) -> Family:
 RELEASED, COMING = _released(), _upcoming()
 
 
-def names(environ: Mapping[str, str]) -> CallNames:
+def convention(environ: Mapping[str, str]) -> Convention:
     """The names that the environment selects: `RELEASED` or `COMING`."""
     wanted = environ.get(SWITCH, "")
     return COMING if LATEST in [each.strip() for each in wanted.split(",")] else RELEASED
@@ -292,20 +303,3 @@ SETTINGS: Mapping[str, str] = {
     name: _OTHER_NAMES.get(name, f"gen_ai.request.{name}") for name in observed.SETTINGS
 }
 """The conventions' names for the numeric settings of a request."""
-
-
-@frozen(eq=False)
-class SpanNames:
-    """The names of span attributes that are being renamed in the conventions."""
-
-    workflow: str
-    cache_write_tokens: str
-
-
-RELEASED_SPANS = SpanNames("gen_ai.workflow.name", "gen_ai.usage.cache_creation.input_tokens")
-COMING_SPANS = SpanNames("gen_ai.agent.name", "gen_ai.usage.cache_write.input_tokens")
-
-
-def span_names(environ: Mapping[str, str]) -> SpanNames:
-    """The names that the environment selects: `RELEASED_SPANS` or `COMING_SPANS`."""
-    return COMING_SPANS if names(environ) is COMING else RELEASED_SPANS

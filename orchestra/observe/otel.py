@@ -27,7 +27,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from orchestra.observe.names import SPANS_MADE, SPANS_SENT, span_names
+from orchestra.observe.names import SPANS_MADE, SPANS_SENT, convention
 from orchestra.observe.requests import Request, is_server_error, response_attributes, span_name
 from orchestra.observe.spans import Attribute, Kind, Link, Span
 from orchestra.observe.tally import Tally
@@ -59,7 +59,7 @@ class Tracing:
         self.queue = CountingProcessor(exporter)
         self._provider.add_span_processor(self.queue)
         self._tracer = self._provider.get_tracer("orchestra", VERSION)
-        self.traces = Traces(SpanSender(self._tracer, ids), span_names(environ))
+        self.traces = Traces(SpanSender(self._tracer, ids), convention(environ))
 
     def begin(self, request: Request) -> RequestSpan:
         """Start the span of a request; end it with `RequestSpan.end`."""

@@ -5,7 +5,8 @@ Rules of the file: there is no span per chunk, and no span contains a prompt or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from math import inf
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
@@ -37,7 +38,7 @@ from orchestra.events import (
     ToolStarted,
 )
 from orchestra.observe.metrics import step_label
-from orchestra.observe.names import PROVIDERS, SETTINGS, SpanNames
+from orchestra.observe.names import PROVIDERS, SETTINGS, Convention
 from orchestra.policies.observed import CANCELLED, CallEnded
 
 Attribute: TypeAlias = str | int | float | bool | tuple[str, ...]
@@ -70,13 +71,14 @@ class Link:
     span_id: str
 
 
-@attrs.frozen
+@attrs.define
 class Span:
     """Something that took time; times are in seconds since the run began.
 
-    `parent` is the index of the parent among the spans of the run, None for the run itself. `path`
-    is the path of the step, or of the step that made the call. `error` is the class name of the
-    error, "" if there was none; a cancellation is not an error.
+    `ended_s` is infinite while the span is open. `parent` is the index of the parent among the
+    spans of the run, None for the run itself. `path` is the path of the step, or of the step that
+    made the call. `error` is the class name of the error, "" if there was none; a cancellation is
+    not an error.
     """
 
     kind: Kind
@@ -84,22 +86,7 @@ class Span:
     path: str
     parent: int | None
     began_s: float
-    ended_s: float
-    attributes: Mapping[str, Attribute]
-    events: Sequence[SpanEvent] = ()
-    links: Sequence[Link] = ()
-    error: str = ""
-    message: str = ""
-
-
-@attrs.define
-class _OpenSpan:
-    kind: Kind
-    name: str
-    path: str
-    parent: int | None
-    began_s: float
-    ended_s: float | None = None
+    ended_s: float = inf
     attributes: dict[str, Attribute] = attrs.field(factory=dict)
     events: list[SpanEvent] = attrs.field(factory=list)
     links: list[Link] = attrs.field(factory=list)
@@ -118,7 +105,7 @@ class EndedCall:
 def spans(
     events: Iterable[Event],
     calls: Iterable[EndedCall],
-    names: SpanNames,
+    names: Convention,
     left_out: int = 0,
     links: Mapping[int, Link] = MappingProxyType({}),
 ) -> tuple[Span, ...]:
@@ -138,12 +125,12 @@ def spans(
 
 
 class _SpanBuilder:
-    def __init__(self, names: SpanNames, links: Mapping[int, Link]) -> None:
+    def __init__(self, names: Convention, links: Mapping[int, Link]) -> None:
         self._names = names
         self._links = links
-        self._all: list[_OpenSpan] = []
+        self._all: list[Span] = []
         self._at: dict[str, int] = {}
-        self._tools: dict[tuple[str, str], _OpenSpan] = {}
+        self._tools: dict[tuple[str, str], Span] = {}
         self._last_s = 0.0
 
     def add(self, event: Event) -> None:
@@ -183,7 +170,7 @@ class _SpanBuilder:
         ended, parent = call.ended, self._at.get(call.ended.step, 0)
         operation = "embeddings" if ended.embeds else "chat"
         began_s = max(call.at_s - ended.duration_s, self._all[parent].began_s)
-        found = _OpenSpan(
+        found = Span(
             *("call", f"{operation} {ended.request_model}", ended.step, parent, began_s),
             ended_s=max(call.at_s, began_s),
             attributes={
@@ -211,17 +198,16 @@ class _SpanBuilder:
         if self._all and left_out:
             self._all[0].attributes["orchestra.left_out"] = left_out
         for each in reversed(self._all):  # children first: a group lasts as long as its children
-            if each.ended_s is None:
-                step = self._all[each.parent or 0] if each.kind == "tool" else each
-                each.ended_s = step.ended_s or max(self._last_s, each.began_s)
-            if each.kind != "run" and each.parent is not None:
-                parent = self._all[each.parent]
-                if parent.kind == "group":
-                    parent.ended_s = max(parent.ended_s or 0.0, each.ended_s)
-        return tuple([Span(**attrs.asdict(each, recurse=False)) for each in self._all])
+            parent = self._all[each.parent or 0]
+            if each.ended_s == inf:
+                step = parent if each.kind == "tool" else each
+                each.ended_s = min(step.ended_s, max(self._last_s, each.began_s))
+            if parent.kind == "group":
+                parent.ended_s = max(parent.ended_s, each.ended_s)
+        return tuple(self._all)
 
     def _begin(self, event: RunStarted) -> None:
-        found = _OpenSpan("run", f"invoke_workflow {event.pipeline}", "", None, event.at_s)
+        found = Span("run", f"invoke_workflow {event.pipeline}", "", None, event.at_s)
         found.attributes = {
             "gen_ai.operation.name": "invoke_workflow",
             self._names.workflow: event.pipeline,
@@ -242,7 +228,7 @@ class _SpanBuilder:
         if isinstance(event, ToolStarted):
             self._of(event.step)
             path, parent = event.step, self._at[event.step]
-            found = _OpenSpan("tool", f"execute_tool {event.tool}", path, parent, event.at_s)
+            found = Span("tool", f"execute_tool {event.tool}", path, parent, event.at_s)
             found.attributes |= {
                 "gen_ai.operation.name": "execute_tool",
                 "gen_ai.tool.name": event.tool,
@@ -259,9 +245,11 @@ class _SpanBuilder:
 
     def _open(self, kind: Kind, path: str, at_s: float) -> int:
         if not self._all:
-            self._all.append(_OpenSpan("run", "run", "", None, 0.0))
+            self._all.append(Span("run", "run", "", None, 0.0))
         parent = self._parent(path, at_s)
-        found = _OpenSpan(kind, step_label(path), path, parent, at_s)
+        found = Span(kind, step_label(path), path, parent, at_s)
+        if kind == "group":
+            found.ended_s = at_s  # until `closed`
         found.attributes["orchestra.step"] = path
         self._all.append(found)
         return len(self._all) - 1
@@ -276,18 +264,18 @@ class _SpanBuilder:
             self._at[above] = self._open("group", above, at_s)
         return self._at[above]
 
-    def _of(self, step: str) -> _OpenSpan:
+    def _of(self, step: str) -> Span:
         """The span of a step; one whose start was not seen starts here."""
         if step not in self._at:
             self._at[step] = self._open("step", step, self._last_s)
         return self._all[self._at[step]]
 
-    def _fail(self, found: _OpenSpan, event: StepFailed | RunFailed) -> None:
+    def _fail(self, found: Span, event: StepFailed | RunFailed) -> None:
         found.error, found.message = event.error, event.message
         if event.where:
             found.attributes["orchestra.where"] = event.where
 
-    def _end(self, found: _OpenSpan, at_s: float, status: str, usage: Usage | None) -> None:
+    def _end(self, found: Span, at_s: float, status: str, usage: Usage | None) -> None:
         found.ended_s = at_s
         found.attributes["orchestra.status"] = status
         if usage is not None:

@@ -24,7 +24,7 @@ from orchestra.events import (
     StepFinished,
     StepStarted,
 )
-from orchestra.observe.names import SpanNames
+from orchestra.observe.names import Convention
 from orchestra.observe.spans import EndedCall, Link, Span, spans
 from orchestra.observe.trace_context import TRACE, TraceContext
 from orchestra.policies.observed import ASKED_FIRST, CallEnded
@@ -59,7 +59,7 @@ class Traces:
     """
 
     def __init__(
-        self, sink: Sink, names: SpanNames, time_ns: Callable[[], int] = time.time_ns
+        self, sink: Sink, names: Convention, time_ns: Callable[[], int] = time.time_ns
     ) -> None:
         self.sink = sink
         self._names = names

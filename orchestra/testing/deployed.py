@@ -38,25 +38,14 @@ NONE: Mapping[str, Embedder] = MappingProxyType({})
 
 
 class Deployed(StatefulModels):
-    """The models of a world by name, with the policies of a deployment.
-
-    Each of `stand_ins` is a scripted model under the name of a model of the deployment. Around it
-    are the deployment's policies: breaker, limits, budgets, prices, cache, coalescing, and routes.
-    A model that is reached over a network or has a class of the project's own is left out if it
-    has no stand-in, and so is every route with such a model.
-
-    The state of the policies is in memory and in virtual time, for as long as this object: a
-    second run sees the spending of the first, and no time has passed between them. The first run
-    begins on 1 January 1970. `schedule` seeds the random choices of routes and breakers.
-    """
+    """What `deployed` returns: the models of a world by name."""
 
     def __init__(
         self,
         deployment: Deployment,
         stand_ins: Mapping[str, Model],
-        *,
-        embedders: Mapping[str, Embedder] = NONE,
-        schedule: int = 0,
+        embedders: Mapping[str, Embedder],
+        schedule: int,
     ) -> None:
         _refuse_unknown(deployment, stand_ins)
         self.deployment = deployment
@@ -120,6 +109,15 @@ def deployed(
 ) -> Deployed:
     """The `models` of a world with a deployment's policies around the scripted `models`.
 
+    Each of `models` is a scripted model under the name of a model of the deployment. Around it
+    are the deployment's policies: breaker, limits, budgets, prices, cache, coalescing, and routes.
+    A model that is reached over a network or has a class of the project's own is left out if it
+    has no scripted model, and so is every route with such a model.
+
+    The state of the policies is in memory and in virtual time, for as long as the result: a
+    second run sees the spending of the first, and no time has passed between them. The first run
+    begins on 1 January 1970. `schedule` seeds the random choices of routes and breakers.
+
     `embedders` are used by its caches and coalescing. The deployment's `timeouts` have no effect:
     they apply to connections, which a scripted model does not have.
 
@@ -127,7 +125,7 @@ def deployed(
         BindingError: a name in `models` is not a model of the deployment that needs a stand-in; or
             a policy needs an embedder that is reached over a network.
     """
-    return Deployed(deployment, models, embedders=embedders, schedule=schedule)
+    return Deployed(deployment, models, embedders, schedule)
 
 
 def _refuse_unknown(deployment: Deployment, stand_ins: Mapping[str, Model]) -> None:

@@ -117,7 +117,7 @@ def _innermost(log: Log, end: RunFailed) -> str | None:
 
 def every_step_has_one_life(log: Log) -> None:
     """Each step is skipped; or it starts once, and then finishes, fails or is cancelled once."""
-    known = {path for activation in log.activations for path in activation.operations}
+    known = {path for _, path, _ in log.operations()}
     for path in known:
         assert path in log.lives, f"{path} has no events"
     for path, life in log.lives.items():
@@ -143,7 +143,7 @@ def the_result_is_the_deltas(log: Log) -> None:
 
 def a_cut_stream_never_looks_complete(log: Log) -> None:
     """A step that reads a whole stream finishes only if the stream has finished."""
-    for activation, path, reader in _of_kind(log, Collect, Each):
+    for activation, path, reader in log.operations(Collect, Each):
         for source, operation in activation.operations.items():
             if reader.slot in operation.lanes and log.finished(path) is not None:
                 assert log.finished(source) is not None, f"{path} finished, but {source} did not"
@@ -166,16 +166,15 @@ def nothing_is_left(log: Log) -> None:
 
 def a_failure_stops_what_is_beside_it(log: Log) -> None:
     """Once a step has failed, no step of its region starts, and the running ones stop at once."""
-    for activation in log.activations:
-        for path, operation in activation.operations.items():
-            failure = log.lives[path][-1]
-            if isinstance(failure, StepFailed):
-                _stop_at(log, failure, activation.inside(operation.region), failure.step)
+    for activation, path, operation in log.operations():
+        failure = log.lives[path][-1]
+        if isinstance(failure, StepFailed):
+            _stop_at(log, failure, activation.inside(operation.region), failure.step)
 
 
 def losers_are_stopped(log: Log) -> None:
     """A race commits before it finishes; from then on no step of another arm starts or goes on."""
-    for activation, path, operation in _of_kind(log, Race, Fallback):
+    for activation, path, operation in log.operations(Race, Fallback):
         commits = log.events_about(path, ArmCommitted)
         assert commits or log.finished(path) is None, f"{path} finished without a commit"
         if isinstance(operation.node, Fallback) and operation.node.restart:
@@ -193,7 +192,7 @@ def losers_are_stopped(log: Log) -> None:
 
 def polls_stop_when_they_are_decided(log: Log) -> None:
     """Once a quorum is reached, or too many arms have failed, no step of any arm goes on."""
-    for activation, path, operation in _of_kind(log, Comparison):
+    for activation, path, operation in log.operations(Comparison):
         node = cast("Comparison", operation.node)
         needed = node.count if isinstance(node, Quorum) else cast("Survivors", node).least
         commits = log.events_about(path, ArmCommitted)
@@ -217,7 +216,7 @@ def polls_stop_when_they_are_decided(log: Log) -> None:
 
 def a_restart_is_told(log: Log) -> None:
     """A committed arm is replaced only after it failed; an `ArmRestarted` names the new arm."""
-    for activation, path, operation in _of_kind(log, Race, Fallback):
+    for activation, path, operation in log.operations(Race, Fallback):
         events = [e for e in log.events if isinstance(e, ARMS) and e.step == path]
         open_, committed, due = "", False, ""
         for event in events:
@@ -261,7 +260,7 @@ def _stop_at(log: Log, event: Event, steps: dict[str, Operation[Node]], why: str
 
 def retries_keep_to_their_rule(log: Log) -> None:
     """A step is retried as often as its rule allows, after its delay, and before any output."""
-    for _, path, operation in _of_kind(log, Call):
+    for _, path, operation in log.operations(Call):
         rule, life = cast("Call", operation.node).policy.retry, log.lives[path]
         retries = [event for event in life if isinstance(event, StepRetried)]
         numbers = [event.attempt for event in retries]
@@ -285,7 +284,7 @@ def retries_keep_to_their_rule(log: Log) -> None:
 
 def routes_take_one_arm(log: Log) -> None:
     """At most one arm of a route starts steps."""
-    for activation, path, operation in _of_kind(log, Route):
+    for activation, path, operation in log.operations(Route):
         taken = [r for r in operation.regions if _first(log, activation, r) is not None]
         assert len(taken) <= 1, f"{path} took several arms"
 
@@ -295,7 +294,7 @@ def arms_wait_for_their_turn(log: Log) -> None:
 
     In a quorum, the arms beyond the first `count` wait that long, or until an earlier arm ends.
     """
-    for activation, path, operation in _of_kind(log, Race, Fallback, Quorum):
+    for activation, path, operation in log.operations(Race, Fallback, Quorum):
         choice, node = log.started(path), cast("Choice", operation.node)
         if choice is None:
             begun = [_first(log, activation, region) for region in operation.regions]
@@ -324,7 +323,7 @@ def _stagger_s(node: Choice) -> float:
 
 def each_keeps_to_its_bound(log: Log) -> None:
     """An `each` starts its items in order, and at most `at_once` of them are under way."""
-    for _, path, operation in _of_kind(log, Each):
+    for _, path, operation in log.operations(Each):
         node = cast("Each", operation.node)
         items = log.items(path)
         assert sorted(items) == list(range(len(items))), f"{path} left out an item"
@@ -340,7 +339,7 @@ def each_keeps_to_its_bound(log: Log) -> None:
 
 def items_fail_within_their_bound(log: Log) -> None:
     """An item of an `each` fails at most once; more than `failures_max` failures end the `each`."""
-    for activation, path, operation in _of_kind(log, Each):
+    for activation, path, operation in log.operations(Each):
         most = cast("Each", operation.node).failures_max
         failures = log.events_about(path, ItemFailed)
         indices = [event.index for event in failures]
@@ -354,16 +353,6 @@ def items_fail_within_their_bound(log: Log) -> None:
             assert log.finished(path) is None, f"{path} finished with {len(failures)} failed items"
             inside = dict.fromkeys(log.inside(path), operation)
             _stop_at(log, event, {path: operation, **inside}, f"too many items of {path} failed")
-
-
-def _of_kind(log: Log, *kinds: type[object]) -> list[tuple[Activation, str, Operation[Node]]]:
-    """The operations of all activations whose node has one of these types."""
-    return [
-        (activation, path, operation)
-        for activation in log.activations
-        for path, operation in activation.operations.items()
-        if isinstance(operation.node, kinds)
-    ]
 
 
 def _first(log: Log, activation: Activation, region: int) -> StepStarted | None:

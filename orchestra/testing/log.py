@@ -113,6 +113,13 @@ class Log:
         """Every block that ran, the root block first."""
         return tuple(self._activations(Activation("", self.simulation.plan.block)))
 
+    def operations(self, *kinds: type[object]) -> Iterator[tuple[Activation, str, Operation[Node]]]:
+        """Every operation that ran, with its activation and path; of these types of nodes only."""
+        for activation in self.activations:
+            for path, operation in activation.operations.items():
+                if not kinds or isinstance(operation.node, kinds):
+                    yield activation, path, operation
+
     def inside(self, path: str) -> list[str]:
         """The steps in arms of a choice, in bodies of an `each`, or in children of a step."""
         inner = [step for step in self.lives if step.startswith(f"{path}[")]

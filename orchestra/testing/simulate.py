@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from random import Random
-from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
+from typing import Any, AnyStr, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 import attrs
 import trio
@@ -83,12 +83,8 @@ class Simulation(Generic[T_co]):
 
 @overload
 def simulate(  # type: ignore[overload-overlap]
-    pipeline: Pipeline[P, Stream[str]], world: World = ..., /, *args: P.args, **inputs: P.kwargs
-) -> Simulation[str]: ...
-@overload
-def simulate(  # type: ignore[overload-overlap]
-    pipeline: Pipeline[P, Stream[bytes]], world: World = ..., /, *args: P.args, **inputs: P.kwargs
-) -> Simulation[bytes]: ...
+    pipeline: Pipeline[P, Stream[AnyStr]], world: World = ..., /, *args: P.args, **inputs: P.kwargs
+) -> Simulation[AnyStr]: ...
 @overload
 def simulate(
     pipeline: Pipeline[P, Stream[T]], world: World = ..., /, *args: P.args, **inputs: P.kwargs

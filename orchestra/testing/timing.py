@@ -6,6 +6,8 @@ shields itself from cancellation breaks this law: its caller has to wait.
 
 from __future__ import annotations
 
+from typing import cast
+
 from orchestra.accounts import Usage
 from orchestra.compiler.blocks.slots import Operation
 from orchestra.errors import DeadlineError
@@ -27,11 +29,10 @@ ROUNDING_S = 1e-9
 
 def starts_when_its_last_input_exists(log: Log) -> None:
     """A step starts at the moment its last input exists, and never before."""
-    for activation in log.activations:
-        for path, operation in activation.operations.items():
-            begun = log.started(path)
-            if begun is not None:
-                _starts_in_time(log, activation, operation, begun)
+    for activation, path, operation in log.operations():
+        begun = log.started(path)
+        if begun is not None:
+            _starts_in_time(log, activation, operation, begun)
 
 
 def _starts_in_time(
@@ -106,25 +107,20 @@ def a_run_ends_by_its_deadline(log: Log) -> None:
 
 def a_step_ends_by_its_timeout(log: Log) -> None:
     """A step does not go on after its `timeout_s`, which covers all attempts and the waits."""
-    for activation in log.activations:
-        for path, operation in activation.operations.items():
-            begun, node = log.started(path), operation.node
-            if begun is None or not isinstance(node, Call) or node.policy.timeout_s is None:
-                continue
-            lasted_s, timeout_s = log.lives[path][-1].at_s - begun.at_s, node.policy.timeout_s
+    for _, path, operation in log.operations(Call):
+        begun, timeout_s = log.started(path), cast("Call", operation.node).policy.timeout_s
+        if begun is not None and timeout_s is not None:
+            lasted_s = log.lives[path][-1].at_s - begun.at_s
             went_on = f"{path} has timeout_s={timeout_s:g}, and went on for {lasted_s:g} s"
             assert lasted_s <= timeout_s + ROUNDING_S, went_on
 
 
 def a_step_outlives_its_children(log: Log) -> None:
     """A pipeline that a step runs begins after the step starts, and ends before the step ends."""
-    for activation in log.activations:
-        for path, operation in activation.operations.items():
-            if not isinstance(operation.node, Call):
-                continue
-            for inner in (event for life in log.items(path).values() for event in life):
-                begun, end = log.lives[path][0], log.lives[path][-1]
-                assert begun.seq < inner.seq < end.seq, f"{inner} is outside the time of {path}"
+    for _, path, _ in log.operations(Call):
+        for inner in (event for life in log.items(path).values() for event in life):
+            begun, end = log.lives[path][0], log.lives[path][-1]
+            assert begun.seq < inner.seq < end.seq, f"{inner} is outside the time of {path}"
 
 
 def _late(log: Log, moment_s: float) -> list[str]:
@@ -138,20 +134,17 @@ def _late(log: Log, moment_s: float) -> list[str]:
 
 def who_disagrees_is_told(log: Log) -> None:
     """Before the moment of a quorum, fewer arms than it needs have a value and have not failed."""
-    for activation in log.activations:
-        for path, operation in activation.operations.items():
-            node = operation.node
-            if not isinstance(node, Quorum):
-                continue
-            for commit in log.events_about(path, ArmCommitted):
-                failed = {failure.arm for failure in log.events_about(path, ArmFailed)}
-                there = {
-                    arm
-                    for arm, region in zip(node.arm_names, operation.regions, strict=True)
-                    if _made_before(log, activation, region, commit.at_s - ROUNDING_S)
-                }
-                agree = there - failed
-                assert len(agree) < node.count, f"{path}: {agree} agreed before {commit}"
+    for activation, path, operation in log.operations(Quorum):
+        node = cast("Quorum", operation.node)
+        for commit in log.events_about(path, ArmCommitted):
+            failed = {failure.arm for failure in log.events_about(path, ArmFailed)}
+            there = {
+                arm
+                for arm, region in zip(node.arm_names, operation.regions, strict=True)
+                if _made_before(log, activation, region, commit.at_s - ROUNDING_S)
+            }
+            agree = there - failed
+            assert len(agree) < node.count, f"{path}: {agree} agreed before {commit}"
 
 
 def _made_before(log: Log, activation: Activation, region: int, at_s: float) -> bool:

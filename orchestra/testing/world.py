@@ -187,7 +187,7 @@ class World(ScriptedBindings):
 
     def names(self, seam: str) -> Sequence[str]:
         """The names of one kind of binding."""
-        return tuple(self._bound(seam))
+        return tuple({"model": self.models, "embedder": self.embedders, "store": self.stores}[seam])
 
     def model(self, name: str) -> Model:
         """The model of this name. Raises BindingError."""
@@ -208,14 +208,6 @@ class World(ScriptedBindings):
         """Like `repr`; otherwise Hypothesis would print every field of every failing example."""
         del cycle
         printer.text(repr(self))
-
-    def _bound(self, seam: str) -> Mapping[str, object]:
-        bound: dict[str, Mapping[str, object]] = {
-            "model": self.models,
-            "embedder": self.embedders,
-            "store": self.stores,
-        }
-        return bound[seam]
 
 
 def _changed(value: World | Limits) -> str:

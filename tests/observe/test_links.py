@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from orchestra import Stream, pipeline
 from orchestra.engine.engine import open_engine
 from orchestra.events import RunFinished, RunStarted, StepStarted
-from orchestra.observe.names import span_names
+from orchestra.observe.names import convention
 from orchestra.observe.otel import Tracing
 from orchestra.observe.trace_context import TRACE, TraceContext
 from orchestra.observe.traces import EVENTS_MAX, Trace, Traces
@@ -37,7 +37,7 @@ def test_no_link_leads_to_a_step_of_which_no_span_is_sent(before: int) -> None:
 
     async def main() -> None:
         sent: list[Trace] = []
-        traces = Traces(sent.append, span_names({}))
+        traces = Traces(sent.append, convention({}))
         TRACE.set(context("a"))
         observer = traces.observe("p")
         observer(RunStarted(1, 0.0, "r", "p"))

@@ -77,7 +77,7 @@ class Told:
     watcher: Observers = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        traces = Traces(self.found.append, names.RELEASED_SPANS, lambda: BEGAN_NS)
+        traces = Traces(self.found.append, names.RELEASED, lambda: BEGAN_NS)
         self.watcher = Observers(self.metrics, traces)
 
     def called(self, ended: CallEnded) -> None:

@@ -17,9 +17,9 @@ from orchestra.observe.names import (
     SWITCH,
     TOKENS,
     TOOL_DURATION,
-    CallNames,
+    Convention,
     Family,
-    names,
+    convention,
 )
 
 
@@ -44,9 +44,9 @@ def test_every_metric_has_names_that_prometheus_takes(family: Family) -> None:
     ],
 )
 def test_the_environment_says_which_names_of_the_conventions(
-    said: dict[str, str], names_of: CallNames
+    said: dict[str, str], names_of: Convention
 ) -> None:
-    assert names(said) is names_of
+    assert convention(said) is names_of
 
 
 def test_the_names_are_those_of_the_conventions() -> None:

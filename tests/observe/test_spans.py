@@ -27,7 +27,7 @@ from orchestra.events import (
     ToolFinished,
     ToolStarted,
 )
-from orchestra.observe.names import COMING_SPANS, RELEASED_SPANS
+from orchestra.observe.names import COMING, RELEASED
 from orchestra.observe.spans import SPAN_EVENTS, EndedCall, Span, spans
 from orchestra.policies.observed import CANCELLED, SETTINGS, CallEnded
 from orchestra.testing.simulate import simulate
@@ -41,7 +41,7 @@ many = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 
 def traced(events: Sequence[Event], calls: Sequence[EndedCall] = ()) -> tuple[Span, ...]:
-    return spans(events, calls, RELEASED_SPANS)
+    return spans(events, calls, RELEASED)
 
 
 @many
@@ -228,7 +228,7 @@ def test_what_is_told_is_named_as_the_conventions_name_it() -> None:
         "orchestra.cost_dollars": 0.0,
         "orchestra.usage_certainty": "exact",
     }
-    coming = spans(events, [EndedCall(1.75, ended)], COMING_SPANS)
+    coming = spans(events, [EndedCall(1.75, ended)], COMING)
     assert coming[0].attributes["gen_ai.agent.name"] == "p"
     assert coming[-1].attributes["gen_ai.usage.cache_write.input_tokens"] == 5
 

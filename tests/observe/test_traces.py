@@ -9,7 +9,7 @@ from msgspec import structs
 from orchestra import pipeline, step
 from orchestra.engine.engine import open_engine
 from orchestra.observe import traces as module
-from orchestra.observe.names import RELEASED_SPANS
+from orchestra.observe.names import RELEASED
 from orchestra.observe.observers import together
 from orchestra.observe.trace_context import TRACE, TraceContext
 from orchestra.observe.traces import Trace, Traces
@@ -26,7 +26,7 @@ class Watched:
     def __init__(self) -> None:
         self.found: dict[object, Trace] = {}
         now_ns = lambda: BEGAN_NS + round(trio.current_time() * 1e9)  # noqa: E731
-        self.traces = Traces(self._take, RELEASED_SPANS, now_ns)
+        self.traces = Traces(self._take, RELEASED, now_ns)
 
     def _take(self, trace: Trace) -> None:
         self.found[trace.spans[0].attributes["orchestra.run_id"]] = trace

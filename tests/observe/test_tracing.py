@@ -19,7 +19,7 @@ from orchestra.errors import ServeError
 from orchestra.observe import otel
 from orchestra.observe.otel import Tracing
 from orchestra.observe.requests import METHOD_CHARS, PATH_CHARS, Request
-from orchestra.observe.spans import Span, SpanEvent
+from orchestra.observe.spans import Attribute, Span, SpanEvent
 from orchestra.observe.trace_context import TraceContext, trace_context
 from orchestra.observe.traces import Trace
 from orchestra.observe.tracing import tracing
@@ -35,8 +35,9 @@ TRACE = Trace(
     (
         Span("run", "invoke_workflow p", "", None, 0.0, 2.0, {"orchestra.run_id": "r"}),
         Span(
-            *("step", "say", "say", 0, 0.5, 2.0, {"orchestra.step": "say"}),
-            events=(SpanEvent("step.retried", 0.75, {"orchestra.attempt": 1}),),
+            *("step", "say", "say", 0, 0.5, 2.0),
+            {"orchestra.step": "say"},
+            events=[SpanEvent("step.retried", 0.75, {"orchestra.attempt": 1})],
             error="ValueError",
             message="no",
         ),
@@ -211,8 +212,9 @@ def test_half_a_character_costs_no_other_run_its_spans(monkeypatch: pytest.Monke
     """As in the names of files that a step could not read, and in what a model calls a tool."""
     half = "a\udcff"
     odd = Span(
-        *("tool", f"execute_tool {half}", "say", 0, 0.5, 2.0, {"gen_ai.tool.call.id": half}),
-        events=(SpanEvent("step.retried", 0.75, {"orchestra.message": half}),),
+        *("tool", f"execute_tool {half}", "say", 0, 0.5, 2.0),
+        {"gen_ai.tool.call.id": half},
+        events=[SpanEvent("step.retried", 0.75, {"orchestra.message": half})],
         error="OSError",
         message=half,
     )
@@ -229,7 +231,7 @@ def test_an_integer_that_otlp_cannot_hold_is_sent_as_its_digits(
 ) -> None:
     """Otherwise each call of a client with such a `seed` would write a traceback into the log."""
     most, more = 2**63 - 1, 2**63
-    seeds = {"gen_ai.request.seed": more, "gen_ai.request.top_k": most}
+    seeds: dict[str, Attribute] = {"gen_ai.request.seed": more, "gen_ai.request.top_k": most}
     call = Span("call", "chat gpt", "say", 0, 0.5, 2.0, seeds)
     collector = sent([Trace(BEGAN_NS, None, (TRACE.spans[0], call))], monkeypatch)
     assert told(collector.spans[-1].attributes) == {

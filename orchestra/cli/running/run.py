@@ -97,10 +97,10 @@ def run(
 
 def _traced(bindings: LocalBindings, found: list[Trace]) -> Observe:
     """The observer of a run that builds its trace, which is in `found` at the end."""
-    from orchestra.observe.names import span_names
+    from orchestra.observe.names import convention
     from orchestra.observe.traces import Traces
 
-    traces = Traces(found.append, span_names(os.environ))
+    traces = Traces(found.append, convention(os.environ))
     bindings.on_call = traces.called
     return traces.observe
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from math import inf
 from types import BuiltinFunctionType, MethodDescriptorType, ModuleType, WrapperDescriptorType
-from typing import Any, TypeGuard, TypeVar, cast, overload
+from typing import Any, AnyStr, TypeGuard, TypeVar, cast, overload
 
 from orchestra.annotations.deferred import signature
 from orchestra.errors import DefinitionError
@@ -41,9 +41,7 @@ _NONE: Any = object()
 
 
 @overload
-def collect(stream: Stream[str]) -> str: ...  # type: ignore[overload-overlap]
-@overload
-def collect(stream: Stream[bytes]) -> bytes: ...  # type: ignore[overload-overlap]
+def collect(stream: Stream[AnyStr]) -> AnyStr: ...  # type: ignore[overload-overlap]
 @overload
 def collect(stream: Stream[T]) -> list[T]: ...
 @explain_wrong_calls

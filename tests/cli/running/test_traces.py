@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from orchestra.cli.running.waterfall import BAR, waterfall
 from orchestra.compiler.check import check
-from orchestra.observe.names import RELEASED_SPANS
+from orchestra.observe.names import RELEASED
 from orchestra.observe.spans import Attribute, Span, SpanEvent, spans
 from orchestra.testing.simulate import simulate
 from orchestra.testing.strategies import worlds
@@ -63,7 +63,7 @@ def talking(project: Project, upstream: Upstream) -> None:
 def test_each_span_is_a_line_and_each_bar_is_within_the_runs(sketch: Sketch, world: World) -> None:
     built = build(sketch)
     assume(not check(built))
-    found = spans(simulate(built, world, n=3).events, [], RELEASED_SPANS)
+    found = spans(simulate(built, world, n=3).events, [], RELEASED)
     lines = waterfall(found)
     assert len(lines) == len(found)
     for line in lines:
@@ -95,7 +95,8 @@ def test_a_line_says_what_there_is_to_know() -> None:
         Span("run", "invoke_workflow p", "", None, 0.0, 2.0, {"orchestra.cost_dollars": 0.25}),
         Span("step", "b", "b", 0, 1.0, 2.0, {"orchestra.status": "cancelled"}),
         Span(
-            *("step", "a/say", "a/say", 0, 0.0, 1.0, {"orchestra.status": "failed"}),
+            *("step", "a/say", "a/say", 0, 0.0, 1.0),
+            {"orchestra.status": "failed"},
             events=[SpanEvent("arm.committed", 0.1, {"orchestra.arm": "1:x"})],
             error="ValueError",
         ),

@@ -52,7 +52,7 @@ from orchestra.events import (
     StepSkipped,
     StepStarted,
 )
-from orchestra.observe.names import RELEASED_SPANS
+from orchestra.observe.names import RELEASED
 from orchestra.observe.spans import spans
 from orchestra.steps import generate
 from orchestra.testing.laws import check_laws
@@ -981,7 +981,7 @@ def test_the_children_of_a_world_are_pipelines() -> None:
 
 def test_in_a_trace_a_child_is_a_group_inside_its_step() -> None:
     simulation = outcome(("spelled", "a"))
-    found = spans(simulation.events, [], RELEASED_SPANS)
+    found = spans(simulation.events, [], RELEASED)
     above = {each.path: found[each.parent or 0].path for each in found[1:]}
     assert above == {
         "agent": "",

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.events import ToolFinished, ToolStarted
-from orchestra.observe.names import RELEASED_SPANS
+from orchestra.observe.names import RELEASED
 from orchestra.observe.spans import spans
 from tests.steps.conversation.test_calling import Counter, run_with
 
@@ -24,7 +24,7 @@ def test_each_call_of_a_tool_is_told_when_it_begins_and_when_it_is_done(
         event = done[str(number)]
         assert (event.step, event.tool, event.duration_s) == ("generate", "wait", wait_s)
         assert event.at_s - began[str(number)] == wait_s
-    spans_ = [each for each in spans(run.events, [], RELEASED_SPANS) if each.kind == "tool"]
+    spans_ = [each for each in spans(run.events, [], RELEASED) if each.kind == "tool"]
     assert {
         str(each.attributes["gen_ai.tool.call.id"]): (each.began_s, each.ended_s) for each in spans_
     } == {call: (began[call], done[call].at_s) for call in began}
