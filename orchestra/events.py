@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
 
+import attrs
+
 from orchestra.accounts import Usage
 from orchestra.eventclass import event
 
@@ -307,7 +309,8 @@ class RunFinished:
     """The last event of a run that succeeded.
 
     `timings_s` maps each finished step to its duration; `usage` is the sum over the
-    steps, None if no step reported any. `cut` is True if an answer that the result was made from
+    steps, None if no step reported any, and `usage_by_model` the part of each model of the
+    deployment, by its name. `cut` is True if an answer that the result was made from
     had a `StepCut`, so the result may be incomplete.
     """
 
@@ -318,6 +321,7 @@ class RunFinished:
     timings_s: Mapping[str, float]
     usage: Usage | None = None
     cut: bool = False
+    usage_by_model: Mapping[str, Usage] = attrs.field(factory=dict, hash=False)
 
 
 @event
@@ -332,6 +336,7 @@ class RunFailed:
     step: str | None = None
     where: str | None = None
     usage: Usage | None = None
+    usage_by_model: Mapping[str, Usage] = attrs.field(factory=dict, hash=False)
 
 
 @event
@@ -343,6 +348,7 @@ class RunCancelled:
     at_s: float
     reason: str
     usage: Usage | None = None
+    usage_by_model: Mapping[str, Usage] = attrs.field(factory=dict, hash=False)
 
 
 @event

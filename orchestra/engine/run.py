@@ -284,8 +284,9 @@ class Run(Generic[T_co]):
         journal, error = self.journal, self._error
         for path in tuple(self.usages):  # usage reported after the step's end
             self.settle_usage(path)
+        usage, by_model = self._usage, dict(sorted(self.usage_by_model.items()))
         if self._finished:
-            journal.append(RunFinished, self._value, self._timings_s, self._usage, self.cut)
+            journal.append(RunFinished, self._value, self._timings_s, usage, self.cut, by_model)
         elif error is None and self._deadline_passed:
             limit = f"deadline_s={self._deadline_s:g} s"
             error = DeadlineError(
@@ -293,11 +294,12 @@ class Run(Generic[T_co]):
             )
         elif error is None:
             error = RunCancelledError(self._reason)
-            journal.append(RunCancelled, self._reason, self._usage)
+            journal.append(RunCancelled, self._reason, usage, by_model)
         if not journal.ended and error is not None:
             failure = self._failure
             step, where = (failure.step, failure.where) if failure is not None else (None, None)
-            journal.append(RunFailed, *name_and_message(error), step, where, self._usage)
+            what = name_and_message(error)
+            journal.append(RunFailed, *what, step, where, usage, by_model)
         self._error, self._scope = error, None
         self._traceback = error.__traceback__ if error is not None else None
         if self._ended is not None:

@@ -66,7 +66,7 @@ def run(
     events
         Print every event as a line of JSON, as it happens.
     json
-        Print one JSON object at the end: run_id, result, timings_s, usage, cut.
+        Print one JSON object at the end: run_id, result, timings_s, usage, usage_by_model, cut.
     quiet
         Print no progress.
     trace

@@ -18,8 +18,8 @@ from orchestra.codecs.serving.errors import ServedError, error_reply, every_repl
 from orchestra.errors import StateError
 from orchestra.server import sse
 from orchestra.server.models.stream import COST, FIRST, MODEL, RUN_ID
+from orchestra.server.openapi.events import BY_MODEL, reference
 from orchestra.server.openapi.events import SCHEMAS as AT
-from orchestra.server.openapi.events import reference
 from orchestra.server.openapi.words import (
     COUNT,
     NUMBER,
@@ -110,6 +110,7 @@ SCHEMAS: Mapping[str, Json] = {
             model=TEXT,
             cost_nanodollars=COUNT,
             time_to_first_token_s=or_null(NUMBER),
+            usage_by_model=BY_MODEL,
         ),
     ),
     MODEL_RECORD: opened(

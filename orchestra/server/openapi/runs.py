@@ -8,7 +8,7 @@ from orchestra.errors import ModelError, StateError
 from orchestra.events import RunCancelled
 from orchestra.runs.record import STATUSES
 from orchestra.server import sse
-from orchestra.server.openapi.events import USAGE, reference
+from orchestra.server.openapi.events import BY_MODEL, USAGE, reference
 from orchestra.server.openapi.words import (
     COUNT,
     EVENTS,
@@ -41,6 +41,7 @@ _VIEW = closed(
     user=TEXT,
     request_id=TEXT,
     usage=or_null(reference(USAGE)),
+    usage_by_model=BY_MODEL,
     links=closed(self=TEXT, events=TEXT),
 )
 _GIVEN = "The pipeline's result; that of a stream is its chunks, joined."
@@ -53,6 +54,7 @@ def run_result(result: Json) -> Json:
         result={"description": _GIVEN} | result,
         timings_s={"type": "object", "additionalProperties": NUMBER},
         usage=or_null(reference(USAGE)),
+        usage_by_model=BY_MODEL,
         cut={"type": "boolean", "description": "Whether a model's answer behind it was truncated."},
     )
 

@@ -309,8 +309,8 @@ def _give_back(held: tuple[Callable[[], None] | None, ...], run: Run) -> None:
 
 def finished(run_id: str, result: msgspec.Raw, end: RunFinished | ResultLine) -> Response:
     """The response of a run that has finished, with its result as JSON."""
-    body = {"result": result, "timings_s": end.timings_s, "usage": end.usage, "cut": end.cut}
-    return as_json({"run_id": run_id, **body})
+    of_end = {name: getattr(end, name) for name in ("timings_s", "usage", "usage_by_model", "cut")}
+    return as_json({"run_id": run_id, "result": result, **of_end})
 
 
 class EventStream(Response):

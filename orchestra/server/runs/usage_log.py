@@ -87,7 +87,7 @@ def usage_of(run: Run, ended_s: float) -> RunUsage:
         pipeline=run.pipeline if model is None else None,
         model=model,
         routed=run.routed,
-        models={name: _of_model(each) for name, each in sorted(run.usage_by_model.items())},
+        models={name: _of_model(each) for name, each in last.usage_by_model.items()},
         organisation=run.caller.organisation,
         user=run.caller.user,
         key=run.caller.key,

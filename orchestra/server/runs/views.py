@@ -37,6 +37,7 @@ def shown(record: Record, last: EventLine | None = None) -> dict[str, object]:
         "user": record.user,
         "request_id": record.request_id,
         "usage": record.usage,
+        "usage_by_model": record.usage_by_model,
         "links": {"self": at, "events": f"{at}/events"},
     }
     match record.outcome:
@@ -62,6 +63,7 @@ class ResultLine(msgspec.Struct):
     timings_s: msgspec.Raw
     usage: msgspec.Raw
     cut: bool = False
+    usage_by_model: msgspec.Raw = msgspec.Raw(b"{}")  # not in events of an earlier version
 
 
 def result_of(last: EventLine) -> ResultLine:
@@ -74,9 +76,9 @@ def result_of(last: EventLine) -> ResultLine:
         return msgspec.json.decode(last.data, type=ResultLine)
     except UNREADABLE:
         found = _with_halves(last, _ResultWithHalves)
-        held = (found.result, found.timings_s, found.usage)
-        result, timings_s, usage = (msgspec.Raw(written(each)) for each in held)
-        return ResultLine(result, timings_s, usage, found.cut)
+        held = (found.result, found.timings_s, found.usage, found.usage_by_model)
+        result, timings_s, usage, by_model = (msgspec.Raw(written(each)) for each in held)
+        return ResultLine(result, timings_s, usage, found.cut, by_model)
 
 
 def _with_halves(last: EventLine, type_: type[T]) -> T:
@@ -94,6 +96,7 @@ class _ResultWithHalves(msgspec.Struct):
     timings_s: object
     usage: object
     cut: bool = False
+    usage_by_model: object = msgspec.field(default_factory=dict)
 
 
 def failure_of(last: EventLine) -> RunFailed | RunCancelled:

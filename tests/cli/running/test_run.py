@@ -146,7 +146,7 @@ def test_json_is_one_object(say: Project) -> None:
     code, out, err = say.orchestra("run", "pipelines.say:say", "--input-json", text, "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)
-    assert list(found) == ["run_id", "result", "timings_s", "usage", "cut"]
+    assert list(found) == ["run_id", "result", "timings_s", "usage", "usage_by_model", "cut"]
     assert found["result"] == "A B "
     assert set(found["timings_s"]) == {"upper", "words"}
 
