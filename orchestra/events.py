@@ -19,7 +19,7 @@ from orchestra.eventclass import event
 
 @event
 class RunStarted:
-    """The first event: the pipeline, the run's id, and the id of the request that started it."""
+    """The first event: the pipeline, the run's id and tags, and the request that started it."""
 
     type: ClassVar[Literal["run.started"]] = "run.started"
     seq: int
@@ -27,6 +27,7 @@ class RunStarted:
     run_id: str
     pipeline: str
     request_id: str = ""
+    tags: Mapping[str, str] = attrs.field(factory=dict, hash=False)
 
 
 @event

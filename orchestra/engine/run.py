@@ -26,6 +26,7 @@ from orchestra.errors import DeadlineError, RunCancelledError, RunError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
 from orchestra.graph.calls.raised import RunNote, advice_on, name_and_message
 from orchestra.groups import split, stopping
+from orchestra.tags import NO_TAGS, RUN_TAGS, Tags
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -98,6 +99,7 @@ class Run(Generic[T_co]):
         "request_id",
         "routed",
         "shared",
+        "tags",
         "until_s",
         "usage_by_model",
         "usages",
@@ -114,11 +116,13 @@ class Run(Generic[T_co]):
         deadline_s: float | None,
         caller: Caller,
         request_id: str,
+        tags: Tags = NO_TAGS,
         observer: Observer | None = None,
     ) -> None:
         self.id = run_id
         self.request_id = request_id
         self.caller = caller
+        self.tags = dict(tags)
         self.shared = shared
         self.plan = plan
         self.usages: dict[str, Usage] = {}
@@ -135,6 +139,7 @@ class Run(Generic[T_co]):
         self.variables = copy_context()
         """The context variables of the task that started the run, copied for every step."""
         self.variables.run(RUN_ID.set, run_id)
+        self.variables.run(RUN_TAGS.set, self.tags)
         self.on_end: Callable[[Run], None] | None = None
         """Called after the last event has been written; must neither wait nor raise."""
         self.has_task = False
@@ -236,7 +241,7 @@ class Run(Generic[T_co]):
 
         Raises only `Cancelled`, and exceptions that stop the process; never in a group.
         """
-        self.journal.append(RunStarted, self.id, self.pipeline, self.request_id)
+        self.journal.append(RunStarted, self.id, self.pipeline, self.request_id, self.tags)
         try:
             frame = Frame(self, self.plan.block, "", self.inputs, None)
             self._value = await frame.enter(0, partial(self._emit, frame))

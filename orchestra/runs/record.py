@@ -63,6 +63,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     ended_s: float | None = None
     usage: Usage | None = None
     usage_by_model: Mapping[str, Usage] = {}
+    tags: Mapping[str, str] = {}
     last_seq: int = 0
     """The number of its last event; 0 while it is in progress."""
     end_user: bool = False

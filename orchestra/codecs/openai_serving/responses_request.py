@@ -38,6 +38,7 @@ from orchestra.codecs.serving.requests import (
     extras_of,
     image_part,
     refused,
+    tags_in,
     unreadable,
 )
 from orchestra.codecs.serving.results import called, joined, result_parts
@@ -198,7 +199,7 @@ def served_response(
         _request(asked, _read(items), allowed),
         stream=bool(body.stream),
         store=asked.kept,
-        metadata=body.metadata or {},
+        metadata=tags_in(body.metadata),
         messages=items if asked.kept else (),
     )
 

@@ -142,7 +142,7 @@ async def respond(
         RefusedError: the run has no result.
     """
     pipeline, inputs, gives = _asked_of(offer, served)
-    run = runs.begin(pipeline, inputs)
+    run = runs.begin(pipeline, inputs, served.metadata)
     how = format_of(run)
     if served.stream:
         return await _streamed(run, gives, served, how, runs.settings)

@@ -12,7 +12,7 @@ from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.codecs.serving.errors import ServedError
-from orchestra.codecs.serving.requests import asked_of, refused
+from orchestra.codecs.serving.requests import asked_of, refused, tags_in
 from orchestra.server.front.departure import principal
 from orchestra.server.models.responding import refuse, refusing
 from orchestra.server.openai.stored import StoredCompletions, Wanted
@@ -58,7 +58,7 @@ class StoredApi:
     async def rename(self, completion: str) -> Response:
         """Replace the metadata of one completion."""
         asked, _ = asked_of(_CHANGES, cast("bytes", await request.get_data()))
-        found = await self.stored.rename(completion, principal(), asked.metadata or {})
+        found = await self.stored.rename(completion, principal(), dict(tags_in(asked.metadata)))
         return refuse(_unknown(completion)) if found is None else as_json(found.record())
 
     @refusing

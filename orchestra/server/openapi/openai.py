@@ -24,6 +24,7 @@ from orchestra.server.openapi.words import (
     COUNT,
     NUMBER,
     OF_ANTHROPIC,
+    OF_TAGS,
     TEXT,
     UNREADABLE,
     Answer,
@@ -266,6 +267,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             ),
         ),
         problems=RUN_PROBLEMS,
+        parameters=(OF_TAGS,),
         body=json(reference("ChatBody")),
     ),
     ("embeddings", "POST"): Operation(
@@ -278,6 +280,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             ),
         ),
         problems=RUN_PROBLEMS,
+        parameters=(OF_TAGS,),
         body=json(reference("EmbeddingsBody")),
     ),
     ("list-completions", "GET"): Operation(

@@ -22,6 +22,7 @@ from orchestra.server.openapi.openai import (
 )
 from orchestra.server.openapi.words import (
     COUNT,
+    OF_TAGS,
     TEXT,
     Answer,
     Operation,
@@ -84,6 +85,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             ),
         ),
         problems=(*RUN_PROBLEMS, AWAY),
+        parameters=(OF_TAGS,),
         body=json(reference("ResponsesBody")),
     ),
     ("read-response", "GET"): Operation(

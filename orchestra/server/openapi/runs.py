@@ -12,7 +12,9 @@ from orchestra.server.openapi.events import BY_MODEL, USAGE, reference
 from orchestra.server.openapi.words import (
     COUNT,
     EVENTS,
+    GIVEN_TAGS,
     NUMBER,
+    OF_TAGS,
     TEXT,
     UNREADABLE,
     Answer,
@@ -40,6 +42,7 @@ _VIEW = closed(
     ended_s=or_null(NUMBER),
     user=TEXT,
     request_id=TEXT,
+    tags=GIVEN_TAGS,
     usage=or_null(reference(USAGE)),
     usage_by_model=BY_MODEL,
     links=closed(self=TEXT, events=TEXT),
@@ -134,6 +137,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         parameters=(
             _LAST,
             header("Idempotency-Key", "Requests with the same key are answered with the same run."),
+            OF_TAGS,
             header("Prefer", f"With `{preferences.BACKGROUND}`, do not wait for the run."),
         ),
         body=json(
@@ -148,7 +152,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         tag="runs",
         answers=(_ANSWER, _ENDED),
         problems=(*_STARTING, _NOT_FOUND),
-        parameters=(_LAST,),
+        parameters=(_LAST, OF_TAGS),
     ),
     ("list-runs", "GET"): Operation(
         tag="runs",
@@ -170,6 +174,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
                 ("cursor", "The `next_cursor` of the previous page.", TEXT),
                 ("pipeline", "Only runs of this pipeline.", TEXT),
                 ("status", "Only runs with this status.", {"enum": list(STATUSES)}),
+                ("tag", "Only runs with all of these tags, each as `name=value`.", listed(TEXT)),
             )
         ),
     ),

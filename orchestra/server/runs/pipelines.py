@@ -35,6 +35,7 @@ from orchestra.server.responses.problems import HttpProblem, fit_for_clients
 from orchestra.server.responses.whole_answers import Pairs, answer, as_json
 from orchestra.server.runs.outlines import outline
 from orchestra.server.settings import is_form
+from orchestra.tags import NO_TAGS, Tags
 
 if TYPE_CHECKING:
     from orchestra.engine.engine import Engine
@@ -199,17 +200,20 @@ class Runs:
             return structs.replace(parts, form=upload.parts)
         return structs.replace(parts, body=await whole_body())
 
-    def begin(self, pipeline: Pipeline[..., Any], inputs: Mapping[str, object]) -> Run:
+    def begin(
+        self, pipeline: Pipeline[..., Any], inputs: Mapping[str, object], tags: Tags = NO_TAGS
+    ) -> Run:
         """Start a run for the current request, and register it.
 
         When the request ends, the pipeline's disconnect policy decides what happens to the run.
+        `tags` are added to those of the request's header.
 
         Raises:
             InputError: an input does not fit.
             LimitExceededError: there are too many runs.
             LimitReachedError: the caller has the most runs that they may have.
         """
-        run = self.launch(pipeline, inputs)
+        run = self.launch(pipeline, inputs, tags=tags)
         self.adopt(run)
         when_over(partial(self.left, run))
         return run
@@ -220,6 +224,7 @@ class Runs:
         inputs: Mapping[str, object],
         run_id: str | None = None,
         arrival: Arrival | None = None,
+        tags: Tags = NO_TAGS,
     ) -> Run:
         """Start a run for the current request or `arrival`, without registering it: see `adopt`.
 
@@ -235,9 +240,8 @@ class Runs:
         arrival = arrival or arrived()
         caller = arrival.known().caller
         counted = None if self.running is None else self.running.take(caller)
-        start = partial(
-            self.engine.start, caller=caller, request_id=arrival.request_id, run_id=run_id
-        )
+        by: dict[str, Any] = {"caller": caller, "request_id": arrival.request_id, "run_id": run_id}
+        start = partial(self.engine.start, **by, tags={**tags, **arrival.tags})
         try:
             context = _context_of_run(self._context, arrival.request_id)
             run = context.run(start, pipeline, inputs)

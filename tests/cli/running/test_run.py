@@ -348,6 +348,23 @@ def test_who_calls_is_said_by_options_and_has_their_limits(project: Project) -> 
     assert "refused by limit requests_per_minute of user 'ada'" in err
 
 
+def test_tags_are_options(project: Project) -> None:
+    project.write("p.py", CALLED)
+    tags = ("--tag", "team=search", "--tag", "query=a=b")
+    code, out, _ = project.orchestra("run", "p.py:calling", "--events", *tags)
+    started = json.loads(out.splitlines()[0])
+    assert (code, started["tags"]) == (0, {"team": "search", "query": "a=b"})
+
+
+@pytest.mark.parametrize("command", [("run", "p.py:calling"), ("batch", "p.py:calling", "rows")])
+def test_a_tag_that_is_none_is_refused(project: Project, command: list[str]) -> None:
+    project.write("p.py", CALLED)
+    project.write("rows", "{}")
+    code, _, err = project.orchestra(*command, "--tag", "search")
+    assert code == MISUSED
+    assert "--tag: 'search' is not a tag; write name=value, such as team=search" in err
+
+
 @pytest.mark.parametrize("command", [("run", "p.py:calling"), ("batch", "p.py:calling", "rows")])
 def test_a_caller_that_no_key_can_name_is_refused(project: Project, command: list[str]) -> None:
     project.write("p.py", CALLED)

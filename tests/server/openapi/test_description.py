@@ -343,6 +343,7 @@ for_field = {
     "str | None": st.none() | TEXT,
     "Any": st.none() | TEXT,
     "Usage | None": st.none() | FILLED,
+    "Mapping[str, str]": st.dictionaries(TEXT, TEXT, max_size=2),
     "Mapping[str, Usage]": st.dictionaries(TEXT, FILLED, max_size=2),
     "Mapping[str, float]": st.dictionaries(TEXT, st.floats(0, 9), max_size=2),
 }
