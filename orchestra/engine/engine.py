@@ -298,9 +298,9 @@ def open_engine(
 
     Without bindings, pipelines can use no model, embedder or store. `jitter` returns numbers from
     0 to 1, which randomize the waits before retries. `observe` is called with the name of each
-    run's pipeline, and returns an observer of the run's events, or None. Exceptions raised in the
-    context leave it unchanged and never in a group, as do `KeyboardInterrupt` and exceptions of
-    its nursery.
+    run's pipeline, and returns an observer of the run's events, or None; it may be a `Telemetry` of
+    `orchestra.observe.telemetry`. Exceptions raised in the context leave it unchanged and never in
+    a group, as do `KeyboardInterrupt` and exceptions of its nursery.
 
     Raises:
         RunError: Trio is not running; the bindings or limits have a wrong type; the bindings are in
@@ -327,7 +327,10 @@ async def _opened(
     _refuse_others(bindings, limits)
     if isinstance(bindings, ScriptedBindings):
         bindings.refuse_scripts()
-    in_use = bindings.in_use if isinstance(bindings, DeploymentBindings) else None
+    deployed = bindings if isinstance(bindings, DeploymentBindings) else None
+    in_use = None if deployed is None else deployed.in_use
+    if deployed is not None and (called := getattr(observe, "called", None)) is not None:
+        deployed.on_call = called  # a `Telemetry` observes the calls of models, too
     with nullcontext() if in_use is None else in_use.by_this_run():
         async with groupless_nursery() as nursery:
             engine = Engine(_shared(nursery, bindings, limits or Limits(), jitter), observe)

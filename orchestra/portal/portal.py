@@ -14,6 +14,8 @@ import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import nullcontext
+from contextvars import copy_context
+from functools import partial
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import trio
@@ -155,6 +157,7 @@ class Runner:
         streams: bool = False,
     ) -> Callable[[], Run[Any]]:
         inputs, portal = by_name(pipeline, args, kwargs), self._portal
+        context = copy_context()  # of the caller: its current span, what its log lines have
 
         def start() -> Run[Any]:
             engine = portal.engine
@@ -163,7 +166,7 @@ class Runner:
                     f"pipeline {pipeline.name!r} returns a value, not a stream: write "
                     "portal.run(...), or await portal.arun(...)"
                 )
-            return engine.start(pipeline, inputs, **self._how)
+            return context.run(partial(engine.start, pipeline, inputs, **self._how))
 
         return start
 
