@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
 
+import attrs
+
 from orchestra.accounts import Usage
 from orchestra.eventclass import event
 
@@ -28,12 +30,13 @@ class _OfStep(_OfRun):
 
 @event
 class RunStarted(_OfRun):
-    """The first event: the pipeline, the run's id, and the id of the request that started it."""
+    """The first event: the pipeline, the run's id and tags, and the request that started it."""
 
     type: ClassVar[Literal["run.started"]] = "run.started"
     run_id: str
     pipeline: str
     request_id: str = ""
+    tags: Mapping[str, str] = attrs.field(factory=dict, hash=False)
 
 
 @event
@@ -258,7 +261,8 @@ class RunFinished(_OfRun):
     """The last event of a run that succeeded.
 
     `timings_s` maps each finished step to its duration; `usage` is the sum over the
-    steps, None if no step reported any. `cut` is True if an answer that the result was made from
+    steps, None if no step reported any, and `usage_by_model` the part of each model of the
+    deployment, by its name. `cut` is True if an answer that the result was made from
     had a `StepCut`, so the result may be incomplete.
     """
 
@@ -267,6 +271,7 @@ class RunFinished(_OfRun):
     timings_s: Mapping[str, float]
     usage: Usage | None = None
     cut: bool = False
+    usage_by_model: Mapping[str, Usage] = attrs.field(factory=dict, hash=False)
 
 
 @event
@@ -279,6 +284,7 @@ class RunFailed(_OfRun):
     step: str | None = None
     where: str | None = None
     usage: Usage | None = None
+    usage_by_model: Mapping[str, Usage] = attrs.field(factory=dict, hash=False)
 
 
 @event
@@ -288,6 +294,7 @@ class RunCancelled(_OfRun):
     type: ClassVar[Literal["run.cancelled"]] = "run.cancelled"
     reason: str
     usage: Usage | None = None
+    usage_by_model: Mapping[str, Usage] = attrs.field(factory=dict, hash=False)
 
 
 @event

@@ -24,7 +24,7 @@ PUBLIC = (
     "orchestra.stores.postgres.stores",
     *("orchestra.batch.ledger", "orchestra.steps.ingest", "orchestra.failed", "orchestra.logprobs"),
     *("orchestra.citations", "orchestra.portal.portal", "orchestra.event_lines"),
-    "orchestra.providers.transport",
+    *("orchestra.providers.transport", "orchestra.observe.telemetry"),
 )
 """The modules of `docs/api.md`; if several have a name, the first of them is suggested."""
 

@@ -34,6 +34,7 @@ from orchestra.groups import groupless_nursery
 from orchestra.messages import describe
 from orchestra.policies.health.permanent import is_permanent
 from orchestra.policies.retry import is_retryable, next_delay_s, retry_after_s
+from orchestra.tags import NO_TAGS, Tags, fault_of
 
 NOBODY = Caller()
 RETRY = Retry(attempts_max=5, delay_s=1.0, retry_after_max_s=3600.0)
@@ -83,8 +84,12 @@ class Progress:
 class Batch:
     """Many rows for one pipeline; `run` runs those without a result in the file.
 
-    `rows` are read when they are needed, each once; their ids must be unique. `draw` returns
-    random numbers from 0 to 1, for the jitter of retries.
+    `rows` are read when they are needed, each once; their ids must be unique. Each run has these
+    `tags`: see `Engine.start`. `draw` returns random numbers from 0 to 1, for the jitter of
+    retries.
+
+    Raises:
+        InputError: the tags exceed their bounds.
     """
 
     def __init__(
@@ -96,8 +101,11 @@ class Batch:
         *,
         rules: BatchRules | None = None,
         caller: Caller = NOBODY,
+        tags: Tags = NO_TAGS,
         draw: Callable[[], float] = random.random,
     ) -> None:
+        if fault := fault_of(tags):  # else every row would fail
+            raise InputError(f"Batch(..., tags=...): {fault}")
         self.rules = rules or BatchRules()
         self.progress = Progress()
         self._engine = engine
@@ -105,6 +113,7 @@ class Batch:
         self._rows = rows
         self._path = results
         self._caller = caller
+        self._tags = tags
         self._draw = draw
         self._stopping = trio.Event()
         self._held = trio.lowlevel.ParkingLot()
@@ -247,7 +256,9 @@ class Batch:
     async def _attempt(self, row: Row, usage: list[Usage]) -> _Attempt:
         """Run a row once: its run, result and error. Cancelling this cancels the run."""
         try:
-            run = self._engine.start(self._pipeline, row.inputs, caller=self._caller)
+            run = self._engine.start(
+                self._pipeline, row.inputs, caller=self._caller, tags=self._tags
+            )
         except InputError as error:
             await trio.lowlevel.checkpoint()
             return None, None, error

@@ -42,6 +42,16 @@ User: TypeAlias = Annotated[
 ]
 """The calling user, which on a server comes from the key; "" if it is not given."""
 
+TagOptions: TypeAlias = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--tag",
+        show_default=False,
+        negative="",
+        help="A tag of the run, such as team=search, for its traces; may be given several times.",
+    ),
+]
+
 Port: TypeAlias = Annotated[int, Parameter(validator=Number(gte=0, lt=2**16))]
 Count: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1))]
 Workers: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1, lte=256))]

@@ -148,6 +148,7 @@ class Result:
             "result": event.result,
             "timings_s": event.timings_s,
             "usage": event.usage,
+            "usage_by_model": event.usage_by_model,
             "cut": event.cut,
         }
         return written(result) + b"\n"

@@ -27,6 +27,7 @@ from orchestra.policies.hedge import Hedges
 from orchestra.policies.limits.shares import Shares
 from orchestra.policies.retry import Retries
 from orchestra.protocols import Bindings, Stream
+from orchestra.tags import NO_TAGS, Tags, fault_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,6 +45,7 @@ class StartOptions(TypedDict, total=False):
     caller: Caller
     request_id: str
     run_id: str | None
+    tags: Tags
 
 
 class Engine:
@@ -108,26 +110,34 @@ class Engine:
         caller: Caller = NOBODY,
         request_id: str = "",
         run_id: str | None = None,
+        tags: Tags = NO_TAGS,
     ) -> Run[Any]:
         """Start a run in a task of its own, on behalf of `caller`.
 
         `deadline_s` is the number of seconds that the run may take, in place of its pipeline's
         deadline; with 0 or less the run fails at once. `request_id` is recorded in the run's first
-        event; `run_id` is used as the run's id, instead of a new one. A reader that attaches to the
-        journal before the next await misses no event.
+        event; `run_id` is used as the run's id, instead of a new one. `tags` are at most 16 names
+        with values, for logs and traces: a name has 1 to 64 characters, a value at most 512. A
+        reader that attaches to the journal before the next await misses no event.
 
         Raises:
             CheckError: the pipeline has problems.
             DefinitionError: the argument is not a pipeline.
             InputError: an input is missing, unknown, or of the wrong type; or the deadline is not a
-                number.
+                number; or the tags exceed their bounds.
             RunError: a run with this id is in flight; or the engine was opened in another run of
                 Trio, such as another thread's.
             LimitExceededError: there are `Limits.runs` runs in flight already.
             trio.ClosedResourceError: the engine is closed.
         """
         run = self._make(
-            pipeline, inputs, deadline_s, caller=caller, request_id=request_id, run_id=run_id
+            pipeline,
+            inputs,
+            deadline_s,
+            caller=caller,
+            request_id=request_id,
+            run_id=run_id,
+            tags=tags,
         )
         run.has_task = True
         self.shared.nursery.start_soon(self._execute, run, name=run.pipeline)
@@ -194,6 +204,7 @@ class Engine:
         caller: Caller = NOBODY,
         request_id: str = "",
         run_id: str | None = None,
+        tags: Tags = NO_TAGS,
     ) -> Run[Any]:
         if self._closed:
             raise trio.ClosedResourceError("the engine is closed: run pipelines in its context")
@@ -210,6 +221,8 @@ class Engine:
                 "id is in flight; wait for it with `await engine.runs[run_id].wait_ended()`, or "
                 "leave `run_id` out to get a new id"
             )
+        if tags and (fault := fault_of(tags)):
+            raise InputError(f"engine.start({made.pipeline.name}, ..., tags=...): {fault}")
         if len(self._runs) >= self.shared.limits.runs:
             raise LimitExceededError(
                 f"{len(self._runs)} runs are in flight, and Limits(runs=...) allows no more",
@@ -223,6 +236,7 @@ class Engine:
             deadline_s=_first(deadline_s, made.pipeline.deadline_s, self.shared.limits.deadline_s),
             caller=caller,
             request_id=request_id,
+            tags=tags,
             observer=None if self._observe is None else self._observe(made.pipeline.name),
         )
         self._runs[run.id] = run
@@ -259,9 +273,9 @@ def open_engine(
 
     Without bindings, pipelines can use no model, embedder or store. `jitter` returns numbers from
     0 to 1, which randomize the waits before retries. `observe` is called with the name of each
-    run's pipeline, and returns an observer of the run's events, or None. Exceptions raised in the
-    context leave it unchanged and never in a group, as do `KeyboardInterrupt` and exceptions of
-    its nursery.
+    run's pipeline, and returns an observer of the run's events, or None; it may be a `Telemetry` of
+    `orchestra.observe.telemetry`. Exceptions raised in the context leave it unchanged and never in
+    a group, as do `KeyboardInterrupt` and exceptions of its nursery.
 
     Raises:
         RunError: Trio is not running; the bindings or limits have a wrong type; the bindings are in
@@ -288,7 +302,10 @@ async def _opened(
     _refuse_others(bindings, limits)
     if isinstance(bindings, ScriptedBindings):
         bindings.refuse_scripts()
-    in_use = bindings.in_use if isinstance(bindings, DeploymentBindings) else None
+    deployed = bindings if isinstance(bindings, DeploymentBindings) else None
+    in_use = None if deployed is None else deployed.in_use
+    if deployed is not None and (called := getattr(observe, "called", None)) is not None:
+        deployed.on_call = called  # a `Telemetry` observes the calls of models, too
     with nullcontext() if in_use is None else in_use.by_this_run():
         async with groupless_nursery() as nursery:
             engine = Engine(_shared(nursery, bindings, limits or Limits(), jitter), observe)

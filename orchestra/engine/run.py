@@ -26,6 +26,7 @@ from orchestra.errors import DeadlineError, RunCancelledError, RunError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
 from orchestra.graph.calls.raised import RunNote, advice_on, name_and_message
 from orchestra.groups import split, stopping
+from orchestra.tags import NO_TAGS, RUN_TAGS, Tags
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -98,6 +99,7 @@ class Run(Generic[T_co]):
         "request_id",
         "routed",
         "shared",
+        "tags",
         "until_s",
         "usage_by_model",
         "usages",
@@ -114,11 +116,13 @@ class Run(Generic[T_co]):
         deadline_s: float | None,
         caller: Caller,
         request_id: str,
+        tags: Tags = NO_TAGS,
         observer: Observer | None = None,
     ) -> None:
         self.id = run_id
         self.request_id = request_id
         self.caller = caller
+        self.tags = dict(tags)
         self.shared = shared
         self.plan = plan
         self.usages: dict[str, Usage] = {}
@@ -135,6 +139,7 @@ class Run(Generic[T_co]):
         self.variables = copy_context()
         """The context variables of the task that started the run, copied for every step."""
         self.variables.run(RUN_ID.set, run_id)
+        self.variables.run(RUN_TAGS.set, self.tags)
         self.on_end: Callable[[Run], None] | None = None
         """Called after the last event has been written; must neither wait nor raise."""
         self.has_task = False
@@ -236,7 +241,7 @@ class Run(Generic[T_co]):
 
         Raises only `Cancelled`, and exceptions that stop the process; never in a group.
         """
-        self.journal.append(RunStarted, self.id, self.pipeline, self.request_id)
+        self.journal.append(RunStarted, self.id, self.pipeline, self.request_id, self.tags)
         try:
             frame = Frame(self, self.plan.block, "", self.inputs, None)
             self._value = await frame.enter(0, partial(self._emit, frame))
@@ -284,8 +289,9 @@ class Run(Generic[T_co]):
         journal, error = self.journal, self._error
         for path in tuple(self.usages):  # usage reported after the step's end
             self.settle_usage(path)
+        usage, by_model = self._usage, dict(sorted(self.usage_by_model.items()))
         if self._finished:
-            journal.append(RunFinished, self._value, self._timings_s, self._usage, self.cut)
+            journal.append(RunFinished, self._value, self._timings_s, usage, self.cut, by_model)
         elif error is None and self._deadline_passed:
             limit = f"deadline_s={self._deadline_s:g} s"
             error = DeadlineError(
@@ -293,11 +299,12 @@ class Run(Generic[T_co]):
             )
         elif error is None:
             error = RunCancelledError(self._reason)
-            journal.append(RunCancelled, self._reason, self._usage)
+            journal.append(RunCancelled, self._reason, usage, by_model)
         if not journal.ended and error is not None:
             failure = self._failure
             step, where = (failure.step, failure.where) if failure is not None else (None, None)
-            journal.append(RunFailed, *name_and_message(error), step, where, self._usage)
+            what = name_and_message(error)
+            journal.append(RunFailed, *what, step, where, usage, by_model)
         self._error, self._scope = error, None
         self._traceback = error.__traceback__ if error is not None else None
         if self._ended is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from operator import itemgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from orchestra.observe.names import FAMILIES, Family
@@ -21,6 +22,8 @@ _NONE_YET: Mapping[str, Mapping[Labels, int]] = {
 }
 """A counter without labels is shown as 0 before its first event. Otherwise, Prometheus would not
 see an increase when it appears."""
+
+NO_COUNTS: Mapping[str, Mapping[Labels, int]] = MappingProxyType({})
 
 OPEN_METRICS = "application/openmetrics-text"
 
@@ -39,34 +42,44 @@ def exposed(tally: Tally, accept: str = "") -> tuple[bytes, str]:
 
 
 class _Registry:
-    """A tally as a registry, which the encoders of prometheus-client read."""
+    """A server's tally as a registry, which the encoders of prometheus-client read."""
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric that has a value."""
-        from prometheus_client.core import (
-            CounterMetricFamily,
-            GaugeMetricFamily,
-            HistogramMetricFamily,
-        )
+        """Every metric that has a value, and counters without labels."""
+        return families(self._tally, _NONE_YET)
 
-        for family, counts in _known({**_NONE_YET, **self._tally.counters}):
-            counter = CounterMetricFamily(family.name, family.about, labels=family.labels)
-            for labels, count in counts:
-                counter.add_metric(labels, count * family.unit)
-            yield counter
-        for family, histograms in _known(self._tally.histograms):
-            metric = HistogramMetricFamily(family.name, family.about, labels=family.labels)
-            for labels, histogram in histograms:
-                metric.add_metric(labels, _buckets(histogram), histogram.sum)
-            yield metric
-        for family, values in _known(self._tally.gauges):
-            gauge = GaugeMetricFamily(family.name, family.about, labels=family.labels)
-            for labels, value in values:
-                gauge.add_metric(labels, value)
-            yield gauge
+
+def families(
+    tally: Tally, none_yet: Mapping[str, Mapping[Labels, int]] = NO_COUNTS
+) -> Iterator[Metric]:
+    """Every metric that has a value, in the classes of prometheus-client.
+
+    `none_yet` are counts of counters that have none.
+    """
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+    )
+
+    for family, counts in _known({**none_yet, **tally.counters}):
+        counter = CounterMetricFamily(family.name, family.about, labels=family.labels)
+        for labels, count in counts:
+            counter.add_metric(labels, count * family.unit)
+        yield counter
+    for family, histograms in _known(tally.histograms):
+        metric = HistogramMetricFamily(family.name, family.about, labels=family.labels)
+        for labels, histogram in histograms:
+            metric.add_metric(labels, _buckets(histogram), histogram.sum)
+        yield metric
+    for family, values in _known(tally.gauges):
+        gauge = GaugeMetricFamily(family.name, family.about, labels=family.labels)
+        for labels, value in values:
+            gauge.add_metric(labels, value)
+        yield gauge
 
 
 def _known(

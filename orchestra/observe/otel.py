@@ -203,6 +203,21 @@ def _trace_context(span: SpanContext) -> TraceContext:
     return TraceContext(trace_id, traceparent, span.trace_state.to_header())
 
 
+def program_traces(provider: trace.TracerProvider | None) -> Traces:
+    """Traces that a program's own provider sends; without one, the global provider.
+
+    They have no links between runs that share a call, whose ids only our own provider can choose.
+    """
+    tracer = trace.get_tracer("orchestra", VERSION, provider)
+    sender = SpanSender(tracer, ChosenIds())  # which no provider asks for ids
+    return Traces(sender, convention(os.environ), parent=_current_trace, links=False)
+
+
+def _current_trace() -> TraceContext | None:
+    span = trace.get_current_span().get_span_context()
+    return _trace_context(span) if span.is_valid else None
+
+
 def _within(context: TraceContext | None, *, remote: bool) -> Context:
     """The context for children of this span; `remote` says that it is another service's span."""
     if context is None:

@@ -215,6 +215,8 @@ class _SpanBuilder:
         }
         if event.request_id:
             found.attributes["orchestra.request_id"] = event.request_id
+        for name, value in event.tags.items():
+            found.attributes[f"orchestra.tag.{name}"] = value
         self._all.append(found)
 
     def _over(self, event: Terminal) -> None:

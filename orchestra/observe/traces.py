@@ -55,21 +55,30 @@ Sink: TypeAlias = Callable[[Trace], None]
 class Traces:
     """Makes traces of the runs and calls that it observes. It neither blocks nor raises.
 
-    The parent of a run's span is `TRACE` in the task that starts the run.
+    `parent` gives the parent of a run's span, in the task that starts the run. Without `links`,
+    steps do not link to the span of a shared call.
     """
 
     def __init__(
-        self, sink: Sink, names: Convention, time_ns: Callable[[], int] = time.time_ns
+        self,
+        sink: Sink,
+        names: Convention,
+        time_ns: Callable[[], int] = time.time_ns,
+        *,
+        parent: Callable[[], TraceContext | None] = TRACE.get,
+        links: bool = True,
     ) -> None:
         self.sink = sink
         self._names = names
         self._time_ns = time_ns
+        self._parent = parent
+        self._links = links
         self._running: dict[str, _Run] = {}
 
     def observe(self, pipeline: str) -> Callable[[Event], None]:
         """A function to be called with the events of a run."""
         del pipeline  # the first event names it
-        return _Run(self, TRACE.get()).add
+        return _Run(self, self._parent()).add
 
     def called(self, ended: CallEnded) -> None:
         """Keep a call for the run that made it; a call outside runs is not traced."""
@@ -94,7 +103,7 @@ class Traces:
         """A link to the step that started the shared call; None if its trace is not sent."""
         run_id, step = ASKED_FIRST.get()
         run = self._running.get(run_id)
-        if run is None or run.context is None or not run.context.sampled:
+        if not self._links or run is None or run.context is None or not run.context.sampled:
             return None
         if step not in run.known and not run.left_out and len(run.known) < EVENTS_MAX:
             run.known[step] = secrets.token_hex(8)

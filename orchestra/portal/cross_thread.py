@@ -17,7 +17,7 @@ import trio
 from orchestra.errors import RunCancelledError, RunError
 
 if TYPE_CHECKING:
-    from orchestra.portal.portal import TrioSide
+    from orchestra.portal.trio_side import TrioSide
 
 T = TypeVar("T")
 

@@ -11,9 +11,11 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import nullcontext
+from contextvars import copy_context
+from functools import partial
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import trio
@@ -28,25 +30,24 @@ from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.policy import Limits
 from orchestra.portal.cross_thread import CrossThreadCall, closed, future_in_loop
 from orchestra.portal.following import Following, chunk, itself
+from orchestra.portal.trio_side import CLOSE_S, TrioSide
 from orchestra.protocols import Bindings, Stream
+from orchestra.tags import NO_TAGS, Tags
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 log = logging.getLogger("orchestra.portal")
 
-CLOSE_S = 5.0
-"""How long closing a portal waits for its runs to end."""
 LEFT_BEHIND = "a portal was closed, but one of its steps does not end: its thread is left running"
 
 
 class Runner:
-    """Runs pipelines in a portal, on behalf of a caller and within a deadline."""
+    """Runs pipelines in a portal, on behalf of a caller, within a deadline and with tags."""
 
-    def __init__(self, portal: Portal, caller: Caller, deadline_s: float | None) -> None:
+    def __init__(self, portal: Portal, how: Mapping[str, Any]) -> None:
         self._portal = portal
-        self._caller = caller
-        self._deadline_s = deadline_s
+        self._how = how
 
     @overload
     def run(  # type: ignore[overload-overlap]
@@ -156,6 +157,7 @@ class Runner:
         streams: bool = False,
     ) -> Callable[[], Run[Any]]:
         inputs, portal = by_name(pipeline, args, kwargs), self._portal
+        context = copy_context()  # of the caller: its current span, what its log lines have
 
         def start() -> Run[Any]:
             engine = portal.engine
@@ -164,7 +166,7 @@ class Runner:
                     f"pipeline {pipeline.name!r} returns a value, not a stream: write "
                     "portal.run(...), or await portal.arun(...)"
                 )
-            return engine.start(pipeline, inputs, caller=self._caller, deadline_s=self._deadline_s)
+            return context.run(partial(engine.start, pipeline, inputs, **self._how))
 
         return start
 
@@ -187,7 +189,7 @@ class Portal(Runner):
         limits: Limits | None = None,
         observe: Observe | None = None,
     ) -> None:
-        super().__init__(self, Caller(), None)
+        super().__init__(self, {})
         self._bindings = bindings
         self._limits = limits
         self._observe = observe
@@ -196,9 +198,19 @@ class Portal(Runner):
         self._ended: Future[None] = Future()
         self._pid = os.getpid()
 
-    def using(self, *, caller: Caller | None = None, deadline_s: float | None = None) -> Runner:
-        """The same portal, on behalf of `caller`, with a deadline of `deadline_s` for each run."""
-        return Runner(self, caller or Caller(), deadline_s)
+    def using(
+        self,
+        *,
+        caller: Caller | None = None,
+        deadline_s: float | None = None,
+        tags: Tags = NO_TAGS,
+    ) -> Runner:
+        """The same portal; each run is on behalf of `caller`, with this deadline and these tags.
+
+        The tags are as for `Engine.start`.
+        """
+        how = {"caller": caller or Caller(), "deadline_s": deadline_s, "tags": tags}
+        return Runner(self, how)
 
     def __enter__(self) -> Self:
         self._open()
@@ -324,51 +336,6 @@ class Portal(Runner):
         await asyncio.wait([future_in_loop(self._ended)], timeout=2 * CLOSE_S)
         if not self._ended.done():
             log.warning(LEFT_BEHIND)
-
-
-class TrioSide:
-    """The part of a portal in its Trio thread; any thread may call `call_soon` and `begin`."""
-
-    def __init__(self, engine: Engine, nursery: trio.Nursery) -> None:
-        self.engine = engine
-        self._nursery = nursery
-        self.token = trio.lowlevel.current_trio_token()
-        self._closing = trio.Event()
-
-    def call_soon(self, act: Callable[[], object]) -> bool:
-        """Call `act` in Trio soon; False if Trio has ended."""
-        try:
-            self.token.run_sync_soon(act)
-        except trio.RunFinishedError:
-            return False
-        return True
-
-    def begin(self, call: CrossThreadCall[Any]) -> None:
-        """Start a call, or refuse it if the portal is closed."""
-
-        def start() -> None:
-            if self._closing.is_set():
-                call.refuse()
-            else:
-                self._nursery.start_soon(call.perform)
-
-        if not self.call_soon(start):
-            call.refuse()
-
-    def close_soon(self) -> bool:
-        """Accept no more calls, and end those in progress; False if Trio has ended."""
-        return self.call_soon(self._closing.set)
-
-    async def serve(self) -> None:
-        """Wait until the portal is closed, then until its runs have ended."""
-        try:
-            await self._closing.wait()
-        finally:
-            self._closing.set()  # also if Trio has failed: its nursery takes no calls
-        self.engine.close()
-        with trio.move_on_after(CLOSE_S):
-            await self.engine.wait_idle()
-        self._nursery.cancel_scope.cancel()
 
 
 def _close_when_open(opened: Future[TrioSide]) -> None:

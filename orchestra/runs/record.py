@@ -6,7 +6,7 @@ is never decoded and encoded again, so followers in all processes get the same b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -62,6 +62,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome = Running()
     ended_s: float | None = None
     usage: Usage | None = None
+    usage_by_model: Mapping[str, Usage] = {}
+    tags: Mapping[str, str] = {}
     last_seq: int = 0
     """The number of its last event; 0 while it is in progress."""
     end_user: bool = False
@@ -125,7 +127,11 @@ def ended(record: Record, event: Event, ended_s: float) -> Record:
         case _:
             raise ValueError(f"{event.type!r} does not end a run: pass the last event of the run")
     return msgspec.structs.replace(
-        _over(record, outcome, ended_s), usage=event.usage, last_seq=event.seq, begun=True
+        _over(record, outcome, ended_s),
+        usage=event.usage,
+        usage_by_model=event.usage_by_model,
+        last_seq=event.seq,
+        begun=True,
     )
 
 

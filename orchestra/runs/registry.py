@@ -41,6 +41,7 @@ from orchestra.runs.record import Record
 from orchestra.runs.recorder import REST_S, Recorder, unchanged
 from orchestra.runs.settings import RunsSettings
 from orchestra.stores.state.memory import MemoryState
+from orchestra.tags import NO_TAGS, Tags
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
@@ -277,7 +278,7 @@ class Registry:
         self._nursery.start_soon(lasting, task, log, what, name=name)
 
     def _adopted(self, run: Run, linger_s: float, readers: int) -> Record:
-        record = self._record(run.id, run.pipeline, run.caller, run.request_id)
+        record = self._record(run.id, run.pipeline, run.caller, run.request_id, run.tags)
         self._local.runs[run.id] = LocalRun(run, record, linger_s, readers)
         self._claims.begun(run.id)
         before = run.on_end
@@ -325,7 +326,9 @@ class Registry:
         kept = await self._archive.records([each for each in run_ids if here[each] is None])
         return {**kept, **{run_id: each.record for run_id, each in here.items() if each}}
 
-    def _record(self, run_id: str, pipeline: str, caller: Caller, request_id: str) -> Record:
+    def _record(
+        self, run_id: str, pipeline: str, caller: Caller, request_id: str, tags: Tags = NO_TAGS
+    ) -> Record:
         """The record of a run that starts in this process now."""
         return Record(
             id=run_id,
@@ -333,6 +336,7 @@ class Registry:
             process=self.process,
             created_s=self._now_s(),
             request_id=request_id,
+            tags=dict(tags),
             organisation=caller.organisation,
             user=caller.user,
             key=caller.key,

@@ -162,7 +162,9 @@ class Sockets:
         """Start a run for the caller who opened this socket, or return why it cannot start."""
         if self.closing.is_set():
             return problems.too_busy("no more runs are started over this socket; open another")
-        arrival = Arrival(scope, request_id=Arrival.of(scope).request_id)
+        handshake = Arrival.of(scope)
+        arrival = Arrival(scope, request_id=handshake.request_id)
+        arrival.tags = handshake.tags
         for layer in self.layers:
             early = await layer.admit(arrival)
             if early is not None:
@@ -176,7 +178,7 @@ class Sockets:
         if faults:
             return bad_inputs(faults)
         try:
-            run = self.runs.launch(pipeline, values, arrival=arrival)
+            run = self.runs.launch(pipeline, values, arrival=arrival, tags=start.tags)
         except NOT_STARTED as error:
             return not_started(error)
         self.runs.adopt(run)

@@ -24,6 +24,7 @@ from orchestra import Context, Limits, Retry, injected, open_engine, pipeline, s
 from orchestra.accounts import Usage
 from orchestra.batch.batch import HELD_S, Batch, BatchRules, Progress
 from orchestra.batch.ledger import Row
+from orchestra.engine.journal import Observer
 from orchestra.errors import (
     ArmsFailedError,
     AuthenticationError,
@@ -33,6 +34,7 @@ from orchestra.errors import (
     OverloadedError,
     RateLimitError,
 )
+from orchestra.events import RunStarted
 from orchestra.groups import groupless_nursery
 
 WAITED = Retry(attempts_max=3, delay_s=1.0, multiplier=1.0)
@@ -499,3 +501,20 @@ def test_a_disk_that_is_full_is_told_with_the_file_and_the_next_batch_goes_on(
 def test_more_at_once_than_an_engine_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"at_once=3 is more than Limits\(runs=2\)"):
         begun(rows([0.0]), tmp_path / "r", at_once=3, limits=Limits(runs=2))
+
+
+def test_each_run_of_a_batch_has_its_tags(tmp_path: Path) -> None:
+    async def main() -> list[object]:
+        found: list[object] = []
+
+        def seen(_: str) -> Observer:
+            return lambda event: found.append(event.tags) if isinstance(event, RunStarted) else None
+
+        async with open_engine(observe=seen) as engine:
+            tags = {"team": "search"}
+            await Batch(engine, work, rows([1.0, 2.0]), tmp_path / "out", tags=tags).run()
+            with pytest.raises(InputError, match=r"Batch\(..., tags=...\): the name has 0"):
+                Batch(engine, work, [], tmp_path / "other", tags={"": ""})
+        return found
+
+    assert trio.run(main, clock=MockClock(autojump_threshold=0)) == [{"team": "search"}] * 2

@@ -242,6 +242,7 @@ def test_the_result_is_one_object_at_the_end() -> None:
             "cost_nanodollars": 0,
             "unpriced_calls": 0,
         },
+        "usage_by_model": {},
     }
 
 

@@ -9,19 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestra.observe.names import FAMILIES
+from tests.docs.promql import OF_SCRAPES, check
 
 ROOT = Path(__file__).parents[2]
 RULES = (ROOT / "docs/deploy/alerts.yaml").read_text()
-OF_SCRAPES = {"job", "instance"}
-"""Labels that Prometheus gives to all that it reads."""
-SHOWN = {
-    f"{family.name}{end}": {*family.labels, *OF_SCRAPES, *(["le"] if end == "_bucket" else [])}
-    for family in FAMILIES.values()
-    for end in {"counter": ["_total"], "gauge": [""]}.get(
-        family.kind, ["_count", "_sum", "_bucket"]
-    )
-} | {"up": OF_SCRAPES}
 
 
 def expressions() -> list[str]:
@@ -36,21 +27,7 @@ def test_each_rule_is_read() -> None:
 
 @pytest.mark.parametrize("expression", expressions())
 def test_it_asks_only_for_what_is_there(expression: str) -> None:
-    recorded = set(re.findall(r"- record: (\S+)", RULES))
-    bare = re.sub(r'"[^"]*"', '""', expression)
-    assert set(re.findall(r"\borchestra:[\w:]+", bare)) <= recorded
-    asked = re.findall(r"\b((?:orchestra|gen_ai|http_server)_\w+|up)\b(?:\{([^}]*)\})?", bare)
-    asked = [(name, told) for name, told in asked if name not in OF_ANY]
-    for name, told in asked:
-        assert name in SHOWN, f"{name} is not counted"
-        labels = set(re.findall(r"(\w+)(?:=~|!~|!=|=)", told))
-        assert labels <= SHOWN[name], f"{name} has no such label"
-    for kept in re.findall(r"by \(([^)]*)\)", bare):
-        labels = set(kept.replace(" ", "").split(","))
-        assert all(labels <= SHOWN[name] for name, _ in asked), "it is summed by what it has not"
-
-
-OF_ANY = {label for labels in SHOWN.values() for label in labels}
+    check(expression, re.findall(r"- record: (\S+)", RULES))
 
 
 def test_what_an_alert_says_of_where_it_is_is_known_there() -> None:

@@ -7,7 +7,7 @@ import gc
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -29,6 +29,7 @@ from orchestra.errors import (
     RunError,
 )
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted, StepSkipped
+from orchestra.tags import RUN_TAGS
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from tests.engine.steps import both, fails, numbers, waits
@@ -772,3 +773,40 @@ def test_a_step_of_asyncios_is_told_what_to_write() -> None:
             return last
 
     assert "write trio.sleep for asyncio.sleep" in trio.run(main).message
+
+
+def test_a_run_has_its_tags_in_its_first_event_and_in_the_context_of_its_steps() -> None:
+    """They are a copy, and another run started from there has its own."""
+    seen: list[object] = []
+
+    @step
+    async def look() -> None:
+        seen.append(dict(RUN_TAGS.get()))
+
+    @pipeline
+    def looked() -> None:
+        return look()
+
+    async def use(engine: Engine) -> list[object]:
+        given = {"team": "search"}
+        run = engine.start(looked, {}, tags=given)
+        given.clear()
+        await run.result()
+        other = engine.start(looked, {})
+        await other.result()
+        assert other.tags == {}
+        first = run.journal.kept[0]
+        assert isinstance(first, RunStarted)
+        return [run.tags, first.tags, *seen]
+
+    tags = {"team": "search"}
+    assert engine_of(use) == [tags, tags, tags, {}]
+
+
+def test_tags_that_exceed_a_bound_are_refused_before_anything_starts() -> None:
+    async def use(engine: Engine) -> None:
+        with pytest.raises(InputError, match=r"start\(ask, ..., tags=...\): the value of 'n' is 5"):
+            engine.start(ask, {"question": "?"}, tags={"n": cast("str", 5)})
+        assert not engine.runs
+
+    engine_of(use)

@@ -330,6 +330,10 @@ def test_a_caller_and_a_deadline_are_those_that_are_used(portal: Portal) -> None
     assert portal.run(named, 1) == "1 for "
     with pytest.raises(DeadlineError, match="deadline_s=0"):
         portal.using(deadline_s=0).run(waited, 1)
+    with portal.using(tags={"team": "search"}).events(counted, 1) as events:
+        started = next(iter(events))
+    assert isinstance(started, RunStarted)
+    assert started.tags == {"team": "search"}
 
 
 def test_events_are_those_of_the_journal(portal: Portal) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 import trio
@@ -17,9 +17,18 @@ from orchestra.batch.batch import RETRY, Batch, BatchRules, Progress
 from orchestra.cli import terminal
 from orchestra.cli.failures import FAILED, MISUSED, CommandError
 from orchestra.cli.loading import load
-from orchestra.cli.parameters import Config, Count, Data, Organisation, Seconds, User, Word
+from orchestra.cli.parameters import (
+    Config,
+    Count,
+    Data,
+    Organisation,
+    Seconds,
+    TagOptions,
+    User,
+    Word,
+)
 from orchestra.cli.run_views import duration
-from orchestra.cli.running.options import caller_of, refuse_unreadable
+from orchestra.cli.running.options import caller_of, refuse_unreadable, tags_given
 from orchestra.cli.running.rows import RowsFile, is_piped, readable_twice
 from orchestra.cli.stopping import CODES, NAMES, on_signal
 from orchestra.engine.engine import open_engine
@@ -51,6 +60,7 @@ def batch(
     drain_s: Seconds = 20,
     organisation: Organisation = "",
     user: User = "",
+    tag: TagOptions = None,
     data: Data = None,
     config: Config = None,
 ) -> int:
@@ -87,13 +97,11 @@ def batch(
     into = _apart(results or _beside(rows), rows)
     retry = attrs.evolve(RETRY, attempts_max=attempts_max)
     rules = BatchRules(at_once=at_once, failures_max=failures_max, retry=retry)
-    caller = caller_of(organisation, user)
+    by: dict[str, Any] = {"caller": caller_of(organisation, user), "tags": tags_given(tag)}
     with readable_twice(rows) as copy:
         source = RowsFile(rows, pipeline.inputs, id, copy)
         total = source.check()
-        made = partial(
-            Batch, pipeline=pipeline, rows=source, results=into, rules=rules, caller=caller
-        )
+        made = partial(Batch, pipeline=pipeline, rows=source, results=into, rules=rules, **by)
         run = partial(_batch, made, total=total, into=into, drain_s=drain_s)
         with default_bindings(data, config=config) as bindings:
             return trio.run(run, bindings)

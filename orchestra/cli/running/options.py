@@ -29,11 +29,12 @@ from orchestra.graph.nodes import Input
 from orchestra.nearest import did_you_mean
 from orchestra.server.inputs.reading import from_json, from_pairs, instead_of, is_readable
 from orchestra.server.responses.problems import Fault
+from orchestra.tags import tags_of
 from orchestra.values import ChatRequest, Message
 
 RUN_OPTIONS = (
     *("input_json", "events", "json", "quiet", "trace"),
-    *("organisation", "user"),
+    *("organisation", "user", "tag"),
     *("data", "config", "help", "traceback"),
 )
 """Options of `orchestra run`, which hide inputs of the same name."""
@@ -75,6 +76,18 @@ def read_inputs(
     if wrong:
         raise CommandError("\n".join(wrong), code=MISUSED)
     return by_option | by_json
+
+
+def tags_given(entries: Iterable[str] | None) -> dict[str, str]:
+    """The tags of `--tag name=value`.
+
+    Raises:
+        CommandError: one of them is not a tag, or they exceed a bound.
+    """
+    try:
+        return tags_of(entries or ())
+    except ValueError as error:
+        raise CommandError(f"--tag: {error}", code=MISUSED) from error
 
 
 def read_pairs(

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import trio
 from cyclopts import Parameter
@@ -15,9 +15,9 @@ from cyclopts import Parameter
 from orchestra.cli import terminal
 from orchestra.cli.failures import FAILED, MISUSED, CommandError, quoted, raised_at
 from orchestra.cli.loading import AnyPipeline, load
-from orchestra.cli.parameters import Config, Data, Flag, Organisation, User
+from orchestra.cli.parameters import Config, Data, Flag, Organisation, TagOptions, User
 from orchestra.cli.run_views import Lines, Result, View, Words
-from orchestra.cli.running.options import caller_of, read_inputs, usage
+from orchestra.cli.running.options import caller_of, read_inputs, tags_given, usage
 from orchestra.cli.stopping import CODES, NAMES, on_signal
 from orchestra.engine.engine import open_engine
 from orchestra.errors import RunCancelledError
@@ -25,7 +25,6 @@ from orchestra.events import RunFailed
 from orchestra.messages import describe
 
 if TYPE_CHECKING:
-    from orchestra.accounts import Caller
     from orchestra.config.bindings import LocalBindings
     from orchestra.engine.engine import Observe
     from orchestra.engine.run import Run
@@ -47,6 +46,7 @@ def run(
     trace: Flag = False,
     organisation: Organisation = "",
     user: User = "",
+    tag: TagOptions = None,
     data: Data = None,
     config: Config = None,
 ) -> int:
@@ -66,7 +66,7 @@ def run(
     events
         Print every event as a line of JSON, as it happens.
     json
-        Print one JSON object at the end: run_id, result, timings_s, usage, cut.
+        Print one JSON object at the end: run_id, result, timings_s, usage, usage_by_model, cut.
     quiet
         Print no progress.
     trace
@@ -83,13 +83,13 @@ def run(
         ) from error
     if events and json:
         raise CommandError("--events and --json exclude each other", code=MISUSED)
-    caller = caller_of(organisation, user)
+    start = {"caller": caller_of(organisation, user), "tags": tags_given(tag)}
     view = Lines() if events else Result() if json else None
     found: list[Trace] = []
     with default_bindings(data, config=config) as bindings:
         observe = _traced(bindings, found) if trace else None
         try:
-            ask = partial(_run, pipeline, given, view, bindings, caller=caller)
+            ask = partial(_run, pipeline, given, view, bindings, start=start)
             return trio.run(partial(ask, quiet=quiet, observe=observe))
         finally:
             _tell(found)
@@ -119,13 +119,13 @@ async def _run(
     view: View | None,
     bindings: Bindings,
     *,
-    caller: Caller,
+    start: Mapping[str, Any],
     quiet: bool,
     observe: Observe | None,
 ) -> int:
     async with open_engine(bindings, observe=observe) as engine:
         view = view or _words(streams=engine.plan(pipeline).streams, quiet=quiet)
-        run = engine.start(pipeline, given, caller=caller)
+        run = engine.start(pipeline, given, **start)
         async with trio.open_nursery() as nursery:
             following = trio.CancelScope()
             await nursery.start(on_signal, partial(_stop, run, following))

@@ -28,6 +28,8 @@ USAGE = "orchestra.usage"
 """The logger whose messages are JSON objects."""
 _TEXT = "%(asctime)s %(levelname)s {who}%(name)s%(request)s: %(message)s"
 _BELOW = "\n  | "
+_TAGS_CHARS = 200
+"""The most characters of tags in an entry for a person."""
 _log = logging.getLogger("orchestra.server")
 _SEPARATORS = (0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 """Of lines, and of text in two directions."""
@@ -133,16 +135,20 @@ class JsonFormatter(logging.Formatter):
 
 
 def with_ids(record: logging.LogRecord) -> bool:
-    """True; adds the ids of the task's request, run and trace to an entry."""
+    """True; adds the ids of the task's request, run and trace, and its tags, to an entry."""
     from orchestra.engine.run_id import RUN_ID
     from orchestra.observe.trace_context import TRACE
     from orchestra.server.front.arrival import REQUEST_ID
+    from orchestra.tags import RUN_TAGS
 
-    found, trace = REQUEST_ID.get(), TRACE.get()
-    record.request = f" [{found}]" if found else ""
+    found, trace, tags = REQUEST_ID.get(), TRACE.get(), RUN_TAGS.get()
+    words = " ".join(f"{name}={value}" for name, value in tags.items())
+    about = " ".join(filter(None, (found, words[:_TAGS_CHARS])))
+    record.request = f" [{about}]" if about else ""
     record.ids = {
         "request_id": found,
         "run_id": RUN_ID.get(),
         "trace_id": "" if trace is None else trace.trace_id,
+        "tags": dict(tags) or "",
     }
     return True

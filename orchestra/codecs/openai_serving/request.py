@@ -35,6 +35,7 @@ from orchestra.codecs.serving.requests import (
     extras_of,
     image_part,
     refused,
+    tags_in,
     unreadable,
 )
 from orchestra.codecs.serving.results import called, joined, result_parts
@@ -96,7 +97,7 @@ def served_chat(
         include_usage=bool(streamed),
         choices=asked.n or 1,
         store=store,
-        metadata=asked.metadata or {},
+        metadata=tags_in(asked.metadata),
         messages=everything["messages"] if store else (),
     )
 

@@ -37,6 +37,7 @@ from orchestra.codecs.serving.requests import (
     extras_of,
     image_part,
     refused,
+    tags_in,
     unreadable,
 )
 from orchestra.codecs.serving.results import called, joined, result_parts
@@ -196,7 +197,7 @@ def served_response(
         _request(asked, _read(items), allowed),
         stream=bool(body.stream),
         store=asked.kept,
-        metadata=body.metadata or {},
+        metadata=tags_in(body.metadata),
         messages=items if asked.kept else (),
     )
 

@@ -17,6 +17,7 @@ from orchestra.codecs.raw_json import NOT_JSON, invalid_json
 from orchestra.codecs.serving.allowlist import Allowlist
 from orchestra.codecs.serving.words import words_at
 from orchestra.errors import InvalidRequestError
+from orchestra.tags import NO_TAGS, Tags, fault_of
 from orchestra.values import ChatRequest, ImagePart, ImageUrlPart, Json
 
 T = TypeVar("T")
@@ -39,8 +40,8 @@ class Asked(Protocol):
 class ServedChat:
     """A client's request: the model, the number of answers, and the form of the response.
 
-    With `store`, the answers are stored on this server with this `metadata`; neither is sent to a
-    provider.
+    The `metadata` are the tags of the run. With `store`, the answers are stored on this server with
+    them; neither is sent to a provider.
     """
 
     model: str
@@ -85,6 +86,17 @@ def extras_of(
                 raise refused(key, why)
             extras.setdefault(meant_for(key), {})[key] = value
     return extras
+
+
+def tags_in(metadata: Tags | None) -> Tags:
+    """The `metadata` of a request, which are the tags of its run.
+
+    Raises:
+        InvalidRequestError: they exceed a bound.
+    """
+    if metadata and (fault := fault_of(metadata)):
+        raise refused("metadata", fault)
+    return metadata or NO_TAGS
 
 
 def image_part(

@@ -1,6 +1,7 @@
 """The messages of the WebSocket: reads those of clients, and writes the server's. Pure.
 
 {"type": "start", "id": "a", "inputs": {...}}       start a run, under an id that the client chooses
+{"type": "start", ..., "tags": {"team": "search"}}  the same, with tags
 {"type": "cancel", "id": "a"}                       cancel the run
 
 {"id": "a", "event": {...}}                         an event of the run, as in a stream of events
@@ -23,7 +24,9 @@ from orchestra.event_lines import encode, written
 from orchestra.events import Event
 from orchestra.server.front.cors import ANY
 from orchestra.server.front.keyless import foreign_page, may_ask
+from orchestra.server.front.tags import bad_tags
 from orchestra.server.responses.problems import HttpProblem
+from orchestra.tags import NO_TAGS, Tags, fault_of
 
 PROTOCOL = "orchestra.v1"
 """The subprotocol; optional, except for a browser that sends a key."""
@@ -49,7 +52,7 @@ CLOSES: Mapping[int, str] = MappingProxyType(
     }
 )
 """The reasons for which the server closes a socket, by close code."""
-_MEMBERS = {"start": {"type", "id", "inputs"}, "cancel": {"type", "id"}}
+_MEMBERS = {"start": {"type", "id", "inputs", "tags"}, "cancel": {"type", "id"}}
 _SHAPE = 'send {"type": "start", "id": "a", "inputs": {...}} or {"type": "cancel", "id": "a"}'
 
 
@@ -59,6 +62,7 @@ class Start:
 
     id: str
     inputs: Mapping[str, object]
+    tags: Tags = NO_TAGS
     large: bool = False
 
 
@@ -102,7 +106,9 @@ def _read(found: dict[str, Any], *, large: bool) -> Start | Cancel | Mistake:
         return Cancel(given)
     if not isinstance(inputs, dict):
         return _mistake(given, "`inputs` is not an object")
-    return Start(given, inputs, large)
+    if fault := fault_of(tags := found.get("tags", NO_TAGS)):
+        return Mistake(given, bad_tags(f"`tags`: {fault}"))
+    return Start(given, inputs, tags, large)
 
 
 def event_frame(run: str, event: Event, request_id: str) -> str:

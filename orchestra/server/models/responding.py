@@ -142,13 +142,13 @@ async def respond(
         RefusedError: the run has no result.
     """
     pipeline, inputs, gives = _asked_of(offer, served)
-    run = runs.begin(pipeline, inputs)
+    run = runs.begin(pipeline, inputs, served.metadata)
     how = format_of(run)
     if served.stream:
         return await _streamed(run, gives, served, how, runs.settings)
     event = await finished(run)
     facts = facts_of(run, served.model, how.usage)
-    usage = facts.usage(event.usage)
+    usage = facts.usage(event)
     try:
         record = how.record(partial(gives.whole, event), usage)
     except ModelError as error:
@@ -167,7 +167,7 @@ async def _streamed(
     if (keep := how.keep) is not None:
 
         async def kept(event: RunFinished) -> None:
-            await keep(how.record(partial(gives.whole, event), facts.usage(event.usage)))
+            await keep(how.record(partial(gives.whole, event), facts.usage(event)))
 
     chunks = Chunks(run, gives, how.writer, facts)
     events = ChunkEvents(run, settings, chunks, kept, how.heartbeat)

@@ -62,9 +62,9 @@ class Facts(msgspec.Struct, eq=False):
             found[FIRST] = f"{self.first_s * 1000:.1f}"
         return found
 
-    def usage(self, usage: Usage | None) -> dict[str, Any]:
+    def usage(self, end: RunFinished) -> dict[str, Any]:
         """The usage record of an answer, with the facts in an additional field, `orchestra`."""
-        counted = usage or Usage()
+        counted = end.usage or Usage()
         return {
             **self.record(counted),
             "orchestra": {
@@ -72,6 +72,7 @@ class Facts(msgspec.Struct, eq=False):
                 "model": self.model,
                 "cost_nanodollars": counted.cost_nanodollars,
                 "time_to_first_token_s": self.first_s,
+                "usage_by_model": end.usage_by_model,
             },
         }
 
@@ -173,7 +174,7 @@ class Chunks(msgspec.Struct, eq=False):
         if self.facts.first_s is None:
             self.facts.first_s = event.at_s
         try:
-            last += self._writer.close(self.facts.usage(event.usage))
+            last += self._writer.close(self.facts.usage(event))
         except TruncatedStreamError as error:
             return last + self._failed(error)
         self.ended, self.result = True, event

@@ -107,7 +107,7 @@ class OpenAi:
         run = self.runs.begin(relay_vectors, inputs)
         event = await finished(run)
         found, facts = cast("Embeddings", event.result), facts_of(run, served.model)
-        counted = facts.usage(event.usage)
+        counted = facts.usage(event)
         usage = {name: counted[name] for name in ("prompt_tokens", "total_tokens", "orchestra")}
         body = embeddings_body(found, model=served.model, usage=usage, base64=served.base64)
         cost = counted["orchestra"]["cost_nanodollars"]

@@ -12,7 +12,7 @@ from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.codecs.serving.errors import ServedError
-from orchestra.codecs.serving.requests import asked_of, refused
+from orchestra.codecs.serving.requests import asked_of, refused, tags_in
 from orchestra.server.front.departure import principal
 from orchestra.server.models.responding import RefusedError, refusing
 from orchestra.server.openai.stored import Kept, StoredCompletions, Wanted
@@ -57,7 +57,7 @@ class StoredApi:
     async def rename(self, completion: str) -> Response:
         """Replace the metadata of one completion."""
         asked, _ = asked_of(_CHANGES, cast("bytes", await request.get_data()))
-        found = await self.stored.rename(completion, principal(), asked.metadata or {})
+        found = await self.stored.rename(completion, principal(), dict(tags_in(asked.metadata)))
         if found is None:
             raise not_stored(self.stored, completion)
         return as_json(found.record())

@@ -20,6 +20,7 @@ from orchestra.server.openapi.openai import (
 from orchestra.server.openapi.words import (
     COUNT,
     OF_ANTHROPIC,
+    OF_TAGS,
     TEXT,
     UNREADABLE,
     Answer,
@@ -98,7 +99,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             (RUN_ID, MODEL, COST, FIRST),
         ),
         problems=RUN_PROBLEMS,
-        parameters=(OF_ANTHROPIC,),
+        parameters=(OF_ANTHROPIC, OF_TAGS),
         body=json(reference("MessagesBody")),
     ),
     ("count-tokens", "POST"): Operation(

@@ -46,6 +46,10 @@ def reference(name: str) -> Json:
     return {"$ref": SCHEMAS + name}
 
 
+BY_MODEL: Json = {"type": "object", "additionalProperties": reference(USAGE)}
+"""The schema of `usage_by_model`."""
+
+
 def _event_schema(schema: Json) -> Json:
     """The schema of an event as it is sent: its public fields, all required, without defaults."""
     described: Json = {**schema, "description": schema.get("description", "").partition("\n")[0]}

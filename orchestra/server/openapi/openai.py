@@ -18,12 +18,13 @@ from orchestra.codecs.serving.errors import ServedError, error_reply, every_repl
 from orchestra.errors import StateError
 from orchestra.server import sse
 from orchestra.server.models.stream import COST, FIRST, MODEL, RUN_ID
+from orchestra.server.openapi.events import BY_MODEL, reference
 from orchestra.server.openapi.events import SCHEMAS as AT
-from orchestra.server.openapi.events import reference
 from orchestra.server.openapi.words import (
     COUNT,
     NUMBER,
     OF_ANTHROPIC,
+    OF_TAGS,
     TEXT,
     TEXTS,
     UNREADABLE,
@@ -112,6 +113,7 @@ SCHEMAS: Mapping[str, Json] = {
             model=TEXT,
             cost_nanodollars=COUNT,
             time_to_first_token_s=or_null(NUMBER),
+            usage_by_model=BY_MODEL,
         ),
     ),
     MODEL_RECORD: opened(
@@ -256,6 +258,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             (RUN_ID, MODEL, COST, FIRST),
         ),
         problems=RUN_PROBLEMS,
+        parameters=(OF_TAGS,),
         body=json(reference("ChatBody")),
     ),
     ("embeddings", "POST"): Operation(
@@ -264,6 +267,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             "A vector for each text.", json(reference(EMBEDDINGS)), (RUN_ID, MODEL, COST, FIRST)
         ),
         problems=RUN_PROBLEMS,
+        parameters=(OF_TAGS,),
         body=json(reference("EmbeddingsBody")),
     ),
     ("list-completions", "GET"): Operation(

@@ -22,6 +22,7 @@ from orchestra.server.openapi.openai import (
 )
 from orchestra.server.openapi.words import (
     COUNT,
+    OF_TAGS,
     TEXT,
     TEXTS,
     Answer,
@@ -83,6 +84,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             (RUN_ID, MODEL, COST, FIRST),
         ),
         problems=(*RUN_PROBLEMS, AWAY),
+        parameters=(OF_TAGS,),
         body=json(reference("ResponsesBody")),
     ),
     ("read-response", "GET"): Operation(

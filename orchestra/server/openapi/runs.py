@@ -8,10 +8,12 @@ from orchestra.errors import ModelError, StateError
 from orchestra.events import RunCancelled
 from orchestra.runs.record import STATUSES
 from orchestra.server import sse
-from orchestra.server.openapi.events import USAGE, reference
+from orchestra.server.openapi.events import BY_MODEL, USAGE, reference
 from orchestra.server.openapi.words import (
     EVENTS,
+    GIVEN_TAGS,
     NUMBER,
+    OF_TAGS,
     TEXT,
     UNREADABLE,
     Answer,
@@ -40,7 +42,9 @@ _VIEW = closed(
     ended_s=or_null(NUMBER),
     user=TEXT,
     request_id=TEXT,
+    tags=GIVEN_TAGS,
     usage=or_null(reference(USAGE)),
+    usage_by_model=BY_MODEL,
     links=closed(self=TEXT, events=TEXT),
 )
 _GIVEN = "The pipeline's result; that of a stream is its chunks, joined."
@@ -53,6 +57,7 @@ def run_result(result: Json) -> Json:
         result={"description": _GIVEN} | result,
         timings_s={"type": "object", "additionalProperties": NUMBER},
         usage=or_null(reference(USAGE)),
+        usage_by_model=BY_MODEL,
         cut={"type": "boolean", "description": "Whether a model's answer behind it was truncated."},
     )
 
@@ -132,6 +137,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         parameters=(
             _LAST,
             header("Idempotency-Key", "Requests with the same key are answered with the same run."),
+            OF_TAGS,
             header("Prefer", f"With `{preferences.BACKGROUND}`, do not wait for the run."),
         ),
         body=json(
@@ -143,7 +149,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         ),
     ),
     ("start-run", "GET"): Operation(
-        "runs", _ANSWER, _ENDED, problems=(*_STARTING, _NOT_FOUND), parameters=(_LAST,)
+        "runs", _ANSWER, _ENDED, problems=(*_STARTING, _NOT_FOUND), parameters=(_LAST, OF_TAGS)
     ),
     ("list-runs", "GET"): Operation(
         "runs",
@@ -157,6 +163,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             query("cursor", "The `next_cursor` of the previous page.", TEXT),
             query("pipeline", "Only runs of this pipeline.", TEXT),
             query("status", "Only runs with this status.", {"enum": list(STATUSES)}),
+            query("tag", "Only runs with all of these tags, each as `name=value`.", listed(TEXT)),
         ),
     ),
     ("show-run", "GET"): Operation("runs", Answer("The run.", _ONE), problems=(_NOT_FOUND, _AWAY)),

@@ -11,6 +11,7 @@ import attrs
 from orchestra.codecs.serving.errors import ServedError
 from orchestra.server import sse
 from orchestra.server.front.end_users import END_USER, NAME
+from orchestra.server.front.tags import ABOUT, TAGS
 from orchestra.server.openapi.events import EVENT, reference
 from orchestra.server.responses import problems
 from orchestra.server.responses.problems import HttpProblem
@@ -101,6 +102,11 @@ OF_ANTHROPIC = header(
     "Sent by Anthropic's clients, which may send their key in `x-api-key`; any value is accepted.",
 )
 """A request with this header is answered in Anthropic's format."""
+
+
+OF_TAGS = header(TAGS, ABOUT)
+GIVEN_TAGS: Json = {"type": "object", "additionalProperties": TEXT}
+"""Tags by name."""
 
 
 OF_END_USER = {

@@ -35,6 +35,7 @@ from orchestra.server.responses.problems import HttpProblem, fit_for_clients
 from orchestra.server.responses.whole_answers import Pairs, answer, as_json
 from orchestra.server.runs.outlines import outline
 from orchestra.server.settings import is_form
+from orchestra.tags import NO_TAGS, Tags
 
 if TYPE_CHECKING:
     from orchestra.engine.engine import Engine
@@ -189,17 +190,20 @@ class Runs(msgspec.Struct, dict=True, eq=False):
             return structs.replace(parts, form=upload.parts)
         return structs.replace(parts, body=await whole_body())
 
-    def begin(self, pipeline: Pipeline[..., Any], inputs: Mapping[str, object]) -> Run:
+    def begin(
+        self, pipeline: Pipeline[..., Any], inputs: Mapping[str, object], tags: Tags = NO_TAGS
+    ) -> Run:
         """Start a run for the current request, and register it.
 
         When the request ends, the pipeline's `linger_s` decides what happens to the run.
+        `tags` are added to those of the request's header.
 
         Raises:
             InputError: an input does not fit.
             LimitExceededError: there are too many runs.
             LimitReachedError: the caller has the most runs that they may have.
         """
-        run = self.launch(pipeline, inputs)
+        run = self.launch(pipeline, inputs, tags=tags)
         self.adopt(run)
         when_over(partial(self.left, run))
         return run
@@ -210,6 +214,7 @@ class Runs(msgspec.Struct, dict=True, eq=False):
         inputs: Mapping[str, object],
         run_id: str | None = None,
         arrival: Arrival | None = None,
+        tags: Tags = NO_TAGS,
     ) -> Run:
         """Start a run for the current request or `arrival`, without registering it: see `adopt`.
 
@@ -225,9 +230,8 @@ class Runs(msgspec.Struct, dict=True, eq=False):
         arrival = arrival or arrived()
         caller = arrival.known().caller
         counted = None if self.running is None else self.running.take(caller)
-        start = partial(
-            self.engine.start, caller=caller, request_id=arrival.request_id, run_id=run_id
-        )
+        by: dict[str, Any] = {"caller": caller, "request_id": arrival.request_id, "run_id": run_id}
+        start = partial(self.engine.start, **by, tags={**tags, **arrival.tags})
         try:
             context = _context_of_run(self._context, arrival.request_id)
             run = context.run(start, pipeline, inputs)
@@ -299,8 +303,8 @@ def _give_back(held: tuple[Callable[[], None] | None, ...], run: Run) -> None:
 
 def finished(run_id: str, result: msgspec.Raw, end: RunFinished | ResultLine) -> Response:
     """The response of a run that has finished, with its result as JSON."""
-    body = {"result": result, "timings_s": end.timings_s, "usage": end.usage, "cut": end.cut}
-    return as_json({"run_id": run_id, **body})
+    of_end = {name: getattr(end, name) for name in ("timings_s", "usage", "usage_by_model", "cut")}
+    return as_json({"run_id": run_id, "result": result, **of_end})
 
 
 class EventStream(Response):

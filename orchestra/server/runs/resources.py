@@ -57,17 +57,13 @@ class RunResources:
     @reachable
     async def list(self) -> Response:
         """List a page of the caller's runs."""
-        asked = run_views.listing_of(request.args.to_dict())
+        asked = run_views.listing_of(request.args.to_dict(), request.args.getlist("tag"))
         if isinstance(asked, problems.HttpProblem):
             return answer(asked)
         who = principal()
 
         def where(record: Record) -> bool:
-            return (
-                sees(who, record)
-                and asked.pipeline in (None, record.pipeline)
-                and asked.status in (None, record.status)
-            )
+            return sees(who, record) and asked.has(record)
 
         page = await self.registry.page(
             who.caller, limit=asked.limit, cursor=asked.cursor, where=where

@@ -40,10 +40,10 @@ class RunUsage(msgspec.Struct, frozen=True, kw_only=True):
 
     `model` is the requested name if a model was called directly; `pipeline` is None then. `routed`
     are the models of routes that started to answer, each once, and `models` the usage of each model
-    by its name, also of those that the pipeline names. `error` is the class of the error
-    with which the run failed. `first_chunk_s` is when the first chunk of output came, and
-    `duration_s` when the run ended, both since its start; `ended_s` is since 1970. Tokens are as in
-    `Usage`; calls without a known price are counted in `unpriced_calls`, and not in the cost.
+    by its name, also of those that the pipeline names. `tags` are the caller's. `error` is the
+    class of the error with which the run failed. `first_chunk_s` is when the first chunk of output
+    came, and `duration_s` when the run ended, both since its start; `ended_s` is since 1970. Tokens
+    are as in `Usage`; calls without a known price are counted in `unpriced_calls`, not in the cost.
     """
 
     ended_s: float
@@ -56,6 +56,7 @@ class RunUsage(msgspec.Struct, frozen=True, kw_only=True):
     organisation: str
     user: str
     key: str
+    tags: Mapping[str, str]
     status: str
     error: str | None
     input_tokens: int
@@ -87,10 +88,11 @@ def usage_of(run: Run, ended_s: float) -> RunUsage:
         pipeline=run.pipeline if model is None else None,
         model=model,
         routed=run.routed,
-        models={name: _of_model(each) for name, each in sorted(run.usage_by_model.items())},
+        models={name: _of_model(each) for name, each in last.usage_by_model.items()},
         organisation=run.caller.organisation,
         user=run.caller.user,
         key=run.caller.key,
+        tags=run.tags,
         status=last.type.removeprefix("run."),
         error=last.error if isinstance(last, RunFailed) else None,
         input_tokens=usage.input_tokens,

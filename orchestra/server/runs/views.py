@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from orchestra.runs.record import LOST_SEQ, STATUSES, CancelledBy, EventLine, Fa
 from orchestra.server.inputs.reading import FAULTS_MAX
 from orchestra.server.responses import problems
 from orchestra.server.responses.problems import Fault, HttpProblem
+from orchestra.tags import NO_TAGS, Tags, tags_of
 
 T = TypeVar("T")
 
@@ -36,7 +37,9 @@ def shown(record: Record, last: EventLine | None = None) -> dict[str, object]:
         "ended_s": record.ended_s,
         "user": record.user,
         "request_id": record.request_id,
+        "tags": record.tags,
         "usage": record.usage,
+        "usage_by_model": record.usage_by_model,
         "links": {"self": at, "events": f"{at}/events"},
     }
     match record.outcome:
@@ -62,6 +65,7 @@ class ResultLine(msgspec.Struct):
     timings_s: msgspec.Raw
     usage: msgspec.Raw
     cut: bool = False
+    usage_by_model: msgspec.Raw = msgspec.Raw(b"{}")  # not in events of an earlier version
 
 
 def result_of(last: EventLine) -> ResultLine:
@@ -74,9 +78,9 @@ def result_of(last: EventLine) -> ResultLine:
         return msgspec.json.decode(last.data, type=ResultLine)
     except UNREADABLE:
         found = _with_halves(last, _ResultWithHalves)
-        held = (found.result, found.timings_s, found.usage)
-        result, timings_s, usage = (msgspec.Raw(written(each)) for each in held)
-        return ResultLine(result, timings_s, usage, found.cut)
+        held = (found.result, found.timings_s, found.usage, found.usage_by_model)
+        result, timings_s, usage, by_model = (msgspec.Raw(written(each)) for each in held)
+        return ResultLine(result, timings_s, usage, found.cut, by_model)
 
 
 def _with_halves(last: EventLine, type_: type[T]) -> T:
@@ -94,6 +98,7 @@ class _ResultWithHalves(msgspec.Struct):
     timings_s: object
     usage: object
     cut: bool = False
+    usage_by_model: object = msgspec.field(default_factory=dict)
 
 
 def failure_of(last: EventLine) -> RunFailed | RunCancelled:
@@ -118,10 +123,22 @@ class Listing:
     cursor: int | None = None
     pipeline: str | None = None
     status: str | None = None
+    tags: Tags = NO_TAGS
+
+    def has(self, record: Record) -> bool:
+        """Whether a run is one of these."""
+        return (
+            self.pipeline in (None, record.pipeline)
+            and self.status in (None, record.status)
+            and self.tags.items() <= record.tags.items()
+        )
 
 
-def listing_of(query: Mapping[str, str]) -> Listing | HttpProblem:
-    """The listing that a query asks for, or the problem with everything that is wrong in it."""
+def listing_of(query: Mapping[str, str], tags: Sequence[str] = ()) -> Listing | HttpProblem:
+    """The listing that a query asks for, or the problem with everything that is wrong in it.
+
+    `tags` are all values of the parameter `tag`.
+    """
     faults = []
     limit = whole(query.get("limit", str(LIMIT)))
     if limit is None or not 1 <= limit <= LIMIT_MAX:
@@ -132,7 +149,12 @@ def listing_of(query: Mapping[str, str]) -> Listing | HttpProblem:
     status = query.get("status")
     if status is not None and status not in STATUSES:
         faults.append(Fault("status", "?status", f"status must be one of {', '.join(STATUSES)}"))
-    known = {"limit", "cursor", "pipeline", "status"}
+    wanted: Tags = NO_TAGS
+    try:
+        wanted = tags_of(tags)
+    except ValueError as error:
+        faults.append(Fault("tag", "?tag", str(error)))
+    known = {"limit", "cursor", "pipeline", "status", "tag"}
     faults += [
         Fault(name, f"?{name}", f"there is no query parameter {name[:100]!r}")
         for name in sorted(set(query) - known)[:FAULTS_MAX]
@@ -140,7 +162,11 @@ def listing_of(query: Mapping[str, str]) -> Listing | HttpProblem:
     if faults:
         return problems.bad_inputs(faults)
     return Listing(
-        limit=limit or LIMIT, cursor=cursor, pipeline=query.get("pipeline"), status=status
+        limit=limit or LIMIT,
+        cursor=cursor,
+        pipeline=query.get("pipeline"),
+        status=status,
+        tags=wanted,
     )
 
 

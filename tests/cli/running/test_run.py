@@ -146,7 +146,7 @@ def test_json_is_one_object(say: Project) -> None:
     code, out, err = say.orchestra("run", "pipelines.say:say", "--input-json", text, "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)
-    assert list(found) == ["run_id", "result", "timings_s", "usage", "cut"]
+    assert list(found) == ["run_id", "result", "timings_s", "usage", "usage_by_model", "cut"]
     assert found["result"] == "A B "
     assert set(found["timings_s"]) == {"upper", "words"}
 
@@ -346,6 +346,23 @@ def test_who_calls_is_said_by_options_and_has_their_limits(project: Project) -> 
     code, _, err = project.orchestra("run", "p.py:calling", "--user", "ada")
     assert code == FAILED
     assert "refused by limit requests_per_minute of user 'ada'" in err
+
+
+def test_tags_are_options(project: Project) -> None:
+    project.write("p.py", CALLED)
+    tags = ("--tag", "team=search", "--tag", "query=a=b")
+    code, out, _ = project.orchestra("run", "p.py:calling", "--events", *tags)
+    started = json.loads(out.splitlines()[0])
+    assert (code, started["tags"]) == (0, {"team": "search", "query": "a=b"})
+
+
+@pytest.mark.parametrize("command", [("run", "p.py:calling"), ("batch", "p.py:calling", "rows")])
+def test_a_tag_that_is_none_is_refused(project: Project, command: list[str]) -> None:
+    project.write("p.py", CALLED)
+    project.write("rows", "{}")
+    code, _, err = project.orchestra(*command, "--tag", "search")
+    assert code == MISUSED
+    assert "--tag: 'search' is not a tag; write name=value, such as team=search" in err
 
 
 @pytest.mark.parametrize("command", [("run", "p.py:calling"), ("batch", "p.py:calling", "rows")])

@@ -22,6 +22,7 @@ from orchestra.cli.serving.log import (
 from orchestra.engine.run_id import RUN_ID
 from orchestra.observe.trace_context import TRACE, TraceContext
 from orchestra.server.front.arrival import REQUEST_ID
+from orchestra.tags import RUN_TAGS
 from tests.cli.conftest import Project, said
 from tests.cli.serving.test_serve import listening
 from tests.patience import PATIENCE_S
@@ -123,6 +124,16 @@ def test_an_entry_in_json_says_who_and_when_and_for_which_request_run_and_trace(
         "trace_id": trace.trace_id,
         "message": "ready",
     }
+
+
+def test_the_tags_of_a_run_are_an_object_and_cut_for_people() -> None:
+    context = copy_context()
+    context.run(REQUEST_ID.set, "7f")
+    context.run(RUN_TAGS.set, {"team": "search", "text": "x\n" * 256})
+    assert context.run(told, "ready")["tags"] == {"team": "search", "text": "x\n" * 256}
+    line = context.run(entry, "ready").replace("\n  | ", "\n")
+    assert line.startswith("ERROR orchestra [7f team=search text=x\nx\n")
+    assert len(line) < 260
 
 
 def test_usage_is_an_object_of_its_own() -> None:

@@ -128,6 +128,7 @@ def test_what_is_known_of_a_run_is_told_with_its_usage() -> None:
         "model": "fast",
         "cost_nanodollars": 5,
         "time_to_first_token_s": 0.4,
+        "usage_by_model": {},
     }
     assert fold.facts.headers(5) == {
         "x-orchestra-run-id": "r",

@@ -229,7 +229,8 @@ def test_a_pipeline_says_what_it_gives() -> None:
         schema = told["content"]["application/json"]["schema"]
         if "$ref" in schema:
             schema = looked_up(found, schema["$ref"])
-        assert schema["required"] == ["run_id", "result", "timings_s", "usage", "cut"]
+        names = ["run_id", "result", "timings_s", "usage", "usage_by_model", "cut"]
+        assert schema["required"] == names
         return schema["properties"]["result"]
 
     assert given("a%20b", "post")["type"] == given("count", "get")["type"] == "string"
@@ -342,6 +343,8 @@ for_field = {
     "str | None": st.none() | TEXT,
     "Any": st.none() | TEXT,
     "Usage | None": st.none() | FILLED,
+    "Mapping[str, str]": st.dictionaries(TEXT, TEXT, max_size=2),
+    "Mapping[str, Usage]": st.dictionaries(TEXT, FILLED, max_size=2),
     "Mapping[str, float]": st.dictionaries(TEXT, st.floats(0, 9), max_size=2),
 }
 

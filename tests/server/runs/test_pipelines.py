@@ -121,7 +121,9 @@ def test_without_a_stream_the_run_is_answered_once() -> None:
     reply = posting("count", {"count": 3})
     assert reply.status == 200
     assert reply.headers["content-type"] == "application/json"
-    assert reply.json.keys() == {"run_id", "result", "timings_s", "usage", "cut"}
+    assert reply.json.keys() == {
+        *("run_id", "result", "timings_s", "usage", "usage_by_model", "cut")
+    }
     assert reply.json["result"] == "0 1 2 "
 
 

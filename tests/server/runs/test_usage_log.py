@@ -80,6 +80,7 @@ def test_a_run_is_told_with_its_caller_tokens_and_cost(
         "organisation": "acme",
         "user": "ada",
         "key": "k1",
+        "tags": {},
         "status": "finished",
         "error": None,
         "input_tokens": 120,
