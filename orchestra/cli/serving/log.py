@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from shlex import quote
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -142,7 +143,7 @@ def with_ids(record: logging.LogRecord) -> bool:
     from orchestra.tags import RUN_TAGS
 
     found, trace, tags = REQUEST_ID.get(), TRACE.get(), RUN_TAGS.get()
-    words = " ".join(f"{name}={value}" for name, value in tags.items())
+    words = " ".join(quote(f"{name}={value}") for name, value in tags.items())
     about = " ".join(filter(None, (found, words[:_TAGS_CHARS])))
     record.request = f" [{about}]" if about else ""
     record.ids = {

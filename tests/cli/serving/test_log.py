@@ -129,10 +129,12 @@ def test_an_entry_in_json_says_who_and_when_and_for_which_request_run_and_trace(
 def test_the_tags_of_a_run_are_an_object_and_cut_for_people() -> None:
     context = copy_context()
     context.run(REQUEST_ID.set, "7f")
-    context.run(RUN_TAGS.set, {"team": "search", "text": "x\n" * 256})
-    assert context.run(told, "ready")["tags"] == {"team": "search", "text": "x\n" * 256}
+    tags = {"team": "search", "forged": "]: a key was revoked", "text": "x\n" * 256}
+    context.run(RUN_TAGS.set, tags)
+    assert context.run(told, "ready")["tags"] == tags
     line = context.run(entry, "ready").replace("\n  | ", "\n")
-    assert line.startswith("ERROR orchestra [7f team=search text=x\nx\n")
+    quoted = "'forged=]: a key was revoked' 'text=x\nx\n"
+    assert line.startswith(f"ERROR orchestra [7f team=search {quoted}")
     assert len(line) < 260
 
 
