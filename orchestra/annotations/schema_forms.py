@@ -36,9 +36,14 @@ class StrictSchema:
 def neat(schema: Json) -> Json:
     """The schema without titles, which cost tokens, and with a type for every `enum`.
 
-    Some providers refuse an `enum` without a type.
+    Some providers refuse an `enum` without a type, and what Pydantic writes in place of an `enum`
+    of one value and of an `anyOf`: `const`, `oneOf`.
     """
     found = {key: value for key, value in _mapped(schema, neat).items() if key != "title"}
+    for theirs, ours in (("const", "enum"), ("oneOf", "anyOf")):
+        if theirs in found and ours not in found:
+            value = found.pop(theirs)
+            found[ours] = [value] if theirs == "const" else value
     if "enum" in found and "type" not in found:
         types = sorted({_TYPES[type(value)] for value in found["enum"]})
         found = {"type": types[0] if len(types) == 1 else types} | found
@@ -60,7 +65,7 @@ def _closed(schema: Json) -> Json:
     if "$ref" in schema:
         return {"$ref": schema["$ref"]}  # no other keyword may stand beside it
     found = _mapped(schema, _closed)
-    for word in ("default", "discriminator"):
+    for word in ("default", "discriminator", "examples"):  # OpenAI refuses schemas with these
         found.pop(word, None)
     if "properties" in found:
         found |= {"required": list(found["properties"]), "additionalProperties": False}
@@ -92,7 +97,7 @@ def _mapped(schema: Json, change: _Change) -> Json:
     for key, value in schema.items():
         if key in ("properties", "$defs"):
             found[key] = {name: change(each) for name, each in value.items()}
-        elif key in ("anyOf", "prefixItems"):
+        elif key in ("anyOf", "oneOf", "prefixItems"):
             found[key] = [change(each) for each in value]
         elif key in ("items", "additionalProperties") and isinstance(value, dict):
             found[key] = change(value)

@@ -1,0 +1,217 @@
+"""Pydantic models: told apart, described and made by Pydantic itself, which we never import.
+
+A model exists only where its author has imported Pydantic. So a class is a model if it inherits
+from the `BaseModel` of the module in `sys.modules`, and all else is asked of the class.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from inspect import getattr_static
+from typing import Any
+
+import msgspec
+
+from orchestra.eventclass import frozen
+from orchestra.values import Json
+
+REFERENCE = "#/$defs/"
+"""Begins the `$ref` of a component in a JSON Schema."""
+_TEMPLATE = REFERENCE + "{model}"
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
+"""Keys that a path may contain. Others are hidden, as msgspec hides the keys of a dict."""
+_SAID_BY_US = {"missing": "is missing"}
+_PREFIXES = ("Value error, ", "Assertion failed, ")
+"""What Pydantic writes before the message of a validator."""
+
+
+class ModelFaults(ValueError):  # noqa: N818 - read where it is raised
+    """A value does not fit a model: `faults` has the message and the path of each fault."""
+
+    def __init__(self, faults: tuple[tuple[str, str], ...]) -> None:
+        what, path = faults[0]
+        super().__init__(f"{what} - at `${path}`" if path else what)
+        self.faults = faults
+
+
+@frozen(slots=False)
+class PydanticModel:
+    """A recipe for a `CustomType`: the model is made by its own `model_validate_json`."""
+
+    kind: Any
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """No annotations: Pydantic makes the whole schema."""
+        return ()
+
+    def schema_from(self, schemas: Sequence[Json], components: dict[str, Json]) -> Json:
+        """A reference to the model's schema, which is added to the components.
+
+        A component of the same name, but of another class, stays; the model's is numbered.
+
+        Raises:
+            TypeError: a field has no form in JSON, or the model is not complete.
+        """
+        del schemas
+        root, found = _components_of(self.kind)
+        names = {name: _free_name(name, each, components) for name, each in found.items()}
+        for name, each in found.items():
+            components[names[name]] = _renamed(each, names)
+        return {"$ref": REFERENCE + names[root]}
+
+    def make(self, value: object, *, strict: bool) -> object:
+        """The model of a value in JSON, by the model's own rules; an instance stays as it is.
+
+        Pydantic reads JSON, and not the value, as a strict model takes a date from a text only
+        there.
+
+        Raises:
+            ModelFaults: the value does not fit.
+            ValueError: a validator raised another error, or the value cannot be written as JSON.
+        """
+        del strict  # whether "5" is an int is the model's to say
+        if isinstance(value, self.kind):
+            return value
+        text = msgspec.json.encode(value)
+        try:
+            return self.kind.model_validate_json(text)
+        except ValueError as error:
+            listed = getattr(error, "errors", None)
+            if not callable(listed):
+                raise
+            told = listed(include_url=False, include_context=False, include_input=False)
+            raise ModelFaults(tuple(_fault(each, value) for each in told)) from error
+
+
+def is_model(cls: object) -> bool:
+    """Whether a class is a model of Pydantic 2."""
+    found = base()
+    return isinstance(cls, type) and found in cls.__mro__ and hasattr(found, "model_validate_json")
+
+
+def base() -> type | None:
+    """Pydantic's `BaseModel`; None if nobody has imported it."""
+    found = getattr(sys.modules.get("pydantic"), "BaseModel", None)
+    return found if isinstance(found, type) else None
+
+
+def is_root_model(cls: Any) -> bool:
+    """Whether the model's JSON is not an object with its fields, but the value of its only one."""
+    return bool(getattr(cls, "__pydantic_root_model__", False))
+
+
+def model_fields(cls: Any) -> dict[str, object]:
+    """The annotations of a model's fields, by their names in Python."""
+    return {name: each.annotation for name, each in cls.model_fields.items()}
+
+
+def members_in_json(cls: Any) -> Iterator[tuple[str, str, object, bool]]:
+    """Each field's name in JSON, its name in Python, its annotation, and whether it is required."""
+    for name, each in cls.model_fields.items():
+        alias = each.validation_alias
+        in_json = alias if isinstance(alias, str) else name
+        yield in_json, name, each.annotation, each.is_required()
+
+
+def allows_others(cls: Any) -> bool:
+    """Whether instances may have attributes that the model does not declare."""
+    own_getattr = "__getattr__" in vars(cls) and not cls.__module__.startswith("pydantic.")
+    return own_getattr or cls.model_config.get("extra") == "allow"
+
+
+def has_attribute(thing: Any, name: str) -> bool:
+    """Whether a model, or an instance of one, has the attribute; properties are not called.
+
+    Pydantic's `__getattr__` only finds private and extra attributes, so it says nothing.
+    """
+    extra = () if isinstance(thing, type) else getattr(thing, "__pydantic_extra__", None) or ()
+    return name in extra or getattr_static(thing, name, _MISSING) is not _MISSING
+
+
+_MISSING = object()
+
+
+def is_written_alike(cls: Any) -> bool:
+    """Whether `model_dump` writes a model in the form in which it is read."""
+    by_alias = bool(cls.model_config.get("serialize_by_alias"))
+    try:
+        read = cls.model_json_schema()
+        written = cls.model_json_schema(by_alias=by_alias, mode="serialization")
+    except Exception:  # noqa: BLE001 - a field without a schema, and a user's hooks
+        return False
+    return bool(_without_required(read) == _without_required(written))
+
+
+def _components_of(cls: Any) -> tuple[str, dict[str, Json]]:
+    """The name of the model's schema among the components, and all components that it needs."""
+    try:
+        schema = cls.model_json_schema(ref_template=_TEMPLATE)
+    except Exception as error:
+        what = str(error).strip().partition("\n")[0]
+        raise TypeError(f"the Pydantic model {cls.__name__}: {what}") from error
+    components = schema.pop("$defs", {})
+    if "$ref" in schema:  # the model contains itself
+        return schema["$ref"].removeprefix(REFERENCE), components
+    name = re.sub(r"[^a-zA-Z0-9.\-_]", "_", cls.__name__)  # as Pydantic names components
+    name = _free_name(name, schema, components)
+    return name, components | {name: schema}
+
+
+def _free_name(name: str, schema: Json, taken: Mapping[str, Json]) -> str:
+    """The name, with a number if it is taken by another schema."""
+    found, number = name, 1
+    while found in taken and taken[found] != schema:
+        number += 1
+        found = f"{name}_{number}"
+    return found
+
+
+def _renamed(schema: Any, names: Mapping[str, str]) -> Any:
+    """The schema with the components' new names, in each `$ref` and in a discriminator's mapping.
+
+    A text that only looks like a reference, as in a default, is changed only if its component is.
+    """
+    if isinstance(schema, list):
+        return [_renamed(each, names) for each in schema]
+    if isinstance(schema, dict):
+        return {key: _renamed(each, names) for key, each in schema.items()}
+    if isinstance(schema, str) and schema.startswith(REFERENCE):
+        name = schema.removeprefix(REFERENCE)
+        return REFERENCE + names.get(name, name)
+    return schema
+
+
+def _without_required(schema: Any) -> Any:
+    """The schema without `required`: a field with a default is always written."""
+    if isinstance(schema, list):
+        return [_without_required(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    lists = isinstance(schema.get("required"), list)  # not a field of this name
+    return {k: _without_required(v) for k, v in schema.items() if not (lists and k == "required")}
+
+
+def _fault(error: Mapping[str, Any], value: object) -> tuple[str, str]:
+    what: str = error["msg"]
+    for prefix in _PREFIXES:
+        what = what.removeprefix(prefix)
+    what = what if what != error["msg"] else what[:1].lower() + what[1:]
+    is_missing = error["type"] == "missing"
+    return _SAID_BY_US.get(error["type"], what), "".join(_path(error["loc"], value, is_missing))
+
+
+def _path(loc: Iterable[str | int], value: Any, is_missing: bool) -> Iterator[str]:
+    """The places in a value, in msgspec's notation, without the members of unions between them."""
+    *_, last = loc or ("",)
+    for each in loc:
+        if isinstance(value, dict) and each in value:
+            yield f".{each}" if _WORD.fullmatch(str(each)) else "[...]"
+            value = value[each]
+        elif isinstance(value, list) and isinstance(each, int) and each < len(value):
+            yield f"[{each}]"
+            value = value[each]
+    if is_missing and _WORD.fullmatch(str(last)):
+        yield f".{last}"
