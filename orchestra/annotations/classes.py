@@ -103,10 +103,10 @@ def _members(protocol: type) -> frozenset[str]:
 
 def _has(thing: object, name: str) -> bool:
     """Whether an object has the attribute; properties are not called."""
-    if is_model(thing) or is_model(type(thing)):
-        return pydantic_models.has_attribute(thing, name)
     if hasattr(type(thing), "__getattr__"):
-        return True
+        cls = thing if isinstance(thing, type) else type(thing)
+        if not (is_model(cls) and is_closed(cls)):  # a closed model's finds only private ones
+            return True
     found = inspect.getattr_static(thing, name, MISSING)
     removed = found is None and name.startswith("__")  # as by `__hash__ = None`
     return found is not MISSING and not removed

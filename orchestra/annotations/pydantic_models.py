@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from inspect import getattr_static
 from typing import Any
 
 import msgspec
@@ -19,6 +18,10 @@ from orchestra.values import Json
 
 REFERENCE = "#/$defs/"
 """Begins the `$ref` of a component in a JSON Schema."""
+FAULTS_MAX = 20
+"""The most faults that are reported for one model: each item of a long list may have some."""
+_MESSAGE_MAX = 1_000
+"""The most characters of a message. Some of Pydantic's quote the value, such as a wrong tag."""
 _TEMPLATE = REFERENCE + "{model}"
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 """Keys that a path may contain. Others are hidden, as msgspec hides the keys of a dict."""
@@ -57,7 +60,7 @@ class PydanticModel:
         """
         del schemas
         root, found = _components_of(self.kind)
-        names = {name: _free_name(name, each, components) for name, each in found.items()}
+        names = _free_names(found, components)
         for name, each in found.items():
             components[names[name]] = _renamed(each, names)
         return {"$ref": REFERENCE + names[root]}
@@ -83,7 +86,7 @@ class PydanticModel:
             if not callable(listed):
                 raise
             told = listed(include_url=False, include_context=False, include_input=False)
-            raise ModelFaults(tuple(_fault(each, value) for each in told)) from error
+            raise ModelFaults(tuple(_fault(each, value) for each in told[:FAULTS_MAX])) from error
 
 
 def is_model(cls: object) -> bool:
@@ -122,18 +125,6 @@ def allows_others(cls: Any) -> bool:
     return own_getattr or cls.model_config.get("extra") == "allow"
 
 
-def has_attribute(thing: Any, name: str) -> bool:
-    """Whether a model, or an instance of one, has the attribute; properties are not called.
-
-    Pydantic's `__getattr__` only finds private and extra attributes, so it says nothing.
-    """
-    extra = () if isinstance(thing, type) else getattr(thing, "__pydantic_extra__", None) or ()
-    return name in extra or getattr_static(thing, name, _MISSING) is not _MISSING
-
-
-_MISSING = object()
-
-
 def is_written_alike(cls: Any) -> bool:
     """Whether `model_dump` writes a model in the form in which it is read."""
     by_alias = bool(cls.model_config.get("serialize_by_alias"))
@@ -153,20 +144,30 @@ def _components_of(cls: Any) -> tuple[str, dict[str, Json]]:
         what = str(error).strip().partition("\n")[0]
         raise TypeError(f"the Pydantic model {cls.__name__}: {what}") from error
     components = schema.pop("$defs", {})
-    if "$ref" in schema:  # the model contains itself
-        return schema["$ref"].removeprefix(REFERENCE), components
+    whole = schema.get("allOf", [schema])[0]  # before Pydantic 2.9, a `$ref` is in an `allOf`
+    if "$ref" in whole:  # the model contains itself
+        return whole["$ref"].removeprefix(REFERENCE), components
     name = re.sub(r"[^a-zA-Z0-9.\-_]", "_", cls.__name__)  # as Pydantic names components
-    name = _free_name(name, schema, components)
+    while name in components:  # another class of this name is in a field
+        name += "_"
     return name, components | {name: schema}
 
 
-def _free_name(name: str, schema: Json, taken: Mapping[str, Json]) -> str:
-    """The name, with a number if it is taken by another schema."""
-    found, number = name, 1
-    while found in taken and taken[found] != schema:
-        number += 1
-        found = f"{name}_{number}"
-    return found
+def _free_names(found: Mapping[str, Json], taken: Mapping[str, Json]) -> dict[str, str]:
+    """The new name of each component: its own, with a number if another schema has this name.
+
+    Two equal schemas are the same only if what they refer to is the same, too.
+    """
+    names, numbers = {name: name for name in found}, dict.fromkeys(found, 1)
+
+    def is_free(name: str) -> bool:
+        renamed, new = _renamed(found[name], names), names[name]
+        return [*names.values()].count(new) == 1 and taken.get(new, renamed) == renamed
+
+    while wrong := next((name for name in found if not is_free(name)), None):
+        numbers[wrong] += 1
+        names[wrong] = f"{wrong}_{numbers[wrong]}"
+    return names
 
 
 def _renamed(schema: Any, names: Mapping[str, str]) -> Any:
@@ -195,10 +196,10 @@ def _without_required(schema: Any) -> Any:
 
 
 def _fault(error: Mapping[str, Any], value: object) -> tuple[str, str]:
-    what: str = error["msg"]
+    what: str = error["msg"][:_MESSAGE_MAX]
     for prefix in _PREFIXES:
         what = what.removeprefix(prefix)
-    what = what if what != error["msg"] else what[:1].lower() + what[1:]
+    what = what[:1].lower() + what[1:] if error["msg"].startswith(what) else what
     is_missing = error["type"] == "missing"
     return _SAID_BY_US.get(error["type"], what), "".join(_path(error["loc"], value, is_missing))
 

@@ -37,13 +37,15 @@ def neat(schema: Json) -> Json:
     """The schema without titles, which cost tokens, and with a type for every `enum`.
 
     Some providers refuse an `enum` without a type, and what Pydantic writes in place of an `enum`
-    of one value and of an `anyOf`: `const`, `oneOf`.
+    of one value, of an `anyOf` and of a mere `$ref`: `const`, `oneOf`, `allOf`.
     """
     found = {key: value for key, value in _mapped(schema, neat).items() if key != "title"}
-    for theirs, ours in (("const", "enum"), ("oneOf", "anyOf")):
-        if theirs in found and ours not in found:
-            value = found.pop(theirs)
-            found[ours] = [value] if theirs == "const" else value
+    if "const" in found:
+        found["enum"] = [found.pop("const")]
+    if "oneOf" in found and "anyOf" not in found:
+        found["anyOf"] = found.pop("oneOf")
+    if len(found.get("allOf", ())) == 1:
+        found = found.pop("allOf")[0] | found
     if "enum" in found and "type" not in found:
         types = sorted({_TYPES[type(value)] for value in found["enum"]})
         found = {"type": types[0] if len(types) == 1 else types} | found
@@ -97,7 +99,7 @@ def _mapped(schema: Json, change: _Change) -> Json:
     for key, value in schema.items():
         if key in ("properties", "$defs"):
             found[key] = {name: change(each) for name, each in value.items()}
-        elif key in ("anyOf", "oneOf", "prefixItems"):
+        elif key in ("allOf", "anyOf", "oneOf", "prefixItems"):
             found[key] = [change(each) for each in value]
         elif key in ("items", "additionalProperties") and isinstance(value, dict):
             found[key] = change(value)

@@ -19,6 +19,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     PrivateAttr,
     RootModel,
     ValidationError,
@@ -29,8 +30,10 @@ from pydantic import (
 from orchestra.annotations.acceptance import accepts
 from orchestra.annotations.facts import MISSING, Fit, compare, element, member, writes_its_repr
 from orchestra.annotations.reading import Misfit, read
+from orchestra.annotations.schema_forms import neat
 from orchestra.annotations.schemas import class_schema, is_written_as_read, object_schema
 from orchestra.annotations.shapes import fields
+from tests.annotations.kinds import alias
 
 T = TypeVar("T")
 
@@ -92,6 +95,14 @@ class Open(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     number: int
+
+
+class Renamed(BaseModel):
+    number: int = Field(alias="no")
+
+
+class Choosing(BaseModel):
+    number: int = Field(validation_alias=AliasChoices("no", "number"))
 
 
 class Box(BaseModel, Generic[T]):
@@ -241,6 +252,24 @@ def test_a_model_is_bounded_as_other_values_are() -> None:
     assert (found, misfit.path) == (None, "")
     assert read(Node, {"value": 10**30}) == (Node(value=10**30), ())
     assert read(Node, {"value": "1" * 5_000})[0] is None
+    assert len(read(Rows, ["x"] * 10_000)[1]) == 20
+    (misfit,) = read(Owner, OWNER | {"pet": {"kind": "x" * 10_000}})[1]
+    assert len(misfit.what) < 1_100
+
+
+RING: Any = alias("Ring", "list[Ring]") if sys.version_info >= (3, 12) else JsonValue
+
+
+class Anything(BaseModel):
+    data: JsonValue
+    ring: RING = []
+
+
+def test_a_field_may_have_a_type_that_only_pydantic_reads() -> None:
+    """As an alias that contains itself, which is refused outside a model."""
+    value = {"data": [{"a": None}], "ring": [[], [[]]]}
+    assert read(Anything, value) == (Anything(data=[{"a": None}], ring=[[], [[]]]), ())
+    assert "ring" in object_schema({"a": Anything}, {})["$defs"]["Anything"]["properties"]
 
 
 def test_a_validator_that_raises_anything_is_a_misfit() -> None:
@@ -283,6 +312,22 @@ def test_the_schema_for_a_model_is_in_the_form_of_strict_modes() -> None:
         class_schema(Rows)
 
 
+def test_what_older_versions_of_pydantic_write_is_neat_too() -> None:
+    given = {
+        "title": "Pet",
+        "properties": {
+            "kind": {"const": "cat", "enum": ["cat"], "title": "Kind", "type": "string"},
+            "size": {"allOf": [{"$ref": "#/$defs/Size"}], "description": "How large."},
+        },
+    }
+    assert neat(given) == {
+        "properties": {
+            "kind": {"enum": ["cat"], "type": "string"},
+            "size": {"$ref": "#/$defs/Size", "description": "How large."},
+        },
+    }
+
+
 def other_classes() -> tuple[type, type]:
     """A model and an attrs class that are called as others are."""
 
@@ -316,10 +361,40 @@ def test_classes_of_the_same_name_keep_their_own_schemas() -> None:
     assert inner == b
 
 
+def version(kind: type) -> type[BaseModel]:
+    """A model that is written as another is, but whose item is another class."""
+
+    class Item(BaseModel):
+        value: kind  # type: ignore[valid-type]
+
+    class Sale(BaseModel):
+        item: Item
+        next: Sale | None = None
+
+    Sale.model_rebuild(_types_namespace={"Item": Item, "Sale": Sale})
+    return Sale
+
+
+def test_classes_that_look_the_same_may_refer_to_others() -> None:
+    kinds = {"a": version(int), "b": version(str), "c": version(bool)}
+    schema = object_schema({**kinds, "d": kinds["b"]}, {})
+    assert len(schema["$defs"]) == 6
+    assert schema["properties"]["b"] == schema["properties"]["d"]
+
+    def component(ref: Any) -> Any:
+        return schema["$defs"][ref["$ref"].removeprefix("#/$defs/")]
+
+    for name, kind in (("a", "integer"), ("b", "string"), ("c", "boolean")):
+        whole = component(schema["properties"][name])
+        item = component(whole["properties"]["item"])
+        assert item["properties"]["value"]["type"] == kind
+        assert whole["properties"]["next"]["anyOf"][0] == schema["properties"][name]
+
+
 def test_a_default_has_the_names_by_which_it_is_read() -> None:
-    default = Owner(fullName="Ann", pet=Cat(kind="cat", lives=3))
-    shown = object_schema({"owner": Owner}, {"owner": default})["properties"]["owner"]["default"]
-    assert read(Owner, shown) == (default, ())
+    default = Renamed(no=3)
+    shown = object_schema({"a": Renamed}, {"a": default})["properties"]["a"]["default"]
+    assert read(Renamed, shown) == (default, ())
 
 
 def unfinished() -> type:
@@ -415,16 +490,13 @@ class Computing(BaseModel):
         return 2 * self.number
 
 
-class Renamed(BaseModel):
-    number: int = Field(validation_alias=AliasChoices("no", "number"))
-
-
 def test_a_result_has_a_schema_if_it_is_written_as_it_is_read() -> None:
     assert is_written_as_read(list[Cat])
     assert is_written_as_read(Dog)
     assert not is_written_as_read(Owner)  # `model_dump` writes `name`
     assert not is_written_as_read(Computing)
     assert not is_written_as_read(Renamed)
+    assert not is_written_as_read(Choosing)
     assert not is_written_as_read(Holder)
 
 
@@ -432,6 +504,7 @@ def test_without_pydantic_nothing_imports_it() -> None:
     code = """
 import sys
 import attrs
+from orchestra.annotations.schema_forms import neat
 from orchestra.annotations.schemas import class_schema
 from orchestra.annotations.reading import read
 
