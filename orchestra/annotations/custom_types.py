@@ -36,7 +36,7 @@ from orchestra.annotations.acceptance import is_among
 from orchestra.annotations.complaints import complaint_of, refuse_unknown_class, with_place
 from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import spell
-from orchestra.annotations.pydantic_models import PydanticModel, is_model
+from orchestra.annotations.pydantic_models import PydanticModel, faults_in, is_model
 from orchestra.annotations.records import Member, has_members, is_made, is_record, members_of
 from orchestra.annotations.shapes import (
     ALIASES_MAX,
@@ -136,6 +136,8 @@ class Record:
         try:
             return self._class(**cast("dict[str, object]", found))
         except Exception as error:
+            if (faults := faults_in(error, value)) is not None:  # a dataclass of Pydantic
+                raise faults from error
             what, path = complaint_of(error)
             raise ValueError(with_place(what, path)) from error
 

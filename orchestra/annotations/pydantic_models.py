@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -25,6 +25,7 @@ _MESSAGE_MAX = 1_000
 _TEMPLATE = REFERENCE + "{model}"
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 """Keys that a path may contain. Others are hidden, as msgspec hides the keys of a dict."""
+_VALIDATION_ERROR = ("pydantic_core._pydantic_core", "ValidationError")
 _SAID_BY_US = {"missing": "is missing"}
 _PREFIXES = ("Value error, ", "Assertion failed, ")
 """What Pydantic writes before the message of a validator."""
@@ -82,11 +83,18 @@ class PydanticModel:
         try:
             return self.kind.model_validate_json(text)
         except ValueError as error:
-            listed = getattr(error, "errors", None)
-            if not callable(listed):
+            if (faults := faults_in(error, value)) is None:
                 raise
-            told = listed(include_url=False, include_context=False, include_input=False)
-            raise ModelFaults(tuple(_fault(each, value) for each in told[:FAULTS_MAX])) from error
+            raise faults from error
+
+
+def faults_in(error: Exception, value: object) -> ModelFaults | None:
+    """The faults that a `ValidationError` of Pydantic lists; None for any other error."""
+    if (type(error).__module__, type(error).__name__) != _VALIDATION_ERROR:
+        return None
+    listed = cast("Any", error).errors
+    told = listed(include_url=False, include_context=False, include_input=False)
+    return ModelFaults(tuple(_fault(each, value) for each in told[:FAULTS_MAX]))
 
 
 def is_model(cls: object) -> bool:

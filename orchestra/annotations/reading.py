@@ -58,7 +58,7 @@ def read(kind: object, value: object, path: str = "") -> tuple[object, tuple[Mis
     """Convert a value to its annotation; return `(value, ())`, or `(None, misfits)` if it fails.
 
     Strict: `"5"` is not an int, but `5.0` is one, as in JSON Schema. Members that the class does
-    not have are ignored.
+    not have are ignored. Pydantic models decide both for themselves.
     """
     found, complaints = _converted(kind, value)
     if not complaints:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, Literal, Protocol, TypeAlias, TypeVa
 
 import attrs
 import msgspec
+import pydantic.dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +34,7 @@ from orchestra.annotations.reading import Misfit, read
 from orchestra.annotations.schema_forms import neat
 from orchestra.annotations.schemas import class_schema, is_written_as_read, object_schema
 from orchestra.annotations.shapes import fields
+from orchestra.event_lines import read_back, written
 from tests.annotations.kinds import alias
 
 T = TypeVar("T")
@@ -109,6 +111,12 @@ class Box(BaseModel, Generic[T]):
     item: T
 
 
+@pydantic.dataclasses.dataclass
+class Point:
+    x: int
+    y: int = Field(default=0, ge=0)
+
+
 class Rows(RootModel[list[int]]):
     """A list in JSON."""
 
@@ -150,6 +158,12 @@ def test_what_a_model_takes_and_refuses_is_what_pydantic_does(value: Any) -> Non
     except ValidationError as error:
         meant, faults = None, error.error_count()
     assert (found, len(misfits)) == (meant, min(20, faults))
+
+
+@given(st.one_of(st.from_type(Cat), st.from_type(Dog), st.from_type(Exact), st.from_type(Node)))
+def test_what_is_written_of_a_model_is_read_again(value: BaseModel) -> None:
+    """Also, Hypothesis makes models by their annotations."""
+    assert read(type(value), read_back(written(value))) == (value, ())
 
 
 @given(st.lists(OWNERS, max_size=3))
@@ -212,6 +226,11 @@ def _followed(value: Any, misfit: Misfit) -> list[Any]:
         (Rows, [1, "x"], ["`[1]`: input should be a valid integer"]),
         (Rows | None, {}, [": input should be a valid array"]),
         (Cat, "cat", [": input should be"]),
+        (
+            list[Point],
+            [{"x": 1, "y": -1}],
+            ["`[0].y`: input should be greater than or equal to 0"],
+        ),
     ],
 )
 def test_every_fault_of_a_model_is_told_with_its_place(

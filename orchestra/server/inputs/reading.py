@@ -63,7 +63,7 @@ def from_json(
 ) -> tuple[FitInputs, list[Fault]]:
     """The run's inputs, and their faults; without faults the inputs are complete.
 
-    Strict: `"5"` is not an int, as in the schema.
+    Strict: `"5"` is not an int, as in the schema; but Pydantic models decide for themselves.
     """
     return _read(inputs, {name: [value] for name, value in given.items()}, "#/inputs/", strict=True)
 
