@@ -15,6 +15,7 @@ import operator
 from collections import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
+from enum import Enum
 from functools import cached_property, lru_cache, reduce
 from types import NoneType
 from typing import (
@@ -338,9 +339,13 @@ def _kinds_in(
 
 
 def _literals_of(record: object) -> Mapping[str, tuple[object, ...]]:
-    """The members of a record that are `Literal`s, with their values."""
+    """The members of a record that are `Literal`s, with their values in JSON."""
     kinds = {name: plain(each.kind) for name, each in members_of(record).items()}
-    return {name: get_args(kind) for name, kind in kinds.items() if get_origin(kind) is Literal}
+    return {
+        name: tuple(each.value if isinstance(each, Enum) else each for each in get_args(kind))
+        for name, kind in kinds.items()
+        if get_origin(kind) is Literal
+    }
 
 
 def _converted(value: object, kind: Any, *, strict: bool) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
@@ -19,6 +20,8 @@ _FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4"
 _UNSPEAKABLE = {"prefixItems", "uniqueItems", "propertyNames", "contentEncoding"}
 """Keywords that strict providers refuse, and that cannot be dropped without changing the meaning.
 """
+_LOOKAROUND = re.compile(r"\(\?<?[=!]")
+"""In a pattern, as older versions of Pydantic write for a Decimal: OpenAI refuses it, or fails."""
 
 
 @frozen
@@ -79,6 +82,8 @@ def _is_sayable(schema: Json) -> bool:
     if "$ref" in schema or "anyOf" in schema:
         return True
     if not _UNSPEAKABLE.isdisjoint(schema) or schema.get("format", "date") not in _FORMATS:
+        return False
+    if _LOOKAROUND.search(schema.get("pattern", "")):
         return False
     match schema.get("type"):
         case "object":

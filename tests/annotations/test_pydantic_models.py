@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from datetime import date
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Annotated, Any, Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import attrs
@@ -24,7 +24,9 @@ from pydantic import (
     PrivateAttr,
     RootModel,
     ValidationError,
+    WithJsonSchema,
     computed_field,
+    create_model,
     field_validator,
 )
 
@@ -279,6 +281,26 @@ def test_a_model_is_bounded_as_other_values_are() -> None:
 RING: Any = alias("Ring", "list[Ring]") if sys.version_info >= (3, 12) else JsonValue
 
 
+class Paid(StrEnum):
+    CARD = "card"
+    BILL = "bill"
+
+
+class Card(BaseModel):
+    paid: Literal[Paid.CARD]
+
+
+class Bill(BaseModel):
+    paid: Literal[Paid.BILL] = Paid.BILL
+
+
+def test_a_tag_may_be_a_member_of_an_enum() -> None:
+    read_as = [Card(paid=Paid.CARD), Bill()]
+    assert read(list[Card | Bill], [{"paid": "card"}, {"paid": "bill"}]) == (read_as, ())
+    (misfit,) = read(Card | Bill, {"paid": "cash"})[1]
+    assert str(misfit) == "`paid`: 'cash' is none of 'card', 'bill'"
+
+
 class Anything(BaseModel):
     data: JsonValue
     ring: RING = []
@@ -345,6 +367,17 @@ def test_what_older_versions_of_pydantic_write_is_neat_too() -> None:
             "size": {"$ref": "#/$defs/Size", "description": "How large."},
         },
     }
+
+
+def test_a_pattern_that_looks_around_is_not_for_strict_modes() -> None:
+    """OpenAI answers it with an error, or fails with a 500."""
+
+    def strict(pattern: str) -> bool:
+        kind: Any = Annotated[str, WithJsonSchema({"type": "string", "pattern": pattern})]
+        return class_schema(create_model("Made", text=(kind, ...))).strict
+
+    assert strict(r"^\((?:a|b)+$")
+    assert not any(map(strict, (r"^(?!a)", "(?=a)", "(?<!a)", "(?<=a)")))
 
 
 def other_classes() -> tuple[type, type]:
