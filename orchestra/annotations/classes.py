@@ -13,7 +13,9 @@ from collections import abc
 from types import NoneType
 from typing import Generic, Protocol, is_typeddict
 
+from orchestra.annotations import pydantic_models
 from orchestra.annotations.deferred import written
+from orchestra.annotations.pydantic_models import is_model
 from orchestra.annotations.shapes import MISSING
 
 
@@ -68,8 +70,9 @@ def writes_its_repr(cls: type) -> bool:
     """Whether instances are certainly formatted by `repr`: no custom `__str__` or `__format__`."""
     if cls in (bytes, bytearray) or is_typeddict(cls):
         return True
+    usual = pydantic_models.base() if is_model(cls) else object
     inherited = all(
-        getattr(cls, each) is getattr(object, each) for each in ("__str__", "__format__")
+        getattr(cls, each) is getattr(usual, each) for each in ("__str__", "__format__")
     )
     return inherited and cls is not object and is_closed(cls)
 
@@ -101,7 +104,9 @@ def _members(protocol: type) -> frozenset[str]:
 def _has(thing: object, name: str) -> bool:
     """Whether an object has the attribute; properties are not called."""
     if hasattr(type(thing), "__getattr__"):
-        return True
+        cls = thing if isinstance(thing, type) else type(thing)
+        if not (is_model(cls) and is_closed(cls)):  # a closed model's finds only private ones
+            return True
     found = inspect.getattr_static(thing, name, MISSING)
     removed = found is None and name.startswith("__")  # as by `__hash__ = None`
     return found is not MISSING and not removed
@@ -115,6 +120,8 @@ def _is_structural(cls: type) -> bool:
 def _is_record(cls: type) -> bool:
     """Whether the class declares all its attributes, and none can be added."""
     own = vars(cls)
+    if is_model(cls):
+        return not pydantic_models.allows_others(cls)
     if "__getattr__" in own or "__getattribute__" in own:
         return False
     props = own.get("__attrs_props__")

@@ -10,6 +10,7 @@ from typing import Literal, NoReturn, get_args, get_origin
 import attrs
 import msgspec
 
+from orchestra.annotations.pydantic_models import ModelFaults
 from orchestra.annotations.shapes import alternatives, plain
 from orchestra.messages import describe, message
 
@@ -41,6 +42,18 @@ def complaint_of(error: Exception) -> tuple[str, str]:
     return text, path
 
 
+def complaints_of(error: Exception) -> tuple[tuple[str, str], ...]:
+    """As `complaint_of`; but if a Pydantic model does not fit, one for each fault in it."""
+    what, path = complaint_of(error)
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ModelFaults):
+        cause = cause.__cause__
+    if cause is None:
+        return ((what, path),)
+    outer = path.removesuffix(cause.faults[0][1])
+    return tuple((each, outer + inner) for each, inner in cause.faults)
+
+
 def _as_a_clause(text: str) -> str:
     """The sentence with its first letter in lower case, except for names such as URL, KeyError."""
     word = text.partition(" ")[0]
@@ -54,6 +67,11 @@ def refuse_unknown_class(kind: object, *_: object) -> NoReturn:
         NotImplementedError: always.
     """
     raise NotImplementedError(f"JSON has no form for {kind!r}; use a type that JSON can represent")
+
+
+def with_place(what: str, path: str) -> str:
+    """The complaint with its place, in msgspec's notation, as `complaint_of` reads it."""
+    return f"{what} - at `${path}`" if path else what
 
 
 def with_allowed(complaint: str, kind: object) -> str:

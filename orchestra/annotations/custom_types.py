@@ -5,8 +5,8 @@ that `__init__` does, uses wrong names for members with an alias, and has no val
 that reads other members. Defaults of a dataclass it leaves in the class, and when it writes the
 instance as JSON, they are missing. It also cannot read a union of two classes. `for_msgspec`
 replaces each of these, and every class that contains one, with a `CustomType`. msgspec then reads
-the members as those of a TypedDict, and the class is called with them. Any other annotation stays
-as it is.
+the members as those of a TypedDict, and the class is called with them. A Pydantic model is read and
+described by Pydantic. Any other annotation stays as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import operator
 from collections import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
+from enum import Enum
 from functools import cached_property, lru_cache, reduce
 from types import NoneType
 from typing import (
@@ -33,9 +34,10 @@ from typing import (
 import msgspec
 
 from orchestra.annotations.acceptance import is_among
-from orchestra.annotations.complaints import complaint_of, refuse_unknown_class
+from orchestra.annotations.complaints import complaint_of, refuse_unknown_class, with_place
 from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import spell
+from orchestra.annotations.pydantic_models import PydanticModel, faults_in, is_model
 from orchestra.annotations.records import Member, has_members, is_made, is_record, members_of
 from orchestra.annotations.shapes import (
     ALIASES_MAX,
@@ -52,6 +54,10 @@ from orchestra.annotations.shapes import (
 from orchestra.eventclass import frozen
 from orchestra.values import Json
 
+UNTOLD = (
+    "a union of classes needs a member that tells the classes apart; give each class its own "
+    '`kind: Literal["..."]`, or write one class with members that may be None'
+)
 _KINDS_MAX = 1_024
 """The size of the cache of converted annotations."""
 
@@ -66,7 +72,7 @@ class _EveryInstance(type):
 class CustomType(metaclass=_EveryInstance):
     """Replaces an annotation whose values `custom_dec_hook` makes by a `recipe`."""
 
-    recipe: Record | TaggedUnion
+    recipe: Record | TaggedUnion | PydanticModel
 
 
 @frozen(slots=False)
@@ -113,8 +119,9 @@ class Record:
         """The annotations from whose schemas `schema_from` builds the schema."""
         return (self.read_as,)
 
-    def schema_from(self, schemas: Sequence[Json]) -> Json:
+    def schema_from(self, schemas: Sequence[Json], components: dict[str, Json]) -> Json:
         """The schema, built from the schemas of the `parts`."""
+        del components
         (schema,) = schemas
         return schema
 
@@ -130,8 +137,10 @@ class Record:
         try:
             return self._class(**cast("dict[str, object]", found))
         except Exception as error:
+            if (faults := faults_in(error, value)) is not None:  # a dataclass of Pydantic
+                raise faults from error
             what, path = complaint_of(error)
-            raise ValueError(_with_place(what, path)) from error
+            raise ValueError(with_place(what, path)) from error
 
 
 @frozen(slots=False)
@@ -152,8 +161,9 @@ class TaggedUnion:
         """The annotations from whose schemas `schema_from` builds the schema."""
         return (*map(for_msgspec, self.records), *self.others)
 
-    def schema_from(self, schemas: Sequence[Json]) -> Json:
+    def schema_from(self, schemas: Sequence[Json], components: dict[str, Json]) -> Json:
         """The schema, built from the schemas of the `parts`."""
+        del components
         return {"anyOf": list(schemas)}
 
     def record_of(self, value: object) -> object | None:
@@ -186,7 +196,7 @@ class TaggedUnion:
         if self.tag not in value:
             return f"Object missing required field `{self.tag}`"
         tags = [repr(tag) for each in self.records for tag in _literals_of(each)[self.tag]]
-        return _with_place(f"{value[self.tag]!r:.100} is none of {', '.join(tags)}", f".{self.tag}")
+        return with_place(f"{value[self.tag]!r:.100} is none of {', '.join(tags)}", f".{self.tag}")
 
 
 def for_msgspec(kind: object) -> Any:
@@ -195,7 +205,7 @@ def for_msgspec(kind: object) -> Any:
     The result is cached.
 
     Raises:
-        TypeError: it contains a recursive alias.
+        TypeError: it contains a recursive alias, or a union whose classes cannot be told apart.
     """
     if kind is object:
         return Any
@@ -258,7 +268,7 @@ def _with_custom_types(kind: object) -> Any:
     if is_union(bare):
         return _union(alternatives(bare))
     if is_record(bare):
-        return _custom_type(Record(kind))
+        return _custom_type(PydanticModel(class_of(bare)) if is_model(bare) else Record(kind))
     return cast("Any", origin)[tuple(each if each is ... else for_msgspec(each) for each in given)]
 
 
@@ -270,8 +280,10 @@ def _union(members: tuple[object, ...]) -> Any:
     others = tuple(each for each in members if not is_record(each))
     if (len(records) == 1 and others in ((), (NoneType,))) or not records:
         return reduce(operator.or_, map(for_msgspec, members))
+    if not all(map(has_members, records)):
+        raise TypeError("a RootModel cannot be in a union, except with None; write a BaseModel")
     if any(map(_is_object, others)) or (len(records) > 1 and not tag_of(records)):
-        return reduce(operator.or_, members)  # msgspec refuses it, with a message
+        raise TypeError(UNTOLD)
     return _custom_type(TaggedUnion(records, tuple(map(for_msgspec, others))))
 
 
@@ -280,7 +292,7 @@ def _is_object(kind: object) -> bool:
     return has_members(kind) or arguments(kind, abc.Mapping) is not None
 
 
-def _custom_type(recipe: Record | TaggedUnion) -> type[CustomType]:
+def _custom_type(recipe: Record | TaggedUnion | PydanticModel) -> type[CustomType]:
     made = _EveryInstance(CustomType.__name__, (CustomType,), {"recipe": recipe})
     return cast("type[CustomType]", made)
 
@@ -320,14 +332,20 @@ def _kinds_in(
         if isinstance(origin, type) and is_record(origin) and origin not in seen:
             seen.add(origin)
             yield member
+            if is_model(origin):
+                continue  # Pydantic reads what it contains
             for hint in fields(member).values():
                 yield from _kinds_in(hint, seen)
 
 
 def _literals_of(record: object) -> Mapping[str, tuple[object, ...]]:
-    """The members of a record that are `Literal`s, with their values."""
+    """The members of a record that are `Literal`s, with their values in JSON."""
     kinds = {name: plain(each.kind) for name, each in members_of(record).items()}
-    return {name: get_args(kind) for name, kind in kinds.items() if get_origin(kind) is Literal}
+    return {
+        name: tuple(each.value if isinstance(each, Enum) else each for each in get_args(kind))
+        for name, kind in kinds.items()
+        if get_origin(kind) is Literal
+    }
 
 
 def _converted(value: object, kind: Any, *, strict: bool) -> object:
@@ -337,8 +355,4 @@ def _converted(value: object, kind: Any, *, strict: bool) -> object:
             value, kind, strict=strict, str_keys=True, dec_hook=custom_dec_hook(strict=strict)
         )
     except msgspec.ValidationError as error:
-        raise ValueError(_with_place(*complaint_of(error))) from error
-
-
-def _with_place(what: str, path: str) -> str:
-    return f"{what} - at `${path}`" if path else what
+        raise ValueError(with_place(*complaint_of(error))) from error

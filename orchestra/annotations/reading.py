@@ -15,8 +15,9 @@ from typing import Any
 import attrs
 import msgspec
 
-from orchestra.annotations.complaints import complaint_of, with_allowed
+from orchestra.annotations.complaints import complaints_of, with_allowed
 from orchestra.annotations.custom_types import custom_dec_hook, for_msgspec, record_at
+from orchestra.annotations.pydantic_models import is_model
 from orchestra.annotations.records import members_of
 from orchestra.annotations.shapes import alternatives, arguments, class_of, plain, tuple_items
 from orchestra.nearest import did_you_mean
@@ -57,10 +58,10 @@ def read(kind: object, value: object, path: str = "") -> tuple[object, tuple[Mis
     """Convert a value to its annotation; return `(value, ())`, or `(None, misfits)` if it fails.
 
     Strict: `"5"` is not an int, but `5.0` is one, as in JSON Schema. Members that the class does
-    not have are ignored.
+    not have are ignored. Pydantic models decide both for themselves.
     """
-    found, complaint = _converted(kind, value)
-    if complaint is None:
+    found, complaints = _converted(kind, value)
+    if not complaints:
         return found, ()
     return None, tuple(islice(_misfits(kind, value, path, _DEPTH_MAX), MISFITS_MAX))
 
@@ -119,17 +120,17 @@ def _with_whole_numbers(value: object, depth: int) -> object:
 _MAKE = custom_dec_hook()
 
 
-def _converted(kind: object, value: object) -> tuple[object, tuple[str, str] | None]:
-    """The converted value; or None, with the message and the place of the fault."""
+def _converted(kind: object, value: object) -> tuple[object, tuple[tuple[str, str], ...]]:
+    """The converted value; or None, with the message and the place of each fault."""
     try:
-        return convert(value, for_msgspec(kind), _MAKE), None
+        return convert(value, for_msgspec(kind), _MAKE), ()
     except Exception as error:  # noqa: BLE001 - validators of a class may raise anything
-        return None, complaint_of(error)
+        return None, complaints_of(error)
 
 
 def _misfits(kind: object, value: object, path: str, depth: int) -> Iterator[Misfit]:
-    complaint = _converted(kind, value)[1]
-    if complaint is None:
+    complaints = _converted(kind, value)[1]
+    if not complaints:
         return
     inner = _inside(kind, value, path, depth - 1) if depth else iter(())
     first = next(inner, None)
@@ -137,18 +138,21 @@ def _misfits(kind: object, value: object, path: str, depth: int) -> Iterator[Mis
         yield first
         yield from inner
         return
-    what, place = complaint
-    what = what if place else with_allowed(what, kind)
-    yield Misfit(f"{path}{place}".removeprefix("."), what)
+    for what, place in complaints:
+        text = what if place else with_allowed(what, kind)
+        yield Misfit(f"{path}{place}".removeprefix("."), text)
 
 
 def _inside(kind: object, value: object, path: str, depth: int) -> Iterator[Misfit]:
     """The misfits of a value's members or items; none if the value is wrong as a whole."""
     if isinstance(value, dict) and (record := record_at(kind, value)) is not None:
-        yield from _inside_record(record, value, path, depth)
+        if not is_model(class_of(record)):  # a model has reported everything at once
+            yield from _inside_record(record, value, path, depth)
         return
     for member in alternatives(plain(kind)):
         whole = plain(member)
+        if is_model(class_of(whole)):
+            continue
         if isinstance(value, dict) and (pair := arguments(whole, abc.Mapping)):
             for key, each in value.items():
                 yield from _misfits(pair[1], each, f"{path}[{key!r:.{_NAME_MAX}}]", depth)

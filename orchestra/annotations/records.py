@@ -11,6 +11,7 @@ import attrs
 import msgspec
 
 from orchestra.annotations.deferred import signature
+from orchestra.annotations.pydantic_models import is_model, is_root_model, members_in_json
 from orchestra.annotations.shapes import (
     MISSING,
     READ_ONLY,
@@ -35,17 +36,19 @@ class Member:
 
 
 def is_record(kind: object) -> bool:
-    """Whether the annotation is a record: an attrs class, a dataclass or a TypedDict."""
+    """Whether it is a record: an attrs class, a dataclass, a TypedDict or a Pydantic model."""
     cls = class_of(kind)
     if cls is None:
         return False
-    return attrs.has(cls) or dataclasses.is_dataclass(cls) or is_typeddict(cls)
+    return attrs.has(cls) or dataclasses.is_dataclass(cls) or is_typeddict(cls) or is_model(cls)
 
 
 def has_members(kind: object) -> bool:
-    """As `is_record`, but also true for msgspec's own classes (`Struct`)."""
+    """As `is_record`, but also true for a `Struct` of msgspec, and false for a `RootModel`."""
     cls = class_of(kind)
-    return is_record(kind) or (cls is not None and issubclass(cls, msgspec.Struct))
+    if is_record(kind):
+        return not is_root_model(cls)
+    return cls is not None and issubclass(cls, msgspec.Struct)
 
 
 def is_made(kind: object) -> bool:
@@ -53,6 +56,8 @@ def is_made(kind: object) -> bool:
     cls = class_of(kind)
     if cls is None:
         return False
+    if is_model(cls):
+        return True
     if attrs.has(cls):
         begins = hasattr(cls, "__attrs_pre_init__")  # it may take the arguments, too
         return begins or _is_written(cls.__init__) or any(map(_is_own, attrs.fields(cls)))
@@ -85,6 +90,8 @@ def members_of(kind: object) -> Mapping[str, Member]:
     if dataclasses.is_dataclass(cls):
         found = {each.name: _of_field(each, hints) for each in dataclasses.fields(cls) if each.init}
         return _as_taken(found, cls)
+    if is_model(cls):
+        return {name: Member(own, hint, needed) for name, own, hint, needed in members_in_json(cls)}
     if issubclass(cls, msgspec.Struct):
         listed_ = msgspec.structs.fields(cls)
         return {each.encode_name: Member(each.name, each.type, each.required) for each in listed_}

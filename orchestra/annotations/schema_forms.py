@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
@@ -19,6 +20,8 @@ _FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4"
 _UNSPEAKABLE = {"prefixItems", "uniqueItems", "propertyNames", "contentEncoding"}
 """Keywords that strict providers refuse, and that cannot be dropped without changing the meaning.
 """
+_LOOKAROUND = re.compile(r"\(\?<?[=!]")
+"""In a pattern, as older versions of Pydantic write for a Decimal: OpenAI refuses it, or fails."""
 
 
 @frozen
@@ -36,9 +39,16 @@ class StrictSchema:
 def neat(schema: Json) -> Json:
     """The schema without titles, which cost tokens, and with a type for every `enum`.
 
-    Some providers refuse an `enum` without a type.
+    Some providers refuse an `enum` without a type, and what Pydantic writes in place of an `enum`
+    of one value, of an `anyOf` and of a mere `$ref`: `const`, `oneOf`, `allOf`.
     """
     found = {key: value for key, value in _mapped(schema, neat).items() if key != "title"}
+    if "const" in found:
+        found["enum"] = [found.pop("const")]
+    if "oneOf" in found and "anyOf" not in found:
+        found["anyOf"] = found.pop("oneOf")
+    if len(found.get("allOf", ())) == 1:
+        found = found.pop("allOf")[0] | found
     if "enum" in found and "type" not in found:
         types = sorted({_TYPES[type(value)] for value in found["enum"]})
         found = {"type": types[0] if len(types) == 1 else types} | found
@@ -60,7 +70,7 @@ def _closed(schema: Json) -> Json:
     if "$ref" in schema:
         return {"$ref": schema["$ref"]}  # no other keyword may stand beside it
     found = _mapped(schema, _closed)
-    for word in ("default", "discriminator"):
+    for word in ("default", "discriminator", "examples"):  # OpenAI refuses schemas with these
         found.pop(word, None)
     if "properties" in found:
         found |= {"required": list(found["properties"]), "additionalProperties": False}
@@ -72,6 +82,8 @@ def _is_sayable(schema: Json) -> bool:
     if "$ref" in schema or "anyOf" in schema:
         return True
     if not _UNSPEAKABLE.isdisjoint(schema) or schema.get("format", "date") not in _FORMATS:
+        return False
+    if _LOOKAROUND.search(schema.get("pattern", "")):
         return False
     match schema.get("type"):
         case "object":
@@ -92,7 +104,7 @@ def _mapped(schema: Json, change: _Change) -> Json:
     for key, value in schema.items():
         if key in ("properties", "$defs"):
             found[key] = {name: change(each) for name, each in value.items()}
-        elif key in ("anyOf", "prefixItems"):
+        elif key in ("allOf", "anyOf", "oneOf", "prefixItems"):
             found[key] = [change(each) for each in value]
         elif key in ("items", "additionalProperties") and isinstance(value, dict):
             found[key] = change(value)

@@ -13,15 +13,15 @@ from typing import Any
 import msgspec
 
 from orchestra.annotations.complaints import refuse_unknown_class
-from orchestra.annotations.custom_types import CustomType, Record, for_msgspec
+from orchestra.annotations.custom_types import UNTOLD, CustomType, Record, for_msgspec
 from orchestra.annotations.docstrings import described
+from orchestra.annotations.pydantic_models import REFERENCE, is_model, is_written_alike
 from orchestra.annotations.records import is_made, is_record, members_of
 from orchestra.annotations.schema_forms import StrictSchema, neat, refers, strictly
 from orchestra.annotations.shapes import MISSING, alternatives, fields, parts, plain
 from orchestra.event_lines import jsonable
 from orchestra.values import Json
 
-_REFERENCE = "#/$defs/"
 _MARK = "$made"
 _SEVERAL = re.compile("more than one (dict-like|dataclass|TypedDict)")
 
@@ -73,7 +73,7 @@ def class_schema(kind: object) -> StrictSchema:
     (root,), components = _schemas([kind])
     components = {name: neat(each) for name, each in components.items()}
     _describe_classes(components, [kind])
-    name = str(root.get("$ref", "")).removeprefix(_REFERENCE)
+    name = str(root.get("$ref", "")).removeprefix(REFERENCE)
     schema = components.get(name, {})
     if "properties" not in schema:
         raise TypeError(f"the values of {kind!r} are not JSON objects with named members")
@@ -94,6 +94,8 @@ def is_written_as_read(kind: object) -> bool:
 
 def _takes_others(cls: type) -> bool:
     """Whether a class takes arguments with other names or types than its members have."""
+    if is_model(cls):
+        return not is_written_alike(cls)
     own = fields(cls)
     return any(
         name != each.name or each.kind != own.get(each.name, object)
@@ -113,7 +115,7 @@ def _schemas(
             known = len(made)
             held = [part for each in made for part in each.recipe.parts]
             found, components = msgspec.json.schema_components(
-                [*given, *held], schema_hook=marked, ref_template=_REFERENCE + "{name}"
+                [*given, *held], schema_hook=marked, ref_template=REFERENCE + "{name}"
             )
             if len(made) == known:
                 break
@@ -121,12 +123,12 @@ def _schemas(
         raise TypeError(_advised(str(error).strip().rpartition("\n")[2])) from error
     inner = iter(found[len(given) :])
     meant = {
-        mark: each.recipe.schema_from([next(inner) for _ in each.recipe.parts])
+        mark: each.recipe.schema_from([next(inner) for _ in each.recipe.parts], components)
         for each, mark in made.items()
     }
     for each, mark in made.items():
         if isinstance(each.recipe, Record):
-            _in_order(each.recipe, components[meant[mark]["$ref"].removeprefix(_REFERENCE)])
+            _in_order(each.recipe, components[meant[mark]["$ref"].removeprefix(REFERENCE)])
     unmarked = {name: _unmarked(each, meant) for name, each in components.items()}
     return tuple(_unmarked(each, meant) for each in found[: len(given)]), unmarked
 
@@ -167,21 +169,25 @@ def _in_order(record: Record, schema: Json) -> None:
 def _default(value: object) -> Json:
     """The `default` keyword of a member; empty if the default cannot be written in JSON."""
     try:
-        plain_value = msgspec.to_builtins(value, enc_hook=jsonable, str_keys=True)
+        plain_value = msgspec.to_builtins(value, enc_hook=_as_read, str_keys=True)
         msgspec.json.encode(plain_value)  # raises for a lone surrogate
     except Exception:  # noqa: BLE001 - `repr` may raise anything
         return {}
     return {"default": plain_value}
 
 
+def _as_read(value: Any) -> object:
+    """As `jsonable`, but a Pydantic model has the names by which it is read."""
+    return (
+        value.model_dump(mode="json", by_alias=True) if is_model(type(value)) else jsonable(value)
+    )
+
+
 def _advised(complaint: str) -> str:
     """Msgspec's message; for a union that it cannot read, our own, with what to write instead."""
     if not _SEVERAL.search(complaint):
         return complaint
-    return (
-        "a union of classes needs a member that tells the classes apart; give each class its own "
-        '`kind: Literal["..."]`, or write one class with members that may be None'
-    )
+    return UNTOLD
 
 
 def _notes(members: Mapping[str, object]) -> dict[str, str]:

@@ -35,6 +35,7 @@ from typing import (
 
 from orchestra.annotations.builtin_bases import BASES, generic
 from orchestra.annotations.deferred import written
+from orchestra.annotations.pydantic_models import is_model, model_fields
 from orchestra.eventclass import frozen
 
 ALIASES_MAX = 32
@@ -143,6 +144,8 @@ def fields(annotation: object) -> dict[str, object]:
     cls = class_of(annotation)
     if cls is None:
         return {}
+    if is_model(cls):
+        return model_fields(cls)
     found = {}
     for name, hint in _hints(cls).items():
         owners = (each for each in cls.__mro__ if name in written(each))

@@ -225,10 +225,10 @@ def _explaining(name: str, where: str) -> Iterator[None]:
     """Raise an error that explains one of Python's own, if a misused wire or a cycle caused it."""
     try:
         yield
-    except TypeError as error:
-        from orchestra.graph.refusals.refusal import refusal_of_type_error
+    except (TypeError, ValueError) as error:
+        from orchestra.graph.refusals.refusal import refusal_of_error
 
-        refused = refusal_of_type_error(error)
+        refused = refusal_of_error(error)
         if refused is None:
             raise
         raise DefinitionError(refused) from error

@@ -27,7 +27,7 @@ from orchestra.codecs.raw_json import invalid_json
 from orchestra.engine.inputs import FitInputs
 from orchestra.graph.nodes import Input
 from orchestra.nearest import did_you_mean
-from orchestra.server.inputs.reading import from_json, from_pairs, instead_of, is_readable
+from orchestra.server.inputs.reading import INSTEAD, from_json, from_pairs, is_readable
 from orchestra.server.responses.problems import Fault
 from orchestra.tags import tags_of
 from orchestra.values import ChatRequest, Message
@@ -225,7 +225,7 @@ def refuse_unreadable(inputs: Mapping[str, Input], given: Container[str]) -> Non
     for name, each in inputs.items():
         if (each.default is MISSING or name in given) and not is_readable(each):
             whole = ChatRequest in (each.annotation, *get_args(each.annotation))
-            instead = _AS_A_MODEL if whole else instead_of(each.annotation)
+            instead = _AS_A_MODEL if whole else INSTEAD
             raise CommandError(
                 f"input `{name}: {spell(each.annotation)}` cannot be given on a command line or in "
                 f"JSON; {instead}; or call orchestra.run(...) in Python",

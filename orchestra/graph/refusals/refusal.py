@@ -74,18 +74,22 @@ def refusal_at(site: Site, name: str, act: str) -> str:
     return "\n".join(lines)
 
 
-def refusal_of_type_error(error: TypeError) -> str | None:
+def refusal_of_error(error: TypeError | ValueError) -> str | None:
     """The message when Python itself raised because of a wire, as in `", ".join(wires)`.
 
-    None if the error is about something else.
+    Pydantic raises a ValueError if a field of a model is given one. None if the error is about
+    something else.
     """
     found = None
     trace = error.__traceback__
     while trace is not None:
-        if is_users(trace.tb_frame.f_code.co_filename):
+        module = str(trace.tb_frame.f_globals.get("__name__"))
+        if is_users(trace.tb_frame.f_code.co_filename) and not module.startswith("pydantic."):
             found = trace
         trace = trace.tb_next
-    if found is None or not ("Wire" in str(error) or _calls_library(found)):
+    if found is None:
+        return None
+    if "Wire" not in str(error) and (isinstance(error, ValueError) or not _calls_library(found)):
         return None
     return refusal(found.tb_frame, found.tb_lasti, None, "be used as a plain value")
 

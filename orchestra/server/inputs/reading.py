@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from orchestra.annotations import documents, stand_ins
-from orchestra.annotations.complaints import complaint_of, with_allowed
+from orchestra.annotations.complaints import complaints_of, with_allowed
 from orchestra.annotations.custom_types import custom_dec_hook, for_msgspec
 from orchestra.annotations.documents import JsonDocument
 from orchestra.annotations.facts import MISSING, spell
@@ -41,6 +41,12 @@ FAULTS_MAX = 20
 NAME_MAX = 100
 """The most characters of a wrong name that are quoted."""
 
+INSTEAD = (
+    "take a str, a number, a bool, a list, a dict, a Document, or a dataclass, attrs class or "
+    "Pydantic model of those"
+)
+"""What to annotate an input with if its type cannot be represented in JSON."""
+
 _ALONE = {"string", "integer", "number", "boolean", "null"}
 _IN_QUERY = {*_ALONE, "array"}
 _AS_JSON = {
@@ -57,7 +63,7 @@ def from_json(
 ) -> tuple[FitInputs, list[Fault]]:
     """The run's inputs, and their faults; without faults the inputs are complete.
 
-    Strict: `"5"` is not an int, as in the schema.
+    Strict: `"5"` is not an int, as in the schema; but Pydantic models decide for themselves.
     """
     return _read(inputs, {name: [value] for name, value in given.items()}, "#/inputs/", strict=True)
 
@@ -150,22 +156,9 @@ def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
         except TypeError as error:
             raise ServeError(
                 f"pipeline {pipeline!r} cannot be served: its input `{name}: "
-                f"{spell(each.annotation)}` has no form in JSON; {instead_of(each.annotation)} "
+                f"{spell(each.annotation)}` has no form in JSON; {INSTEAD} "
                 f"({error})"
             ) from error
-
-
-def instead_of(annotation: object) -> str:
-    """The annotations to use instead of one that cannot be represented in JSON."""
-    instead = (
-        "take a str, a number, a bool, a list, a dict, a Document, or a dataclass or attrs class "
-        "of those"
-    )
-    kinds = (annotation, *get_args(annotation))
-    pydantic = next((each for each in kinds if hasattr(each, "model_validate")), None)
-    if pydantic is None:
-        return instead
-    return f"{instead}: for {spell(pydantic)}, a dataclass with the fields of this Pydantic model"
 
 
 def by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[..., Any]]:
@@ -219,7 +212,7 @@ def _read(
             try:
                 read[name] = _convert(given[name], _type(each), strict=strict)
             except Exception as error:  # noqa: BLE001 - validators of a class may raise anything
-                faults.append(_wrong(each, error, at, is_text=isinstance(given[name][0], str)))
+                faults += _wrong(each, error, at, is_text=isinstance(given[name][0], str))
         elif each.default is MISSING:
             faults.append(Fault(name, pointer(at, name), f"input {name!r} is missing"))
     return read, faults[:FAULTS_MAX]
@@ -258,8 +251,13 @@ def _unknown(name: str, inputs: Mapping[str, Input], at: str) -> Fault:
     return Fault(name, pointer(at, name), f"there is no input {name!r}; {hint}")
 
 
-def _wrong(given: Input, error: Exception, at: str, *, is_text: bool) -> Fault:
-    name, (what, path) = given.name, complaint_of(error)
+def _wrong(given: Input, error: Exception, at: str, *, is_text: bool) -> Iterator[Fault]:
+    for what, path in complaints_of(error)[:FAULTS_MAX]:
+        yield _fault(given, what, path, at, is_text=is_text)
+
+
+def _fault(given: Input, what: str, path: str, at: str, *, is_text: bool) -> Fault:
+    name = given.name
     what = what if path else with_allowed(what, given.annotation)
     inside = _parts(path)
     spelled = "".join(f"[{part!r}]" for part in inside) + ("[...]" if "[...]" in path else "")

@@ -311,7 +311,15 @@ def _moved(schema: Any, at: str) -> Any:
         return {
             key: each.replace("#/$defs/", at)
             if key == "$ref" and isinstance(each, str)  # a property may be named `$ref`
+            else _moved_mapping(each, at)
+            if key == "discriminator" and "mapping" in each
             else _moved(each, at)
             for key, each in schema.items()
         }
     return [_moved(each, at) for each in schema] if isinstance(schema, list) else schema
+
+
+def _moved_mapping(discriminator: Json, at: str) -> Json:
+    """A copy of a discriminator whose mapping from tags to references is moved, too."""
+    mapping = {tag: each.replace("#/$defs/", at) for tag, each in discriminator["mapping"].items()}
+    return discriminator | {"mapping": mapping}

@@ -205,7 +205,7 @@ def _plain(value: object) -> object:
     if not isinstance(value, Iterable):
         raise EdgeTypeError(
             f"it gave {value!r:.200}, a {type(value).__name__}, which has no form in JSON; return "
-            "text, numbers, lists, dicts, or an attrs class or dataclass of those"
+            "text, numbers, lists, dicts, or an attrs class, dataclass or Pydantic model of those"
         )
     items = list(islice(value, _ITEMS_MAX + 1))
     if len(items) > _ITEMS_MAX:

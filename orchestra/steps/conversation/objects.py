@@ -95,12 +95,10 @@ def form_of(kind: type[T]) -> Form[T]:
             else class_schema(kind)
         )
     except Exception as error:
-        instead = "a class or another type that has a form in JSON: an attrs class, list[str], bool"
-        if hasattr(kind, "model_validate"):
-            instead = "an attrs class or a dataclass with the fields of this Pydantic model"
         raise DefinitionError(
             f"{called_at()}: generate(returns={spell(kind)}): a model cannot give a value of it "
-            f"({error}); pass {instead}"
+            f"({error}); pass a class or another type that has a form in JSON: an attrs class, a "
+            "Pydantic model, list[str], bool"
         ) from error
     name = _NAME.sub("_", spell(kind)).strip("_")[:64]
     return Form(kind, JsonOutput(described.schema, name=name, strict=described.strict), is_member)

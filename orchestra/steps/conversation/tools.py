@@ -330,8 +330,8 @@ def _refuse_parameter(function: Function, name: str, each: inspect.Parameter, ki
     except Exception as error:
         raise DefinitionError(
             f"{where} `{each.name}: {spell(kind)}` has no form in JSON ({error}); take a str, "
-            "a number, a bool, a list, a dict, an Enum, a Literal, or a dataclass, TypedDict "
-            "or attrs class of those"
+            "a number, a bool, a list, a dict, an Enum, a Literal, or a dataclass, TypedDict, "
+            "attrs class or Pydantic model of those"
         ) from error
 
 

@@ -314,3 +314,37 @@ def test_progress_tells_how_long_no_row_starts() -> None:
         "",
         "",
     ]
+
+
+def test_rows_are_read_as_pydantic_models(project: Project) -> None:
+    project.write(
+        "pipelines/bill.py",
+        """
+        from pydantic import BaseModel
+
+        from orchestra import pipeline, step
+
+
+        class Invoice(BaseModel):
+            number: int
+            note: str = "none"
+
+
+        @step
+        def paid(invoice: Invoice) -> Invoice:
+            return invoice.model_copy(update={"note": "paid"})
+
+
+        @pipeline
+        def bill(invoice: Invoice) -> Invoice:
+            return paid(invoice)
+        """,
+    )
+    project.write("rows.jsonl", '{"invoice": {"number": 7}}\n')
+    code, _, err = project.orchestra("batch", "pipelines.bill", "rows.jsonl")
+    assert (code, err) == (0, "")
+    assert results(project) == {"1": {"number": 7, "note": "paid"}}
+    project.write("wrong.jsonl", '{"invoice": {"number": "x"}}\n')
+    code, _, err = project.orchestra("batch", "pipelines.bill", "wrong.jsonl")
+    assert code == MISUSED
+    assert "wrong.jsonl:1: input `invoice['number']`: input should be a valid integer" in err

@@ -398,6 +398,25 @@ def test_a_pydantic_model_is_an_object_and_no_list_of_pairs() -> None:
     assert result.content == '[{"number":7}]'
 
 
+def booked(invoice: Invoice, others: list[Invoice | None] = []) -> Invoice:  # noqa: B006
+    """Book an invoice."""
+    return Invoice(number=invoice.number + sum(each.number for each in others if each))
+
+
+def test_a_tool_takes_pydantic_models() -> None:
+    given = '{"invoice": {"number": 1}, "others": [{"number": 2}, null]}'
+    right, wrong = answers(
+        [booked],
+        ("booked", given),
+        ("booked", '{"invoice": {"number": "x"}, "others": [{}, 3]}'),
+    )
+    assert right.content == '{"number":3}'
+    assert wrong.is_error
+    assert "`invoice.number`: input should be a valid integer" in wrong.content
+    assert "`others[0].number`: is missing" in wrong.content
+    assert "`others[1]`: input should be an object" in wrong.content
+
+
 def test_images_and_files_of_tools_are_shown_after_all_results() -> None:
     calls = [ToolCall("1", "label"), ToolCall("2", "add", '{"a": 1}'), ToolCall("3", "papers")]
     model = ScriptedTurns.saying(calls, "done")

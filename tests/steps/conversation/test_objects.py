@@ -12,7 +12,7 @@ import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from orchestra import Policy, Retry, Stream, collect, pipeline, step
 from orchestra.accounts import Usage
@@ -576,13 +576,78 @@ def test_what_does_not_fit_is_not_mended_by_what_is_kept(attempts_max: int) -> N
     assert len(turns.asked) == 3
 
 
-def test_a_pydantic_model_is_refused_with_what_takes_its_place() -> None:
-    class Ticket(BaseModel):
-        title: str
+class Ticket(BaseModel):
+    """A ticket."""
+
+    title: str = Field(min_length=3)
+    urgency: int = Field(alias="howUrgent", ge=1, le=5)
+
+    @field_validator("title")
+    @classmethod
+    def _spoken(cls, value: str) -> str:
+        if value.isupper():
+            raise ValueError("do not shout")
+        return value.strip()
+
+
+TICKET = Ticket(title="No light", howUrgent=3)
+
+
+@pipeline
+def read_ticket(question: str) -> Ticket:
+    return generate(question, returns=Ticket)
+
+
+@pipeline
+def read_tickets(question: str) -> list[Ticket]:
+    return generate(question, returns=list[Ticket])
+
+
+def test_a_pydantic_model_is_asked_for_by_its_schema_and_made_by_its_validators() -> None:
+    model = ScriptedTurns.saying('{"title": " No light ", "howUrgent": 3}')
+    assert run(read_ticket, model).value == TICKET
+    assert model.asked[0].output == JsonOutput(
+        {
+            "description": "A ticket.",
+            "type": "object",
+            "properties": {
+                "title": {"type": "string", "minLength": 3},
+                "howUrgent": {"type": "integer", "minimum": 1, "maximum": 5},
+            },
+            "required": ["title", "howUrgent"],
+            "additionalProperties": False,
+        },
+        name="Ticket",
+        strict=True,
+    )
+
+
+def test_what_pydantic_finds_wrong_is_repaired_and_else_told() -> None:
+    wrong = '{"answer": [{"title": "NO LIGHT", "howUrgent": 9}, {"title": "Hi"}]}'
+    right = '{"answer": [{"title": "No light", "howUrgent": 3}]}'
+    told = [
+        "`answer[0].title`: do not shout",
+        "`answer[0].howUrgent`: input should be less than or equal to 5",
+        "`answer[1].title`: string should have at least 3 characters",
+        "`answer[1].howUrgent`: is missing",
+    ]
+    model = ScriptedTurns.saying(wrong, right)
+    assert run(read_tickets, model).value == [TICKET]
+    assert all(f"- {each}" in model.asked[1].messages[-1].text for each in told)
+    error = run(read_tickets, ScriptedTurns.saying(wrong, wrong)).error
+    assert isinstance(error, OutputError)
+    assert error.problems == tuple(told)
+
+
+def test_a_pydantic_model_without_a_schema_is_refused_with_the_reason() -> None:
+    class Holder(BaseModel):
+        model_config = ConfigDict(arbitrary_types_allowed=True)
+
+        line: Line
 
     def wrong(question: str) -> object:
-        found: object = generate(question, returns=Ticket)
+        found: object = generate(question, returns=Holder)
         return found
 
-    with pytest.raises(DefinitionError, match=r"pass .* with the fields of this Pydantic model"):
+    with pytest.raises(DefinitionError, match=r"the Pydantic model Holder: Cannot generate a Json"):
         pipeline(wrong)

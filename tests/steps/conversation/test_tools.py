@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import attrs
 import pytest
+from pydantic import BaseModel, Field
 
 from orchestra import Context, injected, pipeline, step
 from orchestra.annotations.facts import spell
@@ -113,6 +114,40 @@ def test_a_signature_is_a_schema_and_a_docstring_says_what_for() -> None:
             },
         },
     )
+
+
+class Street(BaseModel):
+    """A street."""
+
+    name: str = Field(alias="streetName")
+    kind: Literal["road"] = "road"
+
+
+def visit(street: Street, then: list[Place | None] = []) -> str:  # noqa: B006
+    """Visit a street.
+
+    Args:
+        street: Which one.
+    """
+    return f"{street.name} {then}"
+
+
+def test_a_pydantic_model_is_described_as_other_classes_are() -> None:
+    (found,) = as_tools([visit])
+    schema = found.declaration.parameters
+    assert schema["properties"]["street"] == {
+        "description": "Which one.",
+        "$ref": "#/$defs/Street",
+    }
+    assert schema["$defs"]["Street"] == {
+        "description": "A street.",
+        "type": "object",
+        "properties": {
+            "streetName": {"type": "string"},
+            "kind": {"type": "string", "enum": ["road"], "default": "road"},
+        },
+        "required": ["streetName"],
+    }
 
 
 @tool(name="look-up", description="Look it up.", thread=True)

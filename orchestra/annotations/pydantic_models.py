@@ -1,0 +1,226 @@
+"""Pydantic models: told apart, described and made by Pydantic itself, which we never import.
+
+A model exists only where its author has imported Pydantic. So a class is a model if it inherits
+from the `BaseModel` of the module in `sys.modules`, and all else is asked of the class.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from orchestra.eventclass import frozen
+from orchestra.values import Json
+
+REFERENCE = "#/$defs/"
+"""Begins the `$ref` of a component in a JSON Schema."""
+FAULTS_MAX = 20
+"""The most faults that are reported for one model: each item of a long list may have some."""
+_MESSAGE_MAX = 1_000
+"""The most characters of a message. Some of Pydantic's quote the value, such as a wrong tag."""
+_TEMPLATE = REFERENCE + "{model}"
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
+"""Keys that a path may contain. Others are hidden, as msgspec hides the keys of a dict."""
+_VALIDATION_ERROR = ("pydantic_core._pydantic_core", "ValidationError")
+_SAID_BY_US = {"missing": "is missing"}
+_PREFIXES = ("Value error, ", "Assertion failed, ")
+"""What Pydantic writes before the message of a validator."""
+
+
+class ModelFaults(ValueError):  # noqa: N818 - read where it is raised
+    """A value does not fit a model: `faults` has the message and the path of each fault."""
+
+    def __init__(self, faults: tuple[tuple[str, str], ...]) -> None:
+        what, path = faults[0]
+        super().__init__(f"{what} - at `${path}`" if path else what)
+        self.faults = faults
+
+
+@frozen(slots=False)
+class PydanticModel:
+    """A recipe for a `CustomType`: the model is made by its own `model_validate_json`."""
+
+    kind: Any
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """No annotations: Pydantic makes the whole schema."""
+        return ()
+
+    def schema_from(self, schemas: Sequence[Json], components: dict[str, Json]) -> Json:
+        """A reference to the model's schema, which is added to the components.
+
+        A component of the same name, but of another class, stays; the model's is numbered.
+
+        Raises:
+            TypeError: a field has no form in JSON, or the model is not complete.
+        """
+        del schemas
+        root, found = _components_of(self.kind)
+        names = _free_names(found, components)
+        for name, each in found.items():
+            components[names[name]] = _renamed(each, names)
+        return {"$ref": REFERENCE + names[root]}
+
+    def make(self, value: object, *, strict: bool) -> object:
+        """The model of a value in JSON, by the model's own rules; an instance stays as it is.
+
+        Pydantic reads JSON, and not the value, as a strict model takes a date from a text only
+        there.
+
+        Raises:
+            ModelFaults: the value does not fit.
+            ValueError: a validator raised another error, or the value cannot be written as JSON.
+        """
+        del strict  # whether "5" is an int is the model's to say
+        if isinstance(value, self.kind):
+            return value
+        text = msgspec.json.encode(value)
+        try:
+            return self.kind.model_validate_json(text)
+        except ValueError as error:
+            if (faults := faults_in(error, value)) is None:
+                raise
+            raise faults from error
+
+
+def faults_in(error: Exception, value: object) -> ModelFaults | None:
+    """The faults that a `ValidationError` of Pydantic lists; None for any other error."""
+    if (type(error).__module__, type(error).__name__) != _VALIDATION_ERROR:
+        return None
+    listed = cast("Any", error).errors
+    told = listed(include_url=False, include_context=False, include_input=False)
+    return ModelFaults(tuple(_fault(each, value) for each in told[:FAULTS_MAX]))
+
+
+def is_model(cls: object) -> bool:
+    """Whether a class is a model of Pydantic 2."""
+    found = base()
+    return isinstance(cls, type) and found in cls.__mro__ and hasattr(found, "model_validate_json")
+
+
+def base() -> type | None:
+    """Pydantic's `BaseModel`; None if nobody has imported it."""
+    found = getattr(sys.modules.get("pydantic"), "BaseModel", None)
+    return found if isinstance(found, type) else None
+
+
+def is_root_model(cls: Any) -> bool:
+    """Whether the model's JSON is not an object with its fields, but the value of its only one."""
+    return bool(getattr(cls, "__pydantic_root_model__", False))
+
+
+def model_fields(cls: Any) -> dict[str, object]:
+    """The annotations of a model's fields, by their names in Python."""
+    return {name: each.annotation for name, each in cls.model_fields.items()}
+
+
+def members_in_json(cls: Any) -> Iterator[tuple[str, str, object, bool]]:
+    """Each field's name in JSON, its name in Python, its annotation, and whether it is required."""
+    for name, each in cls.model_fields.items():
+        alias = each.validation_alias
+        in_json = alias if isinstance(alias, str) else name
+        yield in_json, name, each.annotation, each.is_required()
+
+
+def allows_others(cls: Any) -> bool:
+    """Whether instances may have attributes that the model does not declare."""
+    own_getattr = "__getattr__" in vars(cls) and not cls.__module__.startswith("pydantic.")
+    return own_getattr or cls.model_config.get("extra") == "allow"
+
+
+def is_written_alike(cls: Any) -> bool:
+    """Whether `model_dump` writes a model in the form in which it is read."""
+    by_alias = bool(cls.model_config.get("serialize_by_alias"))
+    try:
+        read = cls.model_json_schema()
+        written = cls.model_json_schema(by_alias=by_alias, mode="serialization")
+    except Exception:  # noqa: BLE001 - a field without a schema, and a user's hooks
+        return False
+    return bool(_without_required(read) == _without_required(written))
+
+
+def _components_of(cls: Any) -> tuple[str, dict[str, Json]]:
+    """The name of the model's schema among the components, and all components that it needs."""
+    try:
+        schema = cls.model_json_schema(ref_template=_TEMPLATE)
+    except Exception as error:
+        what = str(error).strip().partition("\n")[0]
+        raise TypeError(f"the Pydantic model {cls.__name__}: {what}") from error
+    components = schema.pop("$defs", {})
+    whole = schema.get("allOf", [schema])[0]  # before Pydantic 2.9, a `$ref` is in an `allOf`
+    if "$ref" in whole:  # the model contains itself
+        return whole["$ref"].removeprefix(REFERENCE), components
+    name = re.sub(r"[^a-zA-Z0-9.\-_]", "_", cls.__name__)  # as Pydantic names components
+    while name in components:  # another class of this name is in a field
+        name += "_"
+    return name, components | {name: schema}
+
+
+def _free_names(found: Mapping[str, Json], taken: Mapping[str, Json]) -> dict[str, str]:
+    """The new name of each component: its own, with a number if another schema has this name.
+
+    Two equal schemas are the same only if what they refer to is the same, too.
+    """
+    names, numbers = {name: name for name in found}, dict.fromkeys(found, 1)
+
+    def is_free(name: str) -> bool:
+        renamed, new = _renamed(found[name], names), names[name]
+        return [*names.values()].count(new) == 1 and taken.get(new, renamed) == renamed
+
+    while wrong := next((name for name in found if not is_free(name)), None):
+        numbers[wrong] += 1
+        names[wrong] = f"{wrong}_{numbers[wrong]}"
+    return names
+
+
+def _renamed(schema: Any, names: Mapping[str, str]) -> Any:
+    """The schema with the components' new names, in each `$ref` and in a discriminator's mapping.
+
+    A text that only looks like a reference, as in a default, is changed only if its component is.
+    """
+    if isinstance(schema, list):
+        return [_renamed(each, names) for each in schema]
+    if isinstance(schema, dict):
+        return {key: _renamed(each, names) for key, each in schema.items()}
+    if isinstance(schema, str) and schema.startswith(REFERENCE):
+        name = schema.removeprefix(REFERENCE)
+        return REFERENCE + names.get(name, name)
+    return schema
+
+
+def _without_required(schema: Any) -> Any:
+    """The schema without `required`: a field with a default is always written."""
+    if isinstance(schema, list):
+        return [_without_required(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    lists = isinstance(schema.get("required"), list)  # not a field of this name
+    return {k: _without_required(v) for k, v in schema.items() if not (lists and k == "required")}
+
+
+def _fault(error: Mapping[str, Any], value: object) -> tuple[str, str]:
+    what: str = error["msg"][:_MESSAGE_MAX]
+    for prefix in _PREFIXES:
+        what = what.removeprefix(prefix)
+    what = what[:1].lower() + what[1:] if error["msg"].startswith(what) else what
+    is_missing = error["type"] == "missing"
+    return _SAID_BY_US.get(error["type"], what), "".join(_path(error["loc"], value, is_missing))
+
+
+def _path(loc: Iterable[str | int], value: Any, is_missing: bool) -> Iterator[str]:
+    """The places in a value, in msgspec's notation, without the members of unions between them."""
+    *_, last = loc or ("",)
+    for each in loc:
+        if isinstance(value, dict) and each in value:
+            yield f".{each}" if _WORD.fullmatch(str(each)) else "[...]"
+            value = value[each]
+        elif isinstance(value, list) and isinstance(each, int) and each < len(value):
+            yield f"[{each}]"
+            value = value[each]
+    if is_missing and _WORD.fullmatch(str(last)):
+        yield f".{last}"
