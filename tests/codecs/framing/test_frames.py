@@ -33,6 +33,7 @@ from orchestra.errors import (
 )
 from orchestra.values import ModelEvent, Stopped, StopReason, TextDelta, UsageReport
 from tests.codecs.amazon import CUTS, pieces
+from tests.codecs.streamed import outcome_of
 
 STRINGS = msgspec.json.Decoder(str)
 
@@ -69,12 +70,7 @@ class Trailing(Letters):
 def outcome(
     parts: Iterable[bytes], decoder: FrameDecoder | None = None
 ) -> tuple[list[ModelEvent], str]:
-    decoder = decoder or Letters()
-    events = [event for part in parts for event in decoder.feed(part)]
-    try:
-        return events + decoder.close(), ""
-    except ModelError as error:
-        return events, repr(error)
+    return outcome_of(decoder or Letters(), parts)
 
 
 LINES = st.sampled_from(
