@@ -67,11 +67,11 @@ def cache_mode_in(extras: Extras) -> CacheMode:
 class Sharing(Enum):
     """With which other calls a call may be shared."""
 
-    ALONE = False
+    ALONE = "alone"
     """With no other call."""
-    OTHERS = None
+    OTHERS = "others"
     """With calls of other runs only: a run that asks twice wants two answers."""
-    ANY = True
+    ANY = "any"
     """With any call, including those of its own run."""
 
 
@@ -82,8 +82,10 @@ def sharing_in(extras: Extras) -> Sharing:
         InvalidRequestError: the value is neither true nor false.
     """
     shared = extras.get(EXTRAS, {}).get(COALESCE)
-    if shared is None or isinstance(shared, bool):
-        return Sharing(shared)
+    if shared is None:
+        return Sharing.OTHERS
+    if isinstance(shared, bool):
+        return Sharing.ANY if shared else Sharing.ALONE
     raise InvalidRequestError(
         f"extras[{EXTRAS!r}][{COALESCE!r}] is {shared!r:.200}: write False for a call of its "
         "own, or True for one that may be shared within its run, too"
