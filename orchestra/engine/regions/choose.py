@@ -278,7 +278,7 @@ async def _enter_arm(
     frame: Frame, operation: Operation[Route], take: Callable[[Source], Awaitable[object]]
 ) -> object:
     node = operation.node
-    label = arguments(frame, operation)["on"]
+    (label,) = arguments(frame, operation).values()
     arm = _arm_for(node, label, frame.path + operation.name)
     frame.taken[operation.slot] = [operation.regions[arm]]
     for other, region in enumerate(operation.regions):

@@ -38,8 +38,8 @@ async def each_of_list(frame: Frame, operation: Operation[Each]) -> list[object]
         Exception: the first error in a body.
     """
     limit = frame.run.shared.limits.each_items
-    given = cast("Iterable[object]", arguments(frame, operation)["items"])
-    items = list(islice(given, limit + 1))  # it may be endless
+    (given,) = arguments(frame, operation).values()
+    items = list(islice(cast("Iterable[object]", given), limit + 1))  # it may be endless
     if len(items) > limit:
         raise LimitExceededError(
             f"{frame.path + operation.name!r} was given more than {limit} items; raise "
@@ -65,10 +65,10 @@ async def each_of_stream(frame: Frame, operation: Operation[Each], outflow: Outf
     Raises:
         Exception: the first error in a body.
     """
-    lane = cast("Lane[object]", arguments(frame, operation)["items"])
+    (lane,) = arguments(frame, operation).values()
     bodies = _Bodies(frame, operation, outflow.put)
     async with trio.open_nursery() as bodies.nursery:
-        async for item in lane:
+        async for item in cast("Lane[object]", lane):
             await bodies.start(item)
     bodies.check()
 
