@@ -9,7 +9,7 @@ never spliced.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, cast
@@ -34,28 +34,18 @@ if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
 
 
-async def race_values(frame: Frame, operation: Operation[Race | Fallback]) -> object:
-    """The value of the first arm that has one.
+async def race(
+    frame: Frame, operation: Operation[Race | Fallback], outflow: Outflow | None = None
+) -> object:
+    """The value of the first arm that has one; with an outflow, the chunks of the first with any.
 
     Raises:
         ArmsFailedError: no arm had one.
-        Exception: an arm's error after which no other arm is tried.
-    """
-    contest = Contest(frame, operation, None)
-    await contest.run()
-    return contest.value
-
-
-async def race_streams(
-    frame: Frame, operation: Operation[Race | Fallback], outflow: Outflow
-) -> None:
-    """The chunks of the first arm with content.
-
-    Raises:
-        ArmsFailedError: no arm had any.
         Exception: the winner's error, after it had won; or one after which no other arm is tried.
     """
-    await Contest(frame, operation, outflow).run()
+    contest = Contest(frame, operation, outflow)
+    await contest.run()
+    return contest.value
 
 
 class Contest:
@@ -244,47 +234,32 @@ class Contest:
         return True
 
 
-async def route_value(frame: Frame, operation: Operation[Route]) -> object:
-    """The value of the arm that the label selects.
-
-    Raises:
-        RouteError: no arm has this key, and there is no default.
-        Exception: the first error of a step in the arm.
-    """
-
-    async def take(source: Source) -> object:
-        return read(frame, source)
-
-    return await _enter_arm(frame, operation, take)
-
-
-async def route_stream(frame: Frame, operation: Operation[Route], outflow: Outflow) -> None:
-    """Put the chunks of the arm that the label selects.
-
-    Raises:
-        RouteError: no arm has this key, and there is no default.
-        Exception: the first error of a step in the arm.
-    """
-
-    async def take(source: Source) -> None:
-        lane = cast("Lane[object]", read(frame, source))
-        while batch := await lane.receive():
-            await outflow.put_all(batch)
-
-    await _enter_arm(frame, operation, take)
-
-
-async def _enter_arm(
-    frame: Frame, operation: Operation[Route], take: Callable[[Source], Awaitable[object]]
+async def route(
+    frame: Frame, operation: Operation[Route], outflow: Outflow | None = None
 ) -> object:
+    """The value of the arm that the label selects; with an outflow, its chunks.
+
+    Raises:
+        RouteError: no arm has this key, and there is no default.
+        Exception: the first error of a step in the arm.
+    """
     node = operation.node
-    label = arguments(frame, operation)["on"]
+    (label,) = arguments(frame, operation).values()
     arm = _arm_for(node, label, frame.path + operation.name)
     frame.taken[operation.slot] = [operation.regions[arm]]
     for other, region in enumerate(operation.regions):
         if other != arm:
             frame.settle(region, f"the route took {node.arm_names[arm]!r}")
-    return await frame.enter(operation.regions[arm], take)
+    return await frame.enter(operation.regions[arm], partial(_pass_on, frame, outflow))
+
+
+async def _pass_on(frame: Frame, outflow: Outflow | None, source: Source) -> object:
+    if outflow is None:
+        return read(frame, source)
+    lane = cast("Lane[object]", read(frame, source))
+    while batch := await lane.receive():
+        await outflow.put_all(batch)
+    return None
 
 
 def _arm_for(node: Route, label: object, path: str) -> int:
