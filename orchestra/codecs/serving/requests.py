@@ -17,6 +17,7 @@ from orchestra.codecs.raw_json import NOT_JSON, invalid_json
 from orchestra.codecs.serving.allowlist import Allowlist
 from orchestra.codecs.serving.words import words_at
 from orchestra.errors import InvalidRequestError
+from orchestra.eventclass import event
 from orchestra.tags import NO_TAGS, Tags, fault_of
 from orchestra.values import ChatRequest, ImagePart, ImageUrlPart, Json
 
@@ -36,7 +37,7 @@ class Asked(Protocol):
     orchestra: Json | None
 
 
-@attrs.frozen
+@event
 class ServedChat:
     """A client's request: the model, the number of answers, and the form of the response.
 

@@ -22,7 +22,7 @@ from orchestra.errors import (
 )
 from orchestra.events import Delta, RunFinished, StepRouted
 from orchestra.server import sse
-from orchestra.server.front.departure import arrived, present, principal, when_over, whole_body
+from orchestra.server.front.departure import arrived, principal, when_over, whole_body
 from orchestra.server.front.routes import Handler
 from orchestra.server.inputs.chat_shapes import RELAYED, GivesAnswers
 from orchestra.server.models.catalog import Bare, Catalog, Offer, Spoken
@@ -115,7 +115,7 @@ async def json_body() -> bytes:
     Raises:
         RefusedError: its media type is not JSON.
     """
-    given = present().headers.get("Content-Type", "")
+    given = arrived().header(b"content-type") or ""
     if media_type(given) != sse.JSON:
         raise RefusedError(as_served(problems.bad_media_type(given, forms=False)))
     return await whole_body()
