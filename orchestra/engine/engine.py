@@ -35,6 +35,8 @@ Observe: TypeAlias = Callable[[str], Observer | None]
 
 NOBODY = Caller()
 _CLOSE_S = 5.0  # for the `finally` blocks of steps
+FLUSH_S = 2.0
+"""For how long a closing engine waits for a state that has not taken what its calls have cost."""
 
 
 class Engine:
@@ -278,6 +280,8 @@ def open_engine(
 ) -> Opening:
     """A context in which an engine is open; leaving it cancels the runs in flight.
 
+    If a budget or limit of the bindings is in a state that could not be reached when a call ended,
+    leaving waits for that state for at most 2 s, also when it is cancelled, and logs what is lost.
     Without bindings, pipelines can use no model, embedder or store. `jitter` returns numbers from
     0 to 1, which randomize the waits before retries. `observe` is called with the name of each
     run's pipeline, and returns an observer of the run's events, or None. Exceptions raised in the
@@ -309,7 +313,8 @@ async def _opened(
     _refuse_others(bindings, limits)
     if isinstance(bindings, ScriptedBindings):
         bindings.refuse_scripts()
-    in_use = bindings.in_use if isinstance(bindings, DeploymentBindings) else None
+    deployed = bindings if isinstance(bindings, DeploymentBindings) else None
+    in_use = None if deployed is None else deployed.in_use
     with nullcontext() if in_use is None else in_use.by_this_run():
         async with groupless_nursery() as nursery:
             engine = Engine(_shared(nursery, bindings, limits or Limits(), jitter), observe)
@@ -323,6 +328,9 @@ async def _opened(
                         await engine.wait_idle()
                 finally:
                     engine.shared.kept.close()
+                    if deployed is not None:
+                        with trio.CancelScope(shield=True):
+                            await deployed.flush(FLUSH_S)
 
 
 def _shared(
