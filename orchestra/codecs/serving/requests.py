@@ -23,6 +23,8 @@ from orchestra.values import ChatRequest, ImagePart, ImageUrlPart, Json
 
 T = TypeVar("T")
 _ORCHESTRA = "orchestra"
+EMPTY = "it is an empty list; send a text, or a list with a part"
+"""Why a message with a list of no parts is refused: it would be an empty question, and paid for."""
 _MISSING = re.compile(r"missing required field `(\w+)`")
 _WHAT_CHARS_MAX = 200
 """The most characters of msgspec's message, which quotes an invalid value in full."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 import trio
 
 from orchestra.compiler.blocks.slots import Operation, Source
+from orchestra.compiler.plan import named_by
 from orchestra.engine.frames.reading import arguments, read
 from orchestra.engine.frames.scope import Scope, bare
 from orchestra.engine.lanes.arm_buffer import ArmBuffer
@@ -26,6 +27,7 @@ from orchestra.errors import ArmsFailedError, NoContentError, RefusedError, Rout
 from orchestra.events import ArmCommitted, ArmFailed
 from orchestra.graph.calls.raised import name_and_message
 from orchestra.graph.nodes import Fallback, Race, Route
+from orchestra.graph.rules.commits import FirstContent
 from orchestra.groups import taken_by
 from orchestra.policies.hedge import Hedging
 from orchestra.values import Label
@@ -71,7 +73,10 @@ class Contest:
         elif node.hedge is None:
             self._stagger_s = node.stagger_s
         else:
-            self._hedging = Hedging(frame.run.shared.hedges.of(node, node.hedge), node.stagger_s)
+            hedges = frame.run.shared.hedges
+            model = _model_of_first(frame, cast("Operation[Race]", operation))
+            of_model = None if model is None else hedges.of_model(model)
+            self._hedging = Hedging(hedges.of(node, node.hedge), of_model, node.stagger_s)
             self._stagger_s = self._hedging.delay_s
         self._spoke = False
         """Whether output was passed on that a restart has to take back."""
@@ -232,6 +237,19 @@ class Contest:
                 self._frame.close(region, self._over)
         self._news.unpark_all()
         return True
+
+
+def _model_of_first(frame: Frame, operation: Operation[Race]) -> str | None:
+    """The model for whose first content the first arm waits; None if it waits for anything else."""
+    if not isinstance(operation.node.commit, FirstContent):
+        return None
+    block = frame.block
+    slots = block.regions[operation.regions[0]].members
+    first, *others = (each for slot in slots if (each := block.operations[slot]) is not None)
+    if others or first.chunk is None:
+        return None
+    models = [name for _, seam, name in named_by(first.node) if seam == "model"]
+    return models[0] if len(models) == 1 else None
 
 
 async def route(
