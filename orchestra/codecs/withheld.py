@@ -1,12 +1,11 @@
-"""The parts of errors that clients must not read, in any dialect, nor models."""
+"""The parts of errors that clients must not read, in any dialect."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from orchestra.errors import (
-    ArmsFailedError,
     AuthenticationError,
     BindingError,
     LimitReachedError,
@@ -14,7 +13,6 @@ from orchestra.errors import (
     MalformedStreamError,
     ModelConnectionError,
     ModelNotFoundError,
-    ModelsFailedError,
     OrchestraError,
     OverloadedError,
     PermissionDeniedError,
@@ -22,10 +20,8 @@ from orchestra.errors import (
     QuotaError,
     RateLimitError,
     StateError,
-    StepFailedError,
     StoreError,
 )
-from orchestra.messages import INDENT, below, own_error
 
 OWNERS = "its message is shown only to the server's owner"
 """The text in place of a message that only the server's owner may read."""
@@ -55,15 +51,6 @@ BEGAN_WITH = "; it began with "
 _INTERNALS = re.compile(rf"(?<=_s = )([\d.e+-]+) from [^\s;]+(?=;)|{BEGAN_WITH}.*")
 
 
-_ARMS = re.compile(r"  (?:\d+:\S+: )?(\w+)(?:: |$)|  \d+:\S+: gave ")
-_LISTED: Mapping[type[OrchestraError], re.Pattern[str]] = {
-    ArmsFailedError: _ARMS,
-    StepFailedError: _ARMS,
-    ModelsFailedError: re.compile(r"  \S+: (\w+)(?:: |$)"),
-}
-"""Errors that list others, and the pattern of a line in their list: owner, error type, message."""
-
-
 def is_withheld(kind: type[BaseException]) -> bool:
     """Whether the messages of these errors are withheld from clients."""
     if kind in WITHHELD:
@@ -81,43 +68,3 @@ def for_clients(kind: type[BaseException], message: str) -> str:
 def without_internals(message: str) -> str:
     """A message without the hosts and the received bytes that it names."""
     return _INTERNALS.sub(lambda found: found[1] or "", message)
-
-
-def fit_message(name: str, message: str) -> str:
-    """The part of an error's message that clients may read; also of the errors that it lists.
-
-    `name` is the `class_name` of the error.
-    """
-    own = own_error(name)
-    if own is None or is_withheld(own):
-        return OWNERS if own is None else for_clients(own, message)
-    pattern = next((each for kind, each in _LISTED.items() if issubclass(own, kind)), None)
-    if pattern is None:
-        return without_internals(message)
-    head, *lines = message.split("\n")
-    return "\n".join(
-        [without_internals(head), *(_fit_item(pattern, *item) for item in _items(lines))]
-    )
-
-
-def _items(lines: Iterable[str]) -> list[list[str]]:
-    """The lines of each error in a list of errors."""
-    items: list[list[str]] = []
-    for line in lines:
-        if items and line.startswith(INDENT):
-            items[-1].append(line.removeprefix(INDENT))
-        else:
-            items.append([line])
-    return items
-
-
-def _fit_item(pattern: re.Pattern[str], first: str, *further: str) -> str:
-    """An item of a list (an error, or an arm's answer), fit for clients."""
-    found = pattern.match(first)
-    if found is None:
-        return f"  {OWNERS}"
-    if found[1] is None:
-        return without_internals(first)
-    message = "\n".join([first[found.end() :], *further])
-    start = first[: found.end()].removesuffix(": ")
-    return below(f"{start}: {fit_message(found[1], message)}") if message else start

@@ -1,10 +1,9 @@
 """Runs the tools that a model calls, and makes the results for the model.
 
-A failed call gives a result, too: the model reads it, and may do better the next time. It reads no
-more of an exception's message than a client may, since it may repeat that to its user. The run and
-the log have the exception in full. Only cancellations are raised, and errors that no model can
-correct: a tool uses a wire as a value, awaits something that belongs to asyncio, or runs a pipeline
-that has problems.
+A failed call gives a result, too: the model reads it, and may do better the next time. The
+exception of a function is also reported to the run and the log, since the model may not mention
+it. Only cancellations are raised, and errors that no model can correct: a tool uses a wire as a
+value, awaits something that belongs to asyncio, or runs a pipeline that has problems.
 
 Images and files that a function returns are parts beside its result, as providers take only text as
 a result: `result_turns` puts them into a user turn after it.
@@ -25,11 +24,10 @@ import trio
 
 from orchestra.annotations.reading import decoded, read_members
 from orchestra.codecs.serving.results import result_parts
-from orchestra.codecs.withheld import fit_message
 from orchestra.errors import CheckError, DeadlineError, DefinitionError, EdgeTypeError
 from orchestra.event_lines import dump_of
 from orchestra.events import ToolFailed, ToolFinished, ToolStarted
-from orchestra.graph.calls.raised import is_of_asyncio, name_and_message
+from orchestra.graph.calls.raised import is_of_asyncio, message_of, name_and_message
 from orchestra.groups import in_order, leaves
 from orchestra.nearest import did_you_mean
 from orchestra.policies.account import PRESENT
@@ -219,6 +217,6 @@ def _plain(value: object) -> object:
 
 
 def _described(error: Exception) -> str:
-    """The class of an error, and what a client might read of its message, for the model."""
-    name, message = name_and_message(error)
-    return f"{name}: {fit_message(name, message)}" if message.strip() else name
+    """The type and message of an error, for the model; never a traceback."""
+    message = message_of(error).strip()
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -12,7 +12,7 @@ import trio
 from orchestra import Context, Policy, Stream, collect, injected, open_engine, pipeline, step
 from orchestra.compiler.check import check
 from orchestra.compiler.plan import named_by, plan
-from orchestra.errors import CheckError, DefinitionError, InputError
+from orchestra.errors import CheckError, DefinitionError
 from orchestra.events import StepStarted, ToolFailed
 from orchestra.graph.wires import node_of
 from orchestra.steps import generate, tool
@@ -30,7 +30,7 @@ from orchestra.values import ToolCall, ToolResult
 async def found(word: str, most: int, user: str = "") -> str:
     await trio.sleep(1)
     if not word:
-        raise InputError("no word")
+        raise ValueError("no word")
     return f"{word} {most}{user}"
 
 
@@ -109,9 +109,9 @@ def test_an_input_may_be_called_context() -> None:
 def test_a_pipeline_that_fails_is_told_to_the_model() -> None:
     simulation, model = run(ToolCall("1", "search", '{"word": ""}'))
     assert simulation.value == "Done."
-    assert result(model) == "InputError: no word"
+    assert result(model) == "ValueError: no word"
     (failed,) = [event for event in simulation.events if isinstance(event, ToolFailed)]
-    assert (failed.tool, failed.error) == ("search", "InputError")
+    assert (failed.tool, failed.error) == ("search", "ValueError")
 
 
 @pipeline
