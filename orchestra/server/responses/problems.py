@@ -223,7 +223,7 @@ def by_status(
     return HttpProblem(status, title.lower().replace(" ", "-"), title, detail, headers=headers)
 
 
-def fit_for_clients(event: Event, *, debug: bool) -> Event:
+def fit_for_clients(event: Event, *, debug: bool = False) -> Event:
     """The event without details that are only for the deployment's owner.
 
     Outside debug mode, source lines and the messages of foreign exceptions are removed, also from

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import attrs
+import msgspec
 
 from orchestra import errors
 from orchestra.codecs.serving.decisive import (
@@ -18,9 +19,9 @@ from orchestra.codecs.serving.decisive import (
     whole_seconds,
 )
 from orchestra.events import RunCancelled, RunFailed
-from orchestra.messages import own_error
+from orchestra.messages import class_name, message, own_error
 from orchestra.server.responses import caller_problems
-from orchestra.server.responses.problems import Fault, HttpProblem
+from orchestra.server.responses.problems import Fault, HttpProblem, fit_for_clients
 
 
 @attrs.frozen
@@ -96,6 +97,19 @@ def failed_run(
     return HttpProblem(
         kind.status, kind.code, kind.title, detail, faults, tuple(extras), _waits(found, kind)
     )
+
+
+def problem_of(error: BaseException) -> HttpProblem:
+    """The problem with which `orchestra serve` answers if a run raises this error.
+
+    For a web framework of your own: it has a `status`, `headers` and a `media_type`, and `encode()`
+    gives the body. As there, messages that are not for clients are left out.
+    """
+    event: RunFailed | RunCancelled = RunFailed(0, 0.0, class_name(error), message(error))
+    if isinstance(error, errors.RunCancelledError):
+        event = RunCancelled(0, 0.0, error.reason)
+    problem = failed_run("", fit_for_clients(event, debug=False), error)
+    return msgspec.structs.replace(problem, extras=problem.extras[1:])  # no `run_id`
 
 
 def kind_of(error: BaseException) -> Kind:

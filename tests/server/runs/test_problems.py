@@ -24,11 +24,13 @@ from orchestra.errors import (
     OverloadedError,
     QuotaError,
     RateLimitError,
+    RunCancelledError,
     StepFailedError,
 )
 from orchestra.events import RunFailed
 from orchestra.server.responses import caller_problems
-from orchestra.server.runs.problems import KINDS, Kind, failed_run, kind_of
+from orchestra.server.responses.problems import fit_for_clients
+from orchestra.server.runs.problems import KINDS, Kind, failed_run, kind_of, problem_of
 
 MODEL_ERRORS = [
     cls
@@ -73,6 +75,37 @@ def test_an_input_that_a_step_refuses_is_told_as_one_that_does_not_fit() -> None
     assert "write a sentence" in fault.detail
     assert failed_run("r", event(error)).code == "bad-inputs"
     assert failed_run("r", event(error), InputError("x")).faults == ()
+
+
+RAISED: list[BaseException] = [
+    LimitReachedError("full", code="user.concurrency", retry_after_s=7),
+    InputError("it is too short", field="question"),
+    ArmsFailedError("all failed:", {"1:a": KeyError("/srv/secret")}),
+    ModelsFailedError("all failed:", {"a": OverloadedError("db-7.internal", retry_after_s=2)}),
+    ZeroDivisionError("/srv/secret"),
+]
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
+def test_a_program_answers_an_error_as_the_server_does(error: BaseException) -> None:
+    """With what clients may read, and without the id of the run, which the error does not have."""
+    problem = problem_of(error)
+    served = failed_run("r", fit_for_clients(event(error)), error)  # type: ignore[arg-type]
+    assert (problem.status, problem.code, problem.detail) == (
+        served.status,
+        served.code,
+        served.detail,
+    )
+    assert (problem.headers, problem.faults) == (served.headers, served.faults)
+    assert dict(problem.extras) == {k: v for k, v in served.extras if k != "run_id"}
+    assert b"secret" not in problem.encode()
+    assert b"internal" not in problem.encode()
+
+
+def test_a_run_that_was_stopped_is_unavailable_to_a_program_as_well() -> None:
+    problem = problem_of(RunCancelledError("the portal was closed"))
+    assert (problem.status, problem.code) == (503, "run-cancelled")
+    assert "the portal was closed" in problem.detail
 
 
 @pytest.mark.parametrize("one", KINDS, ids=lambda kind: kind.code)
