@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from orchestra.annotations.documents import JsonDocument
 from orchestra.annotations.facts import MISSING, spell
 from orchestra.annotations.reading import convert
 from orchestra.annotations.schemas import object_schema
+from orchestra.annotations.shapes import alternatives, class_of, parts, plain
 from orchestra.annotations.turns import JsonTurn
 from orchestra.engine.inputs import FitInputs
 from orchestra.errors import ServeError
@@ -212,7 +213,9 @@ def _read(
             try:
                 read[name] = _convert(given[name], _type(each), strict=strict)
             except Exception as error:  # noqa: BLE001 - validators of a class may raise anything
-                faults += _wrong(each, error, at, is_text=isinstance(given[name][0], str))
+                found = _of_items(each, given[name][0]) if strict else []
+                complaints = found or complaints_of(error)
+                faults += _wrong(each, complaints, at, is_text=isinstance(given[name][0], str))
         elif each.default is MISSING:
             faults.append(Fault(name, pointer(at, name), f"input {name!r} is missing"))
     return read, faults[:FAULTS_MAX]
@@ -251,8 +254,26 @@ def _unknown(name: str, inputs: Mapping[str, Input], at: str) -> Fault:
     return Fault(name, pointer(at, name), f"there is no input {name!r}; {hint}")
 
 
-def _wrong(given: Input, error: Exception, at: str, *, is_text: bool) -> Iterator[Fault]:
-    for what, path in complaints_of(error)[:FAULTS_MAX]:
+def _of_items(given: Input, value: object) -> list[tuple[str, str]]:
+    """What is wrong with the items of a list, and where; msgspec stops at the first such item."""
+    lists = [each for each in alternatives(plain(_annotation(given))) if class_of(each) is list]
+    if not isinstance(value, list) or len(lists) != 1 or not (of := parts(lists[0])[1]):
+        return []
+    type_, found = for_msgspec(of[0]), list[tuple[str, str]]()
+    for place, each in enumerate(value):
+        try:
+            convert(each, type_, _DEC_HOOK)
+        except Exception as error:  # noqa: BLE001 - as above
+            found += [(what, f"[{place}]{path}") for what, path in complaints_of(error)]
+            if len(found) >= FAULTS_MAX:
+                break
+    return found
+
+
+def _wrong(
+    given: Input, complaints: Sequence[tuple[str, str]], at: str, *, is_text: bool
+) -> Iterator[Fault]:
+    for what, path in complaints[:FAULTS_MAX]:
         yield _fault(given, what, path, at, is_text=is_text)
 
 
@@ -292,4 +313,9 @@ def pointer(at: str, *parts: str) -> str:
 
 def _type(each: Input) -> Any:
     """The input's annotation in the form that msgspec reads; without one, it may be anything."""
-    return for_msgspec(stand_ins.with_stand_ins(each.annotation, JsonDocument, JsonTurn))
+    return for_msgspec(_annotation(each))
+
+
+def _annotation(each: Input) -> Any:
+    """The input's annotation, with what stands in JSON for a document or a message."""
+    return stand_ins.with_stand_ins(each.annotation, JsonDocument, JsonTurn)

@@ -7,6 +7,7 @@ the first entry of `KINDS` whose class the error has.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import attrs
 import msgspec
@@ -108,7 +109,7 @@ def problem_of(error: BaseException) -> HttpProblem:
     event: RunFailed | RunCancelled = RunFailed(0, 0.0, class_name(error), message(error))
     if isinstance(error, errors.RunCancelledError):
         event = RunCancelled(0, 0.0, error.reason)
-    problem = failed_run("", fit_for_clients(event, debug=False), error)
+    problem = failed_run("", cast("RunFailed | RunCancelled", fit_for_clients(event)), error)
     return msgspec.structs.replace(problem, extras=problem.extras[1:])  # no `run_id`
 
 

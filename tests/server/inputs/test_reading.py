@@ -156,7 +156,6 @@ class Ascii:
     [
         (Ascii, {"data": "é"}, "input `each`: 'ascii' codec can't encode character"),
         (Positive, {"number": 0}, "input `each`: AssertionError"),
-        (list[Positive], [{"number": 0}], "input `each`: AssertionError"),
         (Ratio, {"number": 0}, "input `each`: ZeroDivisionError: division by zero"),
         (int, "\udcff", "input `each`: 'utf-8' codec can't encode character"),
     ],
@@ -176,18 +175,47 @@ def test_keys_of_a_dict_are_texts_in_json() -> None:
     assert fault.detail.startswith("input `each")
 
 
+ITEMS: list[tuple[object, object, object, str]] = [  # of a list: one that fits, one that does not
+    (int, 5, "5", ""),
+    (int | None, None, "5", ""),
+    (Letter, "x", "c", ""),
+    (Filter, {"source": "a"}, {"source": 5}, "/source"),
+    (Message, {"role": "user", "content": "a"}, {"role": "usr", "content": "a"}, ""),
+    (Positive, {"number": 1}, {"number": 0}, ""),
+    (list[int], [1], [1, None], "/1"),
+]
+
+
+@given(of=st.sampled_from(ITEMS), fits=st.lists(st.booleans(), min_size=1), optional=st.booleans())
+@example(of=ITEMS[3], fits=[True, False, False], optional=False)
+@example(of=ITEMS[0], fits=[False] * 30, optional=True)
+def test_each_item_of_a_list_that_does_not_fit_is_told(
+    of: tuple[Any, object, object, str], fits: list[bool], optional: bool
+) -> None:
+    """Otherwise a client with two wrong rows corrects one, and is refused again."""
+    kind, good, bad, place = of
+    rows: Any = list.__class_getitem__(kind)
+    annotation = rows | None if optional else rows
+    given_ = {"rows": [good if each else bad for each in fits], "other": 1}
+    _, faults = from_json(inputs(rows=annotation, other=str), given_)
+    wrong = [f"#/inputs/rows/{at}{place}" for at, each in enumerate(fits) if not each]
+    assert [each.pointer for each in faults] == [*wrong, "#/inputs/other"][:FAULTS_MAX]
+
+
 @given(
     st.dictionaries(names, kinds, max_size=8),
     st.dictionaries(names, st.text() | st.lists(st.none()), max_size=8),
 )
 @example({"each": list[int]}, {"each": [None]})
+@example({"each": list[int]}, {"each": [None, None]})
 def test_each_fault_is_told_once_with_its_field(
     annotations: dict[str, Any], given_: dict[str, object]
 ) -> None:
     """A field is read, or is in a fault, or has a default; what is not an input is in a fault."""
     read, faults = from_json(inputs(**annotations), given_)
     fields = [fault.field for fault in faults]
-    assert len(fields) == len(set(fields))
+    places = [fault.pointer for fault in faults]
+    assert len(places) == len(set(places))
     assert set(fields) | set(read) == set(annotations) | set(given_)
     assert not set(fields) & set(read)
     assert all(fault.field in fault.detail for fault in faults)
