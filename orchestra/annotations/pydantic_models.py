@@ -144,6 +144,15 @@ def is_written_alike(cls: Any) -> bool:
     return bool(_without_required(read) == _without_required(written))
 
 
+def written_schema(cls: Any) -> Json:
+    """The schema of a model as `model_dump` writes it, with its `$defs`; `{}` if it has none."""
+    try:
+        schema: Json = cls.model_json_schema(by_alias=by_alias(cls), mode="serialization")
+    except Exception:  # noqa: BLE001 - as above
+        return {}
+    return schema
+
+
 def _components_of(cls: Any) -> tuple[str, dict[str, Json]]:
     """The name of the model's schema among the components, and all components that it needs."""
     try:

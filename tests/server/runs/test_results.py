@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import Any
 
 import attrs
 import msgspec
 import pytest
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic.alias_generators import to_camel
 
 from orchestra.event_lines import written
 from orchestra.server.runs.results import schema
@@ -59,3 +64,67 @@ def test_what_a_class_takes_is_in_what_is_written(value: object) -> None:
     told = schema(type(value))["$defs"][type(value).__name__]
     assert told["required"] == ["count"]
     assert msgspec.json.decode(written(value), type=dict[str, int])["count"] == 3
+
+
+class Line(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    unit_price: Decimal
+    quantity: int = 1
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def whole(self) -> Decimal:
+        return self.unit_price * self.quantity
+
+
+class Bill(BaseModel):
+    number: str = Field(alias="no")
+    issued: date
+    lines: list[Line]
+    parent: Bill | None = None
+
+
+LINE = Line(unitPrice=Decimal("12.50"), quantity=2)  # type: ignore[call-arg]
+BILL = Bill(no="7", issued=date(2026, 1, 1), lines=[LINE])
+CHILD = Bill(no="8", issued=date(2026, 1, 2), lines=[], parent=BILL)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [(Line, LINE), (Bill, CHILD), (list[Bill], [BILL, CHILD]), (list[list[Line]], [[LINE]])],
+)
+def test_a_model_that_writes_other_than_it_reads_has_the_schema_of_what_it_writes(
+    kind: object, value: object
+) -> None:
+    """As with a Decimal, which is read from a number, too, and with a computed field."""
+    told = schema(kind)
+    check_fits(
+        msgspec.json.decode(written(value)), told["properties"]["result"], told.get("$defs", {})
+    )
+
+
+JSON_TYPES = {"string": str, "integer": int, "null": type(None), "array": list, "object": dict}
+
+
+def check_fits(value: Any, told: Any, defs: Any) -> None:
+    """What was written has the types and the members of its schema, and no others."""
+    told = told["anyOf"][value is None] if "anyOf" in told else told
+    told = defs[told["$ref"].removeprefix("#/$defs/")] if "$ref" in told else told
+    assert type(value) is JSON_TYPES[told["type"]]
+    for each in value if isinstance(value, list) else ():
+        check_fits(each, told["items"], defs)
+    if isinstance(value, dict):
+        assert set(told["required"]) <= set(value) == set(told["properties"])
+        for name, each in value.items():
+            check_fits(each, told["properties"][name], defs)
+
+
+class Unwritable(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    held: Aliased
+
+
+def test_a_model_of_which_pydantic_does_not_know_how_it_is_written_has_no_schema() -> None:
+    assert schema(Unwritable) == schema(list[Unwritable]) == {}
