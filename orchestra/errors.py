@@ -224,10 +224,10 @@ class ModelError(OrchestraError):
         self.provider, self.model, self.request_id = provider, model, request_id
 
     def __str__(self) -> str:
-        where = " ".join(filter(None, (self.provider, self.model)))
+        where, wait_s = " ".join(filter(None, (self.provider, self.model))), self.retry_after_s
         status = f"HTTP {self.status}" if self.status is not None else ""
         text = ": ".join(filter(None, (where, status, self.message)))
-        wait = f"retry after {self.retry_after_s:g} s" if self.retry_after_s is not None else ""
+        wait = f"retry after {round(wait_s, 2):g} s" if wait_s is not None else ""
         notes = ", ".join(filter(None, (wait, self.request_id and f"request {self.request_id}")))
         return f"{text} ({notes})" if notes else text
 

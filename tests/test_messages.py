@@ -79,3 +79,11 @@ def test_values_of_tests_are_printed_as_they_are_written() -> None:
     assert repr(StopReason.END) == "StopReason.END"
     assert repr(Vector.of([1.0, 0.5])) == "Vector.of([1.0, 0.5])"
     assert repr(Vector.of([0.0] * 256)) == "<Vector of 256>"
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "told"),
+    [(1.30129, "1.3"), (2.59428, "2.59"), (60.0, "60"), (3601.0, "3601"), (0.5, "0.5")],
+)
+def test_a_wait_is_told_in_as_many_digits_as_a_person_reads(wait_s: float, told: str) -> None:
+    assert str(OverloadedError("full", retry_after_s=wait_s)) == f"full (retry after {told} s)"
