@@ -223,7 +223,7 @@ class Engine:
                 "id is in flight; wait for it with `await engine.runs[run_id].wait_ended()`, or "
                 "leave `run_id` out to get a new id"
             )
-        if tags and (fault := fault_of(tags)):
+        if tags is not NO_TAGS and (fault := fault_of(tags)):
             raise InputError(f"engine.start({made.pipeline.name}, ..., tags=...): {fault}")
         if len(self._runs) >= self.shared.limits.runs:
             raise LimitExceededError(
