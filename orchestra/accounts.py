@@ -10,7 +10,7 @@ from enum import Enum
 
 import attrs
 
-from orchestra.eventclass import event, frozen
+from orchestra.eventclass import frozen
 
 UNSENT = "nothing of the request had been sent"
 """The note (`add_note`) of a `Cancelled` that came before any byte of the request was sent.
@@ -133,7 +133,7 @@ class Certainty(Enum):
     """Estimated here, from the number of bytes."""
 
 
-@event
+@frozen
 class Usage:
     """The tokens that a call consumed, and what they cost.
 
