@@ -49,10 +49,10 @@ class Assembly:
     """The models of a deployment, made on demand, with their policies around them.
 
     `state` and `embedder` are called when they are first needed; `budget_state` gives the state
-    for spending, by default that of `state`. `opened` owns and closes what this opens. `on_call` is
-    called after each call of a remote model. `stand_ins` replace remote models by name, so that no
-    key, address or network is needed; the policies remain. `draw` gives random numbers in [0, 1),
-    for routes and the pauses of breakers.
+    for spending, by default that of `state`. `opened` owns and closes what this opens. `on_call`
+    gives what is called after each call of a remote model, None if nothing is. `stand_ins` replace
+    remote models by name, so that no key, address or network is needed; the policies remain. `draw`
+    gives random numbers in [0, 1), for routes and the pauses of breakers.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Assembly:
         *,
         budget_state: Callable[[], State] | None = None,
         opened: Opened | None = None,
-        on_call: OnCall | None = None,
+        on_call: Callable[[], OnCall | None] | None = None,
         stand_ins: Mapping[str, Model] | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:

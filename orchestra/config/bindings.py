@@ -371,5 +371,5 @@ class LocalBindings(DeploymentBindings, Closing):
             WordLlamaEmbedder(),
             budget_state=lambda: self.budget_state,
             opened=self.opened,
-            on_call=self.on_call,
+            on_call=lambda: self.on_call,
         )

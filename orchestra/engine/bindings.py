@@ -45,7 +45,7 @@ class DeploymentBindings(Bindings):
     """Bindings that know the state of their deployment, which a server reports to operators."""
 
     on_call: OnCall | None = None
-    """Called for each network call of a model; only for models first used after it is set."""
+    """Called for each network call of a model, while it is set."""
     has_database: bool = False
     """Whether stores are in a database, which may be unreachable for a while."""
     in_use: InUse | None = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any, AnyStr, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 import trio
@@ -25,6 +25,7 @@ from orchestra.graph.rules.policy import Limits, is_number
 from orchestra.groups import groupless_nursery
 from orchestra.policies.hedge import Hedges
 from orchestra.policies.limits.shares import Shares
+from orchestra.policies.observed import ObservesCalls
 from orchestra.policies.retry import Retries
 from orchestra.protocols import Bindings, Stream
 from orchestra.tags import NO_TAGS, Tags, fault_of
@@ -223,7 +224,7 @@ class Engine:
                 "id is in flight; wait for it with `await engine.runs[run_id].wait_ended()`, or "
                 "leave `run_id` out to get a new id"
             )
-        if tags and (fault := fault_of(tags)):
+        if tags is not NO_TAGS and (fault := fault_of(tags)):
             raise InputError(f"engine.start({made.pipeline.name}, ..., tags=...): {fault}")
         if len(self._runs) >= self.shared.limits.runs:
             raise LimitExceededError(
@@ -306,26 +307,43 @@ async def _opened(
     _refuse_others(bindings, limits)
     if isinstance(bindings, ScriptedBindings):
         bindings.refuse_scripts()
-    deployed = bindings if isinstance(bindings, DeploymentBindings) else None
-    in_use = None if deployed is None else deployed.in_use
-    if deployed is not None and (called := getattr(observe, "called", None)) is not None:
-        deployed.on_call = called  # a `Telemetry` observes the calls of models, too
-    with nullcontext() if in_use is None else in_use.by_this_run():
-        async with groupless_nursery() as nursery:
-            engine = Engine(_shared(nursery, bindings, limits or Limits(), jitter), observe)
-            try:
-                yield engine
-            finally:
-                engine.close()
-                nursery.cancel_scope.cancel()
+    with _deployed(bindings, observe) as deployed:
+        try:
+            async with groupless_nursery() as nursery:
+                engine = Engine(_shared(nursery, bindings, limits or Limits(), jitter), observe)
                 try:
-                    with trio.move_on_after(_CLOSE_S, shield=True):  # for runs in callers' tasks
-                        await engine.wait_idle()
+                    yield engine
                 finally:
-                    engine.shared.kept.close()
-                    if deployed is not None:
-                        with trio.CancelScope(shield=True):
-                            await deployed.flush(FLUSH_S)
+                    engine.close()
+                    nursery.cancel_scope.cancel()
+                    try:
+                        with trio.move_on_after(_CLOSE_S, shield=True):  # for callers' tasks
+                            await engine.wait_idle()
+                    finally:
+                        engine.shared.kept.close()
+        finally:
+            if deployed is not None:  # now that calls have ended which outlived their runs, too
+                with trio.CancelScope(shield=True):
+                    await deployed.flush(FLUSH_S)
+
+
+@contextmanager
+def _deployed(bindings: Bindings | None, observe: object) -> Iterator[DeploymentBindings | None]:
+    """The bindings if they are a deployment's: meanwhile, this run of Trio alone may use them.
+
+    A `Telemetry` observes the calls of their models, too.
+    """
+    if not isinstance(bindings, DeploymentBindings):
+        yield None
+        return
+    with nullcontext() if bindings.in_use is None else bindings.in_use.by_this_run():
+        before = bindings.on_call
+        if isinstance(observe, ObservesCalls):
+            bindings.on_call = observe.called
+        try:
+            yield bindings
+        finally:
+            bindings.on_call = before
 
 
 def _shared(

@@ -13,6 +13,7 @@ from orchestra.observe.exposition import families
 from orchestra.observe.metrics import Metrics
 from orchestra.observe.observers import Observers
 from orchestra.observe.tally import decode
+from orchestra.policies.observed import ObservesCalls
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from orchestra.policies.observed import CallEnded
 
 
-class Telemetry:
+class Telemetry(ObservesCalls):
     """Observes the runs of one engine or portal, and their calls: pass it as `observe=`.
 
     The span of a run is a child of the span that is current where the run starts; its tracer is of

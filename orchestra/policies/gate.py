@@ -192,12 +192,12 @@ class Gate:
             raise
 
     def tell(self, call: GuardedCall, error: BaseException | None) -> None:
-        """Report an ended call to the teller, if there is one."""
+        """Report an ended call, if somebody observes them."""
         teller = self.teller
-        if teller is None:
+        if teller is None or (on_call := teller.observer()) is None:
             return
         began_s, spoke_s = call.admitted.began_s, call.spoke_s
-        teller.on_call(
+        on_call(
             CallEnded(
                 run_id=call.account.run_id,
                 step=call.account.step,

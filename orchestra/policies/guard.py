@@ -46,7 +46,7 @@ class GuardedModel(Model):
     `BATCHES_AT_ONCE` run at a time, and each of which counts as a call for the limits and the
     breaker. `purse` pays for the calls; held money expires after `hold_s`, which is more than any
     call takes. `shared` are the limits that other processes share; `limits` then has the same
-    numbers. `teller` observes each ended call. `draw` returns numbers from 0 to 1, which extend
+    numbers. `teller` reports each ended call. `draw` returns numbers from 0 to 1, which extend
     the breaker's pauses.
 
     The state lasts as long as the object, across several `trio.run`, but it is used in only one of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import TypeAlias
@@ -54,10 +55,18 @@ OnCall: TypeAlias = Callable[[CallEnded], None]
 """Called synchronously, in the task of the call; must neither block nor raise."""
 
 
-class Teller(msgspec.Struct, frozen=True):
-    """The observer of a model's calls, and the model's names in reports."""
+class ObservesCalls:
+    """An `observe=` of an engine that is told of the calls of models, too."""
 
-    on_call: OnCall
+    @abstractmethod
+    def called(self, ended: CallEnded) -> None:
+        """Note a model call that has ended."""
+
+
+class Teller(msgspec.Struct, frozen=True):
+    """How to find who observes a model's calls now, and the model's names in reports."""
+
+    observer: Callable[[], OnCall | None]
     provider: str
     request_model: str
     address: str = ""

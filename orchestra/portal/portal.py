@@ -30,7 +30,7 @@ from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.policy import Limits
 from orchestra.portal.cross_thread import CrossThreadCall, closed, future_in_loop
 from orchestra.portal.following import Following, chunk, itself
-from orchestra.portal.trio_side import CLOSE_S, TrioSide
+from orchestra.portal.trio_side import LEAVE_S, TrioSide
 from orchestra.protocols import Bindings, Stream
 from orchestra.tags import NO_TAGS, Tags
 
@@ -175,7 +175,8 @@ class Portal(Runner):
     """An engine in its own thread, open inside a `with` or, on asyncio, an `async with` block.
 
     Any number of threads and asyncio event loops may use it at the same time. Leaving the block
-    cancels the runs in flight and waits up to five seconds for their end.
+    cancels the runs in flight and waits up to five seconds for their end; then, as for
+    `open_engine`, up to two for a state that has not taken what they cost.
 
     Raises, when the block is entered:
         ConfigError: `orchestra.toml` is wrong.
@@ -333,7 +334,7 @@ class Portal(Runner):
     async def _leave(self) -> None:
         """Like `_close`, on asyncio: uses no pool thread, since all may be waiting for runs."""
         self._opened.add_done_callback(_close_when_open)  # even if the wait below is cancelled
-        await asyncio.wait([future_in_loop(self._ended)], timeout=2 * CLOSE_S)
+        await asyncio.wait([future_in_loop(self._ended)], timeout=LEAVE_S)
         if not self._ended.done():
             log.warning(LEFT_BEHIND)
 
@@ -347,7 +348,7 @@ def _close_when_open(opened: Future[TrioSide]) -> None:
 def _end(trio_side: TrioSide, thread: threading.Thread) -> None:
     """Close a portal, and wait for its thread."""
     if trio_side.close_soon():
-        thread.join(2 * CLOSE_S)
+        thread.join(LEAVE_S)
         if thread.is_alive():
             log.warning(LEFT_BEHIND)
 

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from orchestra.engine.engine import FLUSH_S, Engine
+
 if TYPE_CHECKING:
-    from orchestra.engine.engine import Engine
     from orchestra.portal.cross_thread import CrossThreadCall
 
 CLOSE_S = 5.0
 """How long closing a portal waits for its runs to end."""
+LEAVE_S = 2 * CLOSE_S + FLUSH_S
+"""How long the program waits for all of it: runs that end late have as long again."""
 
 
 class TrioSide:

@@ -164,7 +164,6 @@ class Sockets:
             return problems.too_busy("no more runs are started over this socket; open another")
         handshake = Arrival.of(scope)
         arrival = Arrival(scope, request_id=handshake.request_id)
-        arrival.tags = handshake.tags
         for layer in self.layers:
             early = await layer.admit(arrival)
             if early is not None:

@@ -19,7 +19,7 @@ from orchestra.engine.engine import FLUSH_S, open_engine
 from orchestra.errors import StateError
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
-from orchestra.policies.account import PRESENT
+from orchestra.policies.account import PRESENT, NoAccount
 from orchestra.policies.money.balances import balances
 from orchestra.protocols import Context, injected
 from orchestra.records import Encoding, Revision
@@ -31,6 +31,12 @@ T = TypeVar("T")
 D = TypeVar("D")
 ACME = Caller("acme")
 BUDGETS = read("[budgets.organisation]\nday = 1\n", Path("orchestra.toml"))
+
+
+class OfAcme(NoAccount):
+    """The account of a call that no run waits for any more."""
+
+    caller = ACME
 
 
 class Away(MemoryState):
@@ -71,6 +77,34 @@ def test_what_a_closing_engine_cannot_report_is_in_the_log(
 ) -> None:
     ended(3.0, 2, cancelled=False, schedule=0)
     assert "the ends of 2 calls could not be reported to a state" in caplog.text
+
+
+def test_what_a_call_spends_that_ends_after_its_run_is_reported_too() -> None:
+    """As a shared call that is slow to close: the run that asked for it has ended."""
+    state, reported = Away(), []
+    bindings = LocalBindings(deployment=BUDGETS, state=state)
+
+    async def main() -> None:
+        async def outlives() -> None:
+            held = await bindings.purse.hold(OfAcme(), 10, for_s=60, model="m")
+            assert held is not None
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(1)
+                    state.back_s = trio.current_time() + 0.5
+                    await held.settle(7)
+
+        async with open_engine(bindings) as engine:
+            engine.shared.nursery.start_soon(outlives)
+            await trio.testing.wait_all_tasks_blocked()
+        assert BUDGETS.budgets is not None
+        (left,) = await balances(BUDGETS.budgets.of_caller(ACME), state)
+        reported.append((left.spent, left.held))
+
+    virtual(main)
+    assert reported == [(7, 0)]
 
 
 def ended(away_s: float, runs: int, *, cancelled: bool, schedule: int) -> tuple[float, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -807,6 +808,9 @@ def test_tags_that_exceed_a_bound_are_refused_before_anything_starts() -> None:
     async def use(engine: Engine) -> None:
         with pytest.raises(InputError, match=r"start\(ask, ..., tags=...\): the value of 'n' is 5"):
             engine.start(ask, {"question": "?"}, tags={"n": cast("str", 5)})
+        for none in cast("tuple[dict[str, str], ...]", (None, [], "")):
+            with pytest.raises(InputError, match=rf"{re.escape(repr(none))} is not a mapping"):
+                engine.start(ask, {"question": "?"}, tags=none)
         assert not engine.runs
 
     engine_of(use)

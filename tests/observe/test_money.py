@@ -138,7 +138,7 @@ def test_what_runs_cost_is_the_same_wherever_it_is_told(
                     name=name,
                     price=price,
                     purse=purse,
-                    teller=Teller(told.called, "openai", "gpt"),
+                    teller=Teller(lambda: told.called, "openai", "gpt"),
                 )
                 for name, (model, price) in {"a": a, "b": b}.items()
             }

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -136,6 +137,43 @@ def test_a_run_of_an_engine_is_within_the_current_span(
     trio.run(main)
     assert program.parents(CALL) == ["generate", "invoke_workflow say", "job"]
     assert program.parents("look") == ["invoke_workflow looked"]
+
+
+def test_calls_are_observed_while_the_engine_is_open_whenever_the_model_was_first_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, cost = Program(), "orchestra_model_cost_dollars_total"
+    found: list[float | None] = []
+
+    async def main() -> None:
+        with deployment(tmp_path, monkeypatch) as bindings:
+            async with open_engine(bindings) as engine:
+                await engine.run(say, "hi")
+            for _ in range(2):
+                async with open_engine(bindings, observe=program.telemetry) as engine:
+                    await engine.run(say, "hi")
+                found.append(program.counted(cost, model="echo"))
+            async with open_engine(bindings) as engine:
+                await engine.run(say, "hi")
+            found.append(program.counted(cost, model="echo"))
+
+    trio.run(main)
+    assert found == [pytest.approx(13e-6), pytest.approx(26e-6), pytest.approx(26e-6)]
+
+
+def test_an_observer_that_happens_to_have_an_attribute_called_observes_no_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a `Mock` has: its `called` is a bool."""
+    observe = Mock(return_value=None)
+
+    async def main() -> str:
+        with deployment(tmp_path, monkeypatch) as bindings:
+            async with open_engine(bindings, observe=observe) as engine:
+                return await engine.run(say, "hi")
+
+    assert trio.run(main) == "hello"
+    assert observe.called
 
 
 def test_steps_of_a_portals_run_have_the_context_variables_of_their_caller() -> None:

@@ -43,7 +43,7 @@ def observed(model: Fake, told: list[CallEnded], **limits: int | None) -> Guarde
         breaker=BreakerRule(calls_min=3, failure_rate=1.0, window_s=1000),
         draw=lambda: 0.0,
         limits=CallLimits(**limits),  # type: ignore[arg-type]
-        teller=Teller(told.append, "openai", "gpt"),
+        teller=Teller(lambda: told.append, "openai", "gpt"),
     )
 
 
@@ -116,7 +116,7 @@ def test_its_usage_has_its_cost_and_one_that_was_refused_by_the_provider_has_non
     async def main() -> None:
         price = Price(input=2_000_000_000, output=4_000_000_000)
         whole = GuardedModel(
-            Fake(said), name="m", price=price, teller=Teller(told.append, "openai", "gpt")
+            Fake(said), name="m", price=price, teller=Teller(lambda: told.append, "openai", "gpt")
         )
         await stream(whole)
         full = Fake(said, fault=lambda _: RateLimitError("full"))
@@ -138,7 +138,7 @@ def test_it_is_told_what_was_asked_for_and_who_has_answered(ask: str) -> None:
     request = attrs.evolve(ASKED, temperature=0.0, output_tokens_max=9)
 
     async def main() -> None:
-        teller = Teller(told.append, "openai", "gpt", "api.test", 443)
+        teller = Teller(lambda: told.append, "openai", "gpt", "api.test", 443)
         model = GuardedModel(Fake(said), name="m", teller=teller)
         if ask == "complete":
             await model.complete(request)

@@ -240,15 +240,19 @@ class Contest:
 
 
 def _model_of_first(frame: Frame, operation: Operation[Race]) -> str | None:
-    """The model for whose first content the first arm waits; None if it waits for anything else."""
+    """The model for whose first content the first arm waits; None if it waits for anything else.
+
+    Plain functions, such as a prompt of the arm's own, take no time. An arm that only passes on
+    what others read, too, has no operation of its own.
+    """
     if not isinstance(operation.node.commit, FirstContent):
         return None
     block = frame.block
-    slots = block.regions[operation.regions[0]].members
-    first, *others = (each for slot in slots if (each := block.operations[slot]) is not None)
-    if others or first.chunk is None:
+    found = (block.operations[slot] for slot in block.regions[operation.regions[0]].members)
+    waits = [each for each in found if each is not None and not each.plain]
+    if len(waits) != 1 or waits[0].chunk is None:
         return None
-    models = [name for _, seam, name in named_by(first.node) if seam == "model"]
+    models = [name for _, seam, name in named_by(waits[0].node) if seam == "model"]
     return models[0] if len(models) == 1 else None
 
 

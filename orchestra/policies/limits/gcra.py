@@ -153,8 +153,13 @@ class MeterState(msgspec.Struct, array_like=True):
             back = (taken.units - units) * MINUTE_NS + (0 if units else max(0, taken.saved))
             back = taken.pass_on(back)
             for each in self.open[at + 1 :]:
-                each.saved, before = each.saved + back, each.saved
-                back = each.pass_on(max(0, -before) - max(0, -each.saved))
+                if not back:
+                    break  # all of it was saved up before a later take
+                each.saved += back
+                if each.saved > 0:
+                    back -= min(back, each.saved)
+                if each.felt is not None:
+                    back = each.pass_on(back)
             self.debt -= back
         if at:
             before_it = self.open[at - 1]

@@ -29,6 +29,7 @@ KEYS = frozenset(
 """All keys of extras that providers, dialects and policies read."""
 PROVIDERS_OF_OTHER_KEYS = {"vertex": "gemini", "bedrock-invoke": "bedrock"}
 """Providers that read the key of another provider."""
+_OWN = " A model class of your own needs a key that is less like that of a provider"
 CACHE = "cache"
 COALESCE = "coalesce"
 CONVERSATION = "conversation"
@@ -49,15 +50,14 @@ def misspelt(names: Iterable[str]) -> str:
     Any other name may be that of a model class of the deployment's own.
     """
     for name in names:
-        if name not in KEYS:
-            meant = PROVIDERS_OF_OTHER_KEYS.get(name)
-            hint = (
-                did_you_mean(name, sorted(KEYS))
-                if meant is None
-                else f"write {meant!r} for {name!r}"
-            )
-            if hint:
-                return f"extras has no {name!r:.100}, which no provider would read: {hint}"
+        if name in KEYS:
+            continue
+        if name in PROVIDERS_OF_OTHER_KEYS:
+            hint = f"write {PROVIDERS_OF_OTHER_KEYS[name]!r} for {name!r}"
+        else:
+            hint = did_you_mean(name, sorted(KEYS), after=_OWN)
+        if hint:
+            return f"extras has no {name!r:.100}, which no provider would read: {hint}"
     return ""
 
 

@@ -7,8 +7,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from orchestra.tags import NO_TAGS, Tags
-
 if TYPE_CHECKING:
     from orchestra.access.principal import Principal
     from orchestra.server.responses.problems import HttpProblem
@@ -27,7 +25,7 @@ _NO_STORE = (b"cache-control", b"no-store")
 class Arrival:
     """A request or a WebSocket handshake; `principal` is None without a key."""
 
-    __slots__ = ("headers", "principal", "request_id", "scope", "tags", "unless_begun")
+    __slots__ = ("headers", "principal", "request_id", "scope", "unless_begun")
 
     def __init__(
         self,
@@ -40,8 +38,6 @@ class Arrival:
         self.principal = principal
         self.headers: Headers = [_NO_STORE]
         """Headers to add to those that the response has itself."""
-        self.tags: Tags = NO_TAGS
-        """The tags that the request gives its run."""
         self.unless_begun: HttpProblem | None = None
         """The response if the request's idempotency key does not stand for a run yet."""
 

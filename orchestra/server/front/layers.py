@@ -36,7 +36,6 @@ from orchestra.server.front.bearer import bearer
 from orchestra.server.front.cors import NO_CORS, Cors
 from orchestra.server.front.departure import LEFT
 from orchestra.server.front.end_users import identify
-from orchestra.server.front.tags import RequestTags
 from orchestra.server.responses import caller_problems, problems
 from orchestra.stores.state.outage import outage_of_keys
 
@@ -91,7 +90,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     def of_requests(self, settings: Settings) -> list[Layer]:
         """The first layers, which do not depend on the caller; CORS only if it allows origins."""
         cors = [self.cors] if self.cors.origins else []
-        return [RequestIds(), *cors, Bounds(settings), RequestTags()]
+        return [RequestIds(), *cors, Bounds(settings)]
 
     def of_callers(self) -> list[Layer]:
         """The layers after them; each start of a run over an open WebSocket passes them, too."""

@@ -24,7 +24,7 @@ from orchestra.event_lines import encode, written
 from orchestra.events import Event
 from orchestra.server.front.cors import ANY
 from orchestra.server.front.keyless import foreign_page, may_ask
-from orchestra.server.front.tags import bad_tags
+from orchestra.server.responses.caller_problems import bad_tags
 from orchestra.server.responses.problems import HttpProblem
 from orchestra.tags import NO_TAGS, Tags, fault_of
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from orchestra.errors import BudgetExceededError, LimitReachedError, LimitUnknownError
 from orchestra.server.front import end_users, keyless
 from orchestra.server.front.layers import Admission
-from orchestra.server.front.tags import bad_tags
 from orchestra.server.openapi import anthropic, openai, responses, runs, service_routes, socket
 from orchestra.server.openapi.words import Operation
 from orchestra.server.responses import caller_problems, problems
@@ -44,7 +43,6 @@ def problems_of_all(settings: Settings) -> tuple[HttpProblem, ...]:
         problems.too_large(settings.body_limit_bytes),
         problems.target_too_long(settings.target_limit_bytes),
         problems.too_many_headers(settings.headers_max),
-        bad_tags(""),
         problems.server_failed(),
     )
 

@@ -26,6 +26,7 @@ from orchestra.server.openapi.words import (
     query,
 )
 from orchestra.server.responses import problems
+from orchestra.server.responses.caller_problems import bad_tags
 from orchestra.server.responses.problems import HttpProblem
 from orchestra.server.runs import preferences
 from orchestra.server.runs import views as run_views
@@ -102,6 +103,7 @@ _STARTING = (
     *UNKNOWN,
     problems.not_acceptable("", ()),
     _BAD_INPUTS,
+    bad_tags(""),
     problems.too_busy(),
     _NOT_KEPT,
     _AWAY,

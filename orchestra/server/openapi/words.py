@@ -11,9 +11,10 @@ import attrs
 from orchestra.codecs.serving.errors import ServedError
 from orchestra.server import sse
 from orchestra.server.front.end_users import END_USER, NAME
-from orchestra.server.front.tags import ABOUT, TAGS
+from orchestra.server.front.tags import ABOUT
 from orchestra.server.openapi.events import EVENT, reference
 from orchestra.server.responses import problems
+from orchestra.server.responses.caller_problems import TAGS
 from orchestra.server.responses.problems import HttpProblem
 from orchestra.values import Json
 

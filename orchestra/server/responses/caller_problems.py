@@ -1,4 +1,4 @@
-"""Problems with a caller's key, rate, budget or inputs, which callers can solve themselves. Pure.
+"""Problems with a caller's key, rate, budget, inputs or tags, which callers can solve. Pure.
 
 Problems with the provider's key, quota or load are in `server/runs/problems`, with other types.
 """
@@ -39,6 +39,10 @@ REASONS: Mapping[Reason, str] = {
     "whole key, in one header, as in `Authorization: Bearer ork_...`",
 }
 """The texts for the reasons why a key is refused, as its holder reads them."""
+
+
+TAGS = "X-Orchestra-Tags"
+"""The header with the tags of a run; the `field` of errors about tags, which no input can have."""
 
 
 def key_missing() -> HttpProblem:
@@ -97,6 +101,11 @@ def your_budget(error: BudgetExceededError) -> HttpProblem:
     )
 
 
+def bad_tags(detail: str) -> HttpProblem:
+    """The tags that a request gives its run are not valid."""
+    return HttpProblem(400, "bad-tags", "The tags of the run are not valid.", detail)
+
+
 NOT_STARTED = (InputError, LimitExceededError, LimitReachedError)
 """Errors that prevent the start of a run."""
 
@@ -106,6 +115,8 @@ def not_started(error: InputError | LimitExceededError | LimitReachedError) -> H
     if isinstance(error, LimitReachedError):
         return your_rate(error)
     if isinstance(error, InputError):
+        if error.field == TAGS:
+            return bad_tags(str(error))
         field = error.field or "inputs"
         return bad_inputs([Fault(field, f"#/inputs/{field}", str(error))])
     return too_busy()

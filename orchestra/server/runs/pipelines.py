@@ -27,6 +27,7 @@ from orchestra.server.front.access import may_run
 from orchestra.server.front.arrival import REQUEST_ID, Arrival
 from orchestra.server.front.departure import arrived, present, principal, when_over, whole_body
 from orchestra.server.front.routes import Route
+from orchestra.server.front.tags import tags_of_run
 from orchestra.server.inputs.reading import schema
 from orchestra.server.inputs.requests import Request, read
 from orchestra.server.responses import problems
@@ -196,10 +197,10 @@ class Runs(msgspec.Struct, dict=True, eq=False):
         """Start a run for the current request, and register it.
 
         When the request ends, the pipeline's `linger_s` decides what happens to the run.
-        `tags` are added to those of the request's header.
+        The tags of the request's header are added to `tags`.
 
         Raises:
-            InputError: an input does not fit.
+            InputError: an input does not fit, or the tags are not valid.
             LimitExceededError: there are too many runs.
             LimitReachedError: the caller has the most runs that they may have.
         """
@@ -222,16 +223,16 @@ class Runs(msgspec.Struct, dict=True, eq=False):
         request alive.
 
         Raises:
-            InputError: an input does not fit.
+            InputError: an input does not fit, or the tags are not valid.
             LimitExceededError: there are too many runs.
             LimitReachedError: the caller has the most runs that they may have.
         """
         departure = None if arrival is not None else present().departure
         arrival = arrival or arrived()
-        caller = arrival.known().caller
+        caller, tags = arrival.known().caller, tags_of_run(arrival, tags)
         counted = None if self.running is None else self.running.take(caller)
         by: dict[str, Any] = {"caller": caller, "request_id": arrival.request_id, "run_id": run_id}
-        start = partial(self.engine.start, **by, tags={**tags, **arrival.tags})
+        start = partial(self.engine.start, **by, tags=tags)
         try:
             context = _context_of_run(self._context, arrival.request_id)
             run = context.run(start, pipeline, inputs)

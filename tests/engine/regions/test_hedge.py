@@ -13,7 +13,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra import Stream, chunks, each, open_engine, pipeline, race, step
+from orchestra import Stream, chunks, collect, each, open_engine, pipeline, prompt, race, step
 from orchestra.engine.engine import Engine
 from orchestra.engine.run import Run
 from orchestra.errors import ArmsFailedError, DeadlineError, DefinitionError
@@ -282,7 +282,8 @@ def raced(**options: Any) -> Pipeline[..., Stream[str]]:
 
     @pipeline
     def asks(question: str) -> Stream[str]:
-        return race(generate(question, model="usual"), generate(question, model="spare"), **options)
+        asked = prompt("Say in a word: {question}", question=question)
+        return race(generate(asked, model="usual"), generate(question, model="spare"), **options)
 
     return asks
 
@@ -315,5 +316,33 @@ def test_a_race_that_knows_nothing_yet_uses_what_others_saw_of_its_first_model()
             usual.first_s = 9.0
             assert await began_spare_after_s(engine, new) == 0.25
             assert await began_spare_after_s(engine, known) == 1.0
+
+    virtual(main)
+
+
+@pipeline
+def of_an_input(question: str) -> str:
+    return race(question, collect(generate(question, model="spare")), hedge_at="p95")
+
+
+@pipeline
+def of_a_shared_step(question: str) -> tuple[str, str]:
+    said = generate(question, model="usual")
+    return (
+        collect(race(said, generate(question, model="spare"), hedge_at="p95")),
+        collect(said),
+    )
+
+
+@pytest.mark.parametrize(
+    ("asks", "answer"), [(of_an_input, "?"), (of_a_shared_step, ("word", "word"))]
+)
+def test_a_first_arm_may_have_no_step_of_its_own(asks: Pipeline[..., Any], answer: object) -> None:
+    """Then the race knows no model."""
+
+    async def main() -> None:
+        world = World(models={"usual": Slow(1.0), "spare": Slow(9.0)})
+        async with open_engine(world) as engine:
+            assert await engine.start(asks, {"question": "?"}).result() == answer
 
     virtual(main)

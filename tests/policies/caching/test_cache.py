@@ -188,6 +188,7 @@ def test_a_word_with_no_meaning_is_refused_where_no_policy_reads_it(
     [
         ("antropic", "extras has no 'antropic', which no provider would read: did you mean 'anthr"),
         ("OpenAI", "did you mean 'openai'?"),
+        ("grok", "'groq'? A model class of your own needs a key that is less like that of a prov"),
         ("vertex", "write 'gemini' for 'vertex'"),
         ("orchestr", "did you mean 'orchestra'?"),
     ],
