@@ -197,7 +197,7 @@ def test_a_step_that_awaits_a_function_of_a_thread_says_how_to_call_it() -> None
 
     @step
     async def asks() -> str:
-        return await blocks.call()  # type: ignore[misc]  # the mistake
+        return await blocks.call()  # type: ignore[misc, no-any-return]  # the mistake
 
     with pytest.raises(TypeError) as caught:
         trio.run(asks.call)
