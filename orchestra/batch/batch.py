@@ -247,10 +247,8 @@ class Batch:
             until_s = max(until_s, self.progress.rests_until_s)
             with trio.move_on_at(until_s):
                 await self._stopping.wait()
-            if (
-                until_s >= self.progress.rests_until_s
-            ):  # no provider asked for a longer wait meanwhile
-                break
+            if until_s >= self.progress.rests_until_s:
+                break  # else a provider asked for a longer wait meanwhile
         return self._stopping.is_set()
 
     async def _attempt(self, row: Row, usage: list[Usage]) -> _Attempt:

@@ -45,7 +45,7 @@ class Pinged:
     text: str
 
 
-def targets(found: Deployment, names: Sequence[str] = ()) -> list[Target]:
+def targets(found: Deployment, names: Sequence[str]) -> list[Target]:
     """The targets with these names, or all targets; each once, with its own name beside another.
 
     Routes are tested only by name: otherwise each of their models is tested anyway.

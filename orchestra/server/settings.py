@@ -95,11 +95,13 @@ class Settings:
 
     def __attrs_post_init__(self) -> None:
         check_bounds(self, besides=_DELAYS)
-        for name in _DELAYS:
-            if not getattr(self, name) >= 0:
+        delays = {each: getattr(self, each) for each in _DELAYS}
+        delays |= {f"linger_s_of[{name!r}]": each for name, each in self.linger_s_of.items()}
+        for name, delay_s in delays.items():
+            if not delay_s >= 0:
                 raise ValueError(
-                    f"Settings({name}={getattr(self, name)!r}): a delay cannot be negative; write "
-                    "0 for no delay"
+                    f"Settings({name}={delay_s!r}): a delay cannot be negative; write 0 for no "
+                    "delay"
                 )
 
     @property

@@ -39,7 +39,7 @@ def frames(batch: Iterable[Event], request_id: str = "", prefix: bytes = b"") ->
     )
 
 
-def line_frames(batch: Iterable[EventLine], prefix: bytes = b"") -> bytes:
+def line_frames(batch: Iterable[EventLine], prefix: bytes) -> bytes:
     """As `frames`, for events that are encoded already, as they are stored and published."""
     return b"".join([_frame(each.seq, each.type, each.data, prefix) for each in batch])
 

@@ -88,7 +88,7 @@ def test_as_many_secrets_are_compared_for_every_wrong_secret(
 ) -> None:
     """So how long a refusal takes tells nothing: not even whether there is such a key.
 
-    Who has the secret waits for one comparison only.
+    Who has the current secret waits for one comparison only.
     """
     compared: list[bytes] = []
 

@@ -36,8 +36,10 @@ FEW = CallerRules(
 
 
 def nearest(left: Sequence[Remaining]) -> Remaining | None:
-    """That of which the least share is left, the first of equals."""
-    return min(left, key=lambda each: each.remaining / each.limit, default=None)
+    """Of requests and of tokens, the limit with the fewest left; of these, the smaller share."""
+    fewest = sorted(left, key=lambda each: each.remaining)
+    firsts = {each.name: each for each in reversed(fewest)}
+    return min(firsts.values(), key=lambda each: each.remaining / each.limit, default=None)
 
 
 @given(st.lists(st.tuples(st.sampled_from(CALLERS), st.sampled_from([0.0, 0.5, 3.0, 70.0]))))
@@ -67,6 +69,19 @@ def test_a_request_is_counted_as_a_call_that_is_never_given_back(
             assert await remaining(counting, caller) == left
 
     virtual(main)
+
+
+def test_of_requests_the_fewest_left_are_told_however_large_the_limit_is() -> None:
+    """By shares, an organisation that may use a tenth at once would hide its users' own limits."""
+    user = OwnerLimits(requests_per_minute=10, burst_share=0.5)
+    rules = CallerRules(user=user, organisation=OwnerLimits(requests_per_minute=1000))
+
+    async def main() -> tuple[str, int, int]:
+        count = await CallerLimits(rules.of_requests(), MemoryState()).count(ADA)
+        assert count.nearest is not None
+        return count.nearest.owner.kind, count.nearest.limit, count.nearest.remaining
+
+    assert virtual(main) == ("user", 10, 4)
 
 
 def told_to_waiters(refusal: object) -> str:

@@ -92,6 +92,7 @@ def test_who_may_ask_models_only_sees_their_own_answers_as_runs_and_nobody_elses
                 listed = [each["id"] for each in page["runs"]]
             page = json.loads((await ask(house, "GET /v1/runs", who)).body)
             assert [each["id"] for each in page["runs"]] == [run_id] * seen
+            assert [each["key"] for each in page["runs"]] == ["k1"] * seen
             if not seen:
                 assert (await ask(house, f"GET {at}/events", who)).status == 404
                 assert (await ask(house, f"DELETE {at}", who)).status == 404

@@ -42,3 +42,9 @@ def test_a_delay_is_not_negative(name: str, wrong: Any) -> None:
     """A server cannot begin to stop before it is asked to."""
     with pytest.raises(ValueError, match=rf"{name}={wrong}\): a delay cannot be negative"):
         Settings(**{name: wrong})
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan")])
+def test_nor_is_that_of_one_pipeline(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=rf"linger_s_of\['long'\]={wrong}\): a delay cannot be"):
+        Settings(linger_s_of={"other": CONTINUE, "long": wrong})

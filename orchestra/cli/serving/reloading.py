@@ -126,6 +126,9 @@ class Loader:
             yield loaded
         if gone := sorted(self.pipelines.keys() - pipelines.keys()):
             log.warning("pipelines that are no longer served: %s", ", ".join(gone))
+        models = () if old is None else old.names("model")
+        if gone := sorted(set(models).difference(new.names("model"))):
+            log.warning("models and routes that are no longer served: %s", ", ".join(gone))
         self._bindings, self.pipelines, self._config = new, pipelines, config
         self.by_json, self._stores, self._admission = by_json or {}, set(), self._coming
         if _requires_keys(self._admission):

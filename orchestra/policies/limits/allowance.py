@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from math import inf
 from types import MappingProxyType
 from typing import Literal, Protocol
 from urllib.parse import quote
@@ -201,7 +200,8 @@ class Remaining:
 class Count:
     """What blocks a request (it is counted if nothing does), and what is left afterwards.
 
-    `nearest` is the limit per minute with the smallest share left.
+    `nearest` is the limit per minute that is reached first, as far as one can say: of requests and
+    of tokens, that with the fewest left, and of these two, the one with the smaller share.
     """
 
     blocked: Sequence[Blocked]
@@ -363,14 +363,18 @@ def settle(
 
 
 def _nearest(states: OwnerStates) -> Remaining | None:
-    """The limit with the smallest share left; the first of equals, None if there is none."""
-    least, found = inf, None
+    """Of requests and of tokens, the limit with the fewest left; of these, the smaller share."""
+    fewest: dict[str, tuple[int, Owner, Rate, MeterState]] = {}
     for owner, state in states:
         for name, rate, meter in state.used(owner):
-            share = rate.room(meter.debt) / rate.per_minute
-            if share < least:
-                least, found = share, (owner, name, rate, meter)
-    return None if found is None else _left(*found)
+            room = rate.room(meter.debt)
+            if name not in fewest or room < fewest[name][0]:
+                fewest[name] = room, owner, rate, meter
+    if not fewest:
+        return None
+    name = min(fewest, key=lambda name: fewest[name][0] / fewest[name][2].per_minute)
+    _, owner, rate, meter = fewest[name]
+    return _left(owner, name, rate, meter)
 
 
 def _left(owner: Owner, name: str, rate: Rate, meter: MeterState) -> Remaining:

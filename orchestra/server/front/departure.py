@@ -71,7 +71,7 @@ class DepartingRequest(TrioRequest):
 
     @cached_property
     def content_length(self) -> int | None:
-        """The announced length of the body, which the layers have checked; None without one.
+        """The announced length of the body; None without one. h11 has checked that it is a number.
 
         Werkzeug's property raises an error within itself for each header that is missing.
         """

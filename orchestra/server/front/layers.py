@@ -312,7 +312,7 @@ def _may_have_begun(arrival: Arrival) -> bool:
 
 
 def rate_headers(nearest: Remaining | None) -> Headers:
-    """Headers that report the limit with the smallest share left, in the most common form.
+    """Headers that report what is left of the nearest limit, in the most common form.
 
     The three fields of draft-ietf-httpapi-ratelimit-headers-06, with the seconds until the limit is
     fully available again.

@@ -37,7 +37,7 @@ def as_response(error: ServedError) -> Encoded:
     return as_openai(error.worded(OF_RESPONSES))
 
 
-def as_anthropic(error: ServedError, request_id: str = "") -> Encoded:
+def as_anthropic(error: ServedError, request_id: str) -> Encoded:
     """An error in Anthropic's format."""
     body = msgspec.json.encode(anthropic_error(error, request_id))
     return Encoded(anthropic_status(error), body, error.headers)

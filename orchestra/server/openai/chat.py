@@ -128,11 +128,10 @@ class OpenAi:
                 answers(), created_s, answer_id=answer_id, model=served.model, usage=usage
             )
 
-        storing = None
-        if served.store:
-            asked = messages_of(answer_id, served.messages)
-            storing = partial(keep, self.stored, run, served, asked)
-        return AnswerFormat(writer=writer, record=record, keep=storing)
+        async def store(record: Json) -> None:
+            await keep(self.stored, run, served, messages_of(answer_id, served.messages), record)
+
+        return AnswerFormat(writer=writer, record=record, keep=store if served.store else None)
 
     def _listed(self, offer: Offer) -> dict[str, object]:
         return {

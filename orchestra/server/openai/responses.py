@@ -108,8 +108,10 @@ class ResponsesApi:
             (one,) = answers()
             return response_record(one, head, usage)
 
-        storing = partial(keep, self.stored, run, served, list(served.messages))
-        return AnswerFormat(writer=writer, record=record, keep=storing if served.store else None)
+        async def store(record: Json) -> None:
+            await keep(self.stored, run, served, list(served.messages), record)
+
+        return AnswerFormat(writer=writer, record=record, keep=store if served.store else None)
 
     async def _items(self, asked: AskedResponse) -> list[Json]:
         """The items of the whole conversation: the stored ones, and those of the request.

@@ -41,6 +41,7 @@ _VIEW = closed(
     created_s=NUMBER,
     ended_s=or_null(NUMBER),
     user=TEXT,
+    key=TEXT,
     request_id=TEXT,
     tags=GIVEN_TAGS,
     usage=or_null(reference(USAGE)),

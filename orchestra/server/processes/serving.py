@@ -68,8 +68,8 @@ class Loaded(msgspec.Struct, frozen=True):
 
     `admit` returns the settings of access; without it, every caller is allowed. `state` is shared
     with other processes, all of which then know the runs. At the end, when nothing uses this
-    version any more, `close` is called, once.
-    `by_json` are the pipelines whose inputs can be sent as JSON, if they are computed already.
+    version any more, `close` is called, once. `by_json` are the pipelines whose inputs can be sent
+    as JSON, if they are computed already.
     """
 
     pipelines: Mapping[str, Pipeline[..., Any]]
@@ -302,7 +302,7 @@ class Serving:
                 with trio.move_on_after(settings.retire_s):
                     await _deliver(deployed, registry)
         finally:
-            await _end(loaded)  # noqa: ASYNC102 - shielded, and bounded
+            await _end(loaded)  # noqa: ASYNC102 - it does not wait
         # these may be the last references, and `on_retired` collects garbage
         del engine, admission, app, generation, loaded, registry, pipelines, deployed
         house.on_retired()

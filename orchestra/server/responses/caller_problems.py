@@ -35,8 +35,8 @@ REASONS: Mapping[Reason, str] = {
     "unknown": "is not known to this server",
     "expired": "has expired, or was replaced by another; ask for a new one",
     "revoked": "was revoked; ask for a new one",
-    "malformed": "does not have the form of this server's keys; send the whole key, in one "
-    "header, as in `Authorization: Bearer ork_...`",
+    "malformed": "does not have the form of this server's keys, or has a typing error; send the "
+    "whole key, in one header, as in `Authorization: Bearer ork_...`",
 }
 """The texts for the reasons why a key is refused, as its holder reads them."""
 

@@ -36,6 +36,7 @@ def shown(record: Record, last: EventLine | None = None) -> dict[str, object]:
         "created_s": record.created_s,
         "ended_s": record.ended_s,
         "user": record.user,
+        "key": record.key,
         "request_id": record.request_id,
         "tags": record.tags,
         "usage": record.usage,

@@ -50,7 +50,8 @@ class Outage:
         """Note that a call has succeeded."""
         if self._since_s is not None:
             if self._is_logged:
-                log.warning("%s, after %.3g s", self._ends, now_s - self._since_s)
+                since_s = now_s - self._since_s  # longer than the outage, if nothing was asked
+                log.warning("%s, %.3g s after the first failure", self._ends, since_s)
                 self._logged_s = now_s
             self._since_s, self._is_logged = None, False
 

@@ -354,6 +354,20 @@ def test_pipelines_that_are_gone_are_told_once_the_rest_is_served(
         assert len(caplog.messages) == 1
 
 
+def test_models_and_routes_that_are_gone_are_told_as_keys_may_name_them(
+    say: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = '[models.one]\nprovider = "extractive"\n'
+    say.write("orchestra.toml", one + '[routes.chat]\nmodels = ["one"]\n')
+    with (loader := loader_of(say)):
+        loaded(loader)
+        say.write("orchestra.toml", one.replace("one", "two"))
+        loaded(loader)
+        assert caplog.messages == ["models and routes that are no longer served: chat, one"]
+        loaded(loader)
+        assert len(caplog.messages) == 1
+
+
 UNSERVABLE = """\
 from collections.abc import Callable
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import pytest
 import trio.testing
 from hypercorn.trio.tcp_server import MAX_RECV
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from quart_trio.wrappers import TrioRequest
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from orchestra.server.front.departure import ArrivingBody
+from orchestra.server.front.departure import ArrivingBody, DepartingRequest
 from tests.server.socketing import Stage, on_stage
 
 
@@ -35,6 +38,39 @@ def test_a_body_that_is_too_large_stays_so() -> None:
     body.discard()
     with pytest.raises(RequestEntityTooLarge):
         body.__await__().send(None)
+
+
+async def never(path: str, headers: Headers) -> None:
+    raise AssertionError(f"{path} was pushed with {headers}")
+
+
+def announced(kind: type[TrioRequest], lengths: list[str]) -> int | None:
+    """The length of the body of a request with these headers."""
+    scope: Any = {"headers": [(b"content-length", each.encode("latin1")) for each in lengths]}
+    headers = Headers([("Content-Length", each) for each in lengths])
+    request = kind(
+        *("POST", "http", "/", b"", headers, "", "1.1", scope),
+        max_content_length=None,
+        body_timeout=None,
+        send_push_promise=never,
+    )
+    return request.content_length
+
+
+@given(st.lists(st.from_regex(r"[0-9]{1,20}", fullmatch=True, alphabet="0123456789"), max_size=2))
+@example([])
+@example(["007"])
+@example(["9" * 20])
+@example(["3", "4"])
+def test_the_announced_length_is_what_werkzeug_reads(lengths: list[str]) -> None:
+    """Of all lengths that h11 lets through: at most 20 digits."""
+    assert announced(DepartingRequest, lengths) == announced(TrioRequest, lengths)
+
+
+@pytest.mark.parametrize("wrong", ["", "-3", "+3", " 3", "3 3", "3,3", "0x3", "3_0", "3.0", "\xb2"])
+def test_what_is_no_length_is_none(wrong: str) -> None:
+    """h11 refuses it: see `test_plain_requests`."""
+    assert announced(DepartingRequest, [wrong]) is None
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 30000000", "Transfer-Encoding: chunked"])

@@ -88,4 +88,4 @@ def test_what_a_group_finds_is_told(caplog: pytest.LogCaptureFixture) -> None:
         await group.do(Recalling("a"))
 
     virtual(main)
-    assert caplog.messages == [SAID, "here answers again, after 3 s"]
+    assert caplog.messages == [SAID, "here answers again, 3 s after the first failure"]
