@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 import trio
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from orchestra.compiler.check import check
 from orchestra.engine.engine import open_engine
@@ -33,6 +33,10 @@ class Bill(BaseModel):
 
 
 class Order(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={"x-like": [{"discriminator": "mapping"}, {"discriminator": 5}]}
+    )
+
     lines: list[str]
     paid: Annotated[Card | Bill, Field(discriminator="kind")]
 
