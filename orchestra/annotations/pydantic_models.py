@@ -1,7 +1,7 @@
 """Pydantic models: told apart, described and made by Pydantic itself, which we never import.
 
 A model exists only where its author has imported Pydantic. So a class is a model if it inherits
-from the `BaseModel` of the module in `sys.modules`, and all else is asked of the class.
+from the `BaseModel` in `sys.modules`, and all else is asked of the class.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ REFERENCE = "#/$defs/"
 """Begins the `$ref` of a component in a JSON Schema."""
 FAULTS_MAX = 20
 """The most faults that are reported for one model: each item of a long list may have some."""
+_LISTED_MAX = 10_000
+"""From more faults, Pydantic is asked for none: it lists all, which takes 1 KB and 2 us for each.
+"""
 _MESSAGE_MAX = 1_000
 """The most characters of a message. Some of Pydantic's quote the value, such as a wrong tag."""
 _TEMPLATE = REFERENCE + "{model}"
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 """Keys that a path may contain. Others are hidden, as msgspec hides the keys of a dict."""
 _VALIDATION_ERROR = ("pydantic_core._pydantic_core", "ValidationError")
-_SAID_BY_US = {"missing": "is missing"}
 _PREFIXES = ("Value error, ", "Assertion failed, ")
 """What Pydantic writes before the message of a validator."""
 
@@ -92,8 +94,10 @@ def faults_in(error: Exception, value: object) -> ModelFaults | None:
     """The faults that a `ValidationError` of Pydantic lists; None for any other error."""
     if (type(error).__module__, type(error).__name__) != _VALIDATION_ERROR:
         return None
-    listed = cast("Any", error).errors
-    told = listed(include_url=False, include_context=False, include_input=False)
+    found = cast("Any", error)
+    if (count := found.error_count()) > _LISTED_MAX:
+        return ModelFaults(((f"{count} parts of the value do not fit: too many to list", ""),))
+    told = found.errors(include_url=False, include_context=False, include_input=False)
     return ModelFaults(tuple(_fault(each, value) for each in told[:FAULTS_MAX]))
 
 
@@ -104,8 +108,11 @@ def is_model(cls: object) -> bool:
 
 
 def base() -> type | None:
-    """Pydantic's `BaseModel`; None if nobody has imported it."""
-    found = getattr(sys.modules.get("pydantic"), "BaseModel", None)
+    """Pydantic's `BaseModel`; None if nobody has imported it.
+
+    Its own module is asked, as `pydantic.BaseModel` imports it.
+    """
+    found = getattr(sys.modules.get("pydantic.main"), "BaseModel", None)
     return found if isinstance(found, type) else None
 
 
@@ -122,9 +129,14 @@ def model_fields(cls: Any) -> dict[str, object]:
 def members_in_json(cls: Any) -> Iterator[tuple[str, str, object, bool]]:
     """Each field's name in JSON, its name in Python, its annotation, and whether it is required."""
     for name, each in cls.model_fields.items():
-        alias = each.validation_alias
-        in_json = alias if isinstance(alias, str) else name
+        choices = getattr(each.validation_alias, "choices", [each.validation_alias])
+        in_json = next((alias for alias in choices if isinstance(alias, str)), name)
         yield in_json, name, each.annotation, each.is_required()
+
+
+def values_in(model: Any) -> dict[str, object]:
+    """All that an instance holds, by name: also fields that are never written, and extra ones."""
+    return vars(model) | (model.__pydantic_extra__ or {})
 
 
 def allows_others(cls: Any) -> bool:
@@ -134,7 +146,13 @@ def allows_others(cls: Any) -> bool:
 
 
 def is_written_alike(cls: Any) -> bool:
-    """Whether `model_dump` writes a model in the form in which it is read."""
+    """Whether `model_dump` writes a model in the form in which it is read.
+
+    Of what a serializer writes, the schema is that of its annotation, which is mostly missing.
+    """
+    own = cls.__pydantic_decorators__
+    if own.field_serializers or own.model_serializers:
+        return False
     by_alias = bool(cls.model_config.get("serialize_by_alias"))
     try:
         read = cls.model_json_schema()
@@ -206,15 +224,20 @@ def _without_required(schema: Any) -> Any:
 def _fault(error: Mapping[str, Any], value: object) -> tuple[str, str]:
     what: str = error["msg"][:_MESSAGE_MAX]
     for prefix in _PREFIXES:
-        what = what.removeprefix(prefix)
+        what = what.removeprefix(prefix) or what.rstrip(", ")  # of `assert x` alone
     what = what[:1].lower() + what[1:] if error["msg"].startswith(what) else what
-    is_missing = error["type"] == "missing"
-    return _SAID_BY_US.get(error["type"], what), "".join(_path(error["loc"], value, is_missing))
+    if error["type"] != "missing":
+        return what, "".join(_path(error["loc"], value))
+    *outer, last = error["loc"]
+    path = "".join(_path(outer, value))
+    if _WORD.fullmatch(str(last)):
+        return "is missing", f"{path}.{last}"
+    name = last if isinstance(last, str) else ".".join(map(str, error["loc"][-2:]))
+    return f"{name!r:.{_MESSAGE_MAX}} is missing", path  # an alias such as "@type", or a path
 
 
-def _path(loc: Iterable[str | int], value: Any, is_missing: bool) -> Iterator[str]:
+def _path(loc: Iterable[str | int], value: Any) -> Iterator[str]:
     """The places in a value, in msgspec's notation, without the members of unions between them."""
-    *_, last = loc or ("",)
     for each in loc:
         if isinstance(value, dict) and each in value:
             yield f".{each}" if _WORD.fullmatch(str(each)) else "[...]"
@@ -222,5 +245,3 @@ def _path(loc: Iterable[str | int], value: Any, is_missing: bool) -> Iterator[st
         elif isinstance(value, list) and isinstance(each, int) and each < len(value):
             yield f"[{each}]"
             value = value[each]
-    if is_missing and _WORD.fullmatch(str(last)):
-        yield f".{last}"

@@ -29,6 +29,15 @@ class Loose(BaseModel):
     number: Any
 
 
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+@step
+def opened(value: Open) -> int:
+    return len(value.model_extra or {})
+
+
 @step
 def order_of(number: int) -> Order:
     return Order(number=number)
@@ -132,3 +141,11 @@ def test_another_error_of_a_model_is_its_own() -> None:
     with pytest.raises(ValueError, match="unable to parse string") as caught:
         pipeline(wrong)
     assert not isinstance(caught.value, DefinitionError)
+
+
+def test_a_wire_in_an_extra_field_is_found() -> None:
+    def wrong(n: int) -> int:
+        return opened(Open.model_validate({"more": n}))
+
+    (problem,) = check(pipeline(wrong))
+    assert problem.code == "wire-in-value"
