@@ -78,9 +78,17 @@ def jsonable(value: object) -> object:
 
 
 def dump_of(value: object) -> object:
-    """A Pydantic model as its own `model_dump` writes it as JSON; None for anything else."""
+    """A Pydantic model as its own `model_dump` writes it as JSON; None for anything else.
+
+    Fields have the aliases by which they are read, unless the model is configured otherwise.
+    """
     dump = None if isinstance(value, type) else getattr(value, "model_dump", None)
-    return dump(mode="json") if callable(dump) else None
+    return dump(mode="json", by_alias=by_alias(value)) if callable(dump) else None
+
+
+def by_alias(model: Any) -> bool:
+    """Whether a Pydantic model, or a class of them, is written with the aliases of its fields."""
+    return bool(getattr(model, "model_config", {}).get("serialize_by_alias", True))
 
 
 _ENCODER = msgspec.json.Encoder(enc_hook=jsonable)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
+from orchestra.event_lines import by_alias
 from orchestra.eventclass import frozen
 from orchestra.values import Json
 
@@ -153,10 +154,9 @@ def is_written_alike(cls: Any) -> bool:
     own = cls.__pydantic_decorators__
     if own.field_serializers or own.model_serializers:
         return False
-    by_alias = bool(cls.model_config.get("serialize_by_alias"))
     try:
         read = cls.model_json_schema()
-        written = cls.model_json_schema(by_alias=by_alias, mode="serialization")
+        written = cls.model_json_schema(by_alias=by_alias(cls), mode="serialization")
     except Exception:  # noqa: BLE001 - a field without a schema, and a user's hooks
         return False
     return bool(_without_required(read) == _without_required(written))

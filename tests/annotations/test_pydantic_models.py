@@ -109,6 +109,12 @@ class Renamed(BaseModel):
     number: int = Field(alias="no")
 
 
+class ByName(BaseModel):
+    model_config = ConfigDict(serialize_by_alias=False)
+
+    number: int = Field(alias="no")
+
+
 class Choosing(BaseModel):
     number: int = Field(validation_alias=AliasChoices("no", "number"))
 
@@ -597,12 +603,19 @@ class Listed(BaseModel):
         return [self.number]
 
 
+def test_a_result_has_the_aliases_by_which_it_is_read_unless_the_model_says_otherwise() -> None:
+    assert written(Renamed(no=1)) == b'{"no":1}'
+    assert written({"all": [Renamed(no=1)]}) == b'{"all":[{"no":1}]}'
+    assert written(ByName(no=1)) == b'{"number":1}'
+
+
 def test_a_result_has_a_schema_if_it_is_written_as_it_is_read() -> None:
     assert is_written_as_read(list[Cat])
     assert is_written_as_read(Dog)
-    assert not is_written_as_read(Owner)  # `model_dump` writes `name`
+    assert is_written_as_read(Owner)
+    assert is_written_as_read(Renamed)
+    assert not is_written_as_read(ByName)
     assert not is_written_as_read(Computing)
-    assert not is_written_as_read(Renamed)
     assert not is_written_as_read(Choosing)
     assert not is_written_as_read(Serialized)
     assert not is_written_as_read(list[Listed])
