@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Annotated, Any, TypeGuard, cast, get_args, get_origin
 
 import msgspec
 
@@ -30,6 +31,8 @@ _TEMPLATE = REFERENCE + "{model}"
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 """Keys that a path may contain. Others are hidden, as msgspec hides the keys of a dict."""
 _VALIDATION_ERROR = ("pydantic_core._pydantic_core", "ValidationError")
+_LIBRARIES = ("pydantic", "annotated_types")
+"""Whose objects in an `Annotated` are for Pydantic. The second has no reader of its own."""
 _PREFIXES = ("Value error, ", "Assertion failed, ")
 """What Pydantic writes before the message of a validator."""
 
@@ -64,9 +67,7 @@ class PydanticModel:
         """
         del schemas
         root, found = _components_of(self.kind)
-        names = _free_names(found, components)
-        for name, each in found.items():
-            components[names[name]] = _renamed(each, names)
+        names = _added(found, components)
         return {"$ref": REFERENCE + names[root]}
 
     def make(self, value: object, *, strict: bool) -> object:
@@ -80,15 +81,88 @@ class PydanticModel:
             ValueError: a validator raised another error, or the value cannot be written as JSON.
         """
         del strict  # whether "5" is an int is the model's to say
-        if isinstance(value, self.kind):
-            return value
-        text = msgspec.json.encode(value)
+        return (
+            value if isinstance(value, self.kind) else _made(self.kind.model_validate_json, value)
+        )
+
+
+@frozen(slots=False)
+class PydanticCheck:
+    """A recipe for an annotation that only Pydantic reads as it is meant: see `is_checked`."""
+
+    kind: Any
+    bare: Any
+    """The annotation as msgspec reads it, without what Pydantic checks: it has to be readable."""
+    is_strict: bool
+    """Whether `"5"` is no int, as everywhere but in Pydantic models."""
+
+    @cached_property
+    def adapter(self) -> Any:
+        """Pydantic's own reader of the annotation.
+
+        Raises:
+            TypeError: it contains a class that Pydantic does not know, such as an attrs class.
+        """
         try:
-            return self.kind.model_validate_json(text)
-        except ValueError as error:
-            if (faults := faults_in(error, value)) is None:
-                raise
-            raise faults from error
+            return sys.modules["pydantic"].TypeAdapter(self.kind)
+        except Exception as error:
+            raise TypeError(f"Pydantic cannot check it: {_first_line(error)}") from error
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """The annotation without what Pydantic checks."""
+        return (self.bare,)
+
+    def schema_from(self, schemas: Sequence[Json], components: dict[str, Json]) -> Json:
+        """Pydantic's schema; those of the models in it are added to the components.
+
+        Raises:
+            TypeError: Pydantic has no schema for it.
+        """
+        del schemas
+        adapter = self.adapter
+        try:
+            schema = adapter.json_schema(ref_template=_TEMPLATE)
+        except Exception as error:
+            raise TypeError(f"Pydantic cannot check it: {_first_line(error)}") from error
+        found = schema.pop("$defs", {})
+        return cast("Json", _renamed(schema, _added(found, components)))
+
+    def make(self, value: object, *, strict: bool) -> object:
+        """The value as Pydantic reads it from JSON. Raises what `PydanticModel.make` raises."""
+        reads = self.adapter.validate_json
+        return _made(lambda text: reads(text, strict=(strict and self.is_strict) or None), value)
+
+
+def _made(read: Callable[[bytes], object], value: object) -> object:
+    """What Pydantic makes of the JSON of a value."""
+    text = msgspec.json.encode(value)
+    try:
+        return read(text)
+    except ValueError as error:
+        if (faults := faults_in(error, value)) is None:
+            raise
+        raise faults from error
+
+
+def is_checked(kind: object) -> bool:
+    """Whether it is an `Annotated` with something for Pydantic, such as `Field(ge=0)`."""
+    if get_origin(kind) is not Annotated or "pydantic" not in sys.modules:
+        return False
+    return any(map(_is_for_pydantic, get_args(kind)[1:]))
+
+
+def note_of(given: object) -> str:
+    """The description that an object in an `Annotated` gives: a text, or a `Field`'s."""
+    found = given.description if is_field(given) else given
+    return found if isinstance(found, str) else ""
+
+
+def _is_for_pydantic(given: Any) -> bool:
+    if is_field(given):  # a description alone is read here, too
+        return bool(given.metadata or given.discriminator)
+    library = type(given).__module__.partition(".")[0]
+    return library in _LIBRARIES or hasattr(given, "__get_pydantic_core_schema__")
 
 
 def faults_in(error: Exception, value: object) -> ModelFaults | None:
@@ -135,9 +209,15 @@ def members_in_json(cls: Any) -> Iterator[tuple[str, str, object, bool]]:
         yield in_json, name, each.annotation, each.is_required()
 
 
+def is_field(value: object) -> TypeGuard[Any]:
+    """Whether it is what `Field(...)` returns."""
+    found = getattr(sys.modules.get("pydantic.fields"), "FieldInfo", None)
+    return isinstance(found, type) and isinstance(value, found)
+
+
 def values_in(model: Any) -> dict[str, object]:
     """All that an instance holds, by name: also fields that are never written, and extra ones."""
-    return vars(model) | (model.__pydantic_extra__ or {})
+    return {**vars(model), **(model.__pydantic_extra__ or {})}
 
 
 def allows_others(cls: Any) -> bool:
@@ -167,8 +247,7 @@ def _components_of(cls: Any) -> tuple[str, dict[str, Json]]:
     try:
         schema = cls.model_json_schema(ref_template=_TEMPLATE)
     except Exception as error:
-        what = str(error).strip().partition("\n")[0]
-        raise TypeError(f"the Pydantic model {cls.__name__}: {what}") from error
+        raise TypeError(f"the Pydantic model {cls.__name__}: {_first_line(error)}") from error
     components = schema.pop("$defs", {})
     whole = schema.get("allOf", [schema])[0]  # before Pydantic 2.9, a `$ref` is in an `allOf`
     if "$ref" in whole:  # the model contains itself
@@ -177,6 +256,18 @@ def _components_of(cls: Any) -> tuple[str, dict[str, Json]]:
     while name in components:  # another class of this name is in a field
         name += "_"
     return name, components | {name: schema}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _added(found: Mapping[str, Json], components: dict[str, Json]) -> dict[str, str]:
+    """Add what is found to the components; return the new names, as `_free_names` does."""
+    names = _free_names(found, components)
+    for name, each in found.items():
+        components[names[name]] = _renamed(each, names)
+    return names
 
 
 def _free_names(found: Mapping[str, Json], taken: Mapping[str, Json]) -> dict[str, str]:

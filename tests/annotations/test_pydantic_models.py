@@ -343,7 +343,7 @@ class Lent(BaseModel):
 
 def test_a_tag_may_have_an_alias() -> None:
     found, _ = read(list[Coined | Lent], [{"paidBy": "later"}, {"paidBy": "coins"}])
-    assert found == [Lent(paidBy="later"), Coined(paidBy="coins")]
+    assert found == [Lent(paidBy="later"), Coined.model_validate({"paid": "coins"})]
 
 
 class Anything(BaseModel):

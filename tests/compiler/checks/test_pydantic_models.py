@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from orchestra import pipeline, prompt, step
 from orchestra.compiler.check import check
@@ -51,6 +51,11 @@ def either(number: int) -> Order | Invoice:
 @step
 def booked(invoice: Invoice) -> int:
     return invoice.number
+
+
+@step
+def invoice_of(number: int) -> Invoice:
+    return Invoice(number=number)
 
 
 @step
@@ -149,3 +154,11 @@ def test_a_wire_in_an_extra_field_is_found() -> None:
 
     (problem,) = check(pipeline(wrong))
     assert problem.code == "wire-in-value"
+
+
+def test_a_field_as_a_default_is_refused_with_where_it_goes() -> None:
+    def wrong(n: int = Field(ge=0)) -> int:
+        return booked(invoice_of(n))
+
+    (problem,) = check(pipeline(wrong))
+    assert problem.fix == "write `n: Annotated[int, Field(...)]`, and any default behind it"
