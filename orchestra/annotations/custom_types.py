@@ -296,9 +296,7 @@ def _checked(kind: object, bare: object) -> Any:
 
 
 def _union(members: tuple[object, ...]) -> Any:
-    if len(members) - (NoneType in members) > 1 and any(
-        is_checked(e) for m in members for e in layers(m)
-    ):
+    if any(is_checked(layer) for each in members for layer in layers(each)):
         bare = reduce(operator.or_, map(plain, members))
         return _checked(reduce(operator.or_, members), bare)
     records = tuple(each for each in members if is_record(each))

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from types import NoneType
 from typing import Annotated, Any, TypeGuard, cast, get_args, get_origin
 
 import msgspec
@@ -130,6 +131,8 @@ class PydanticCheck:
 
     def make(self, value: object, *, strict: bool) -> object:
         """The value as Pydantic reads it from JSON. Raises what `PydanticModel.make` raises."""
+        if not strict and isinstance(value, str) and value.lower() == "null":  # as for msgspec
+            value = None if NoneType in get_args(self.bare) else value
         reads = self.adapter.validate_json
         return _made(lambda text: reads(text, strict=(strict and self.is_strict) or None), value)
 
@@ -317,6 +320,8 @@ def _fault(error: Mapping[str, Any], value: object) -> tuple[str, str]:
     for prefix in _PREFIXES:
         what = what.removeprefix(prefix) or what.rstrip(", ")  # of `assert x` alone
     what = what[:1].lower() + what[1:] if error["msg"].startswith(what) else what
+    if error["type"] == "json_invalid":  # a text of ours is valid otherwise
+        return "is nested too deeply for Pydantic", ""
     if error["type"] != "missing":
         return what, "".join(_path(error["loc"], value))
     *outer, last = error["loc"]

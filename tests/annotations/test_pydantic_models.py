@@ -281,6 +281,9 @@ def test_a_model_is_bounded_as_other_values_are() -> None:
         deep = {"next": deep}
     found, (misfit,) = read(Node, deep)
     assert (found, misfit.path) == (None, "")
+    for _ in range(4_750):
+        deep = deep["next"]
+    assert [*map(str, read(Node, deep)[1])] == ["is nested too deeply for Pydantic"]
     assert read(Node, {"value": 10**30}) == (Node(value=10**30), ())
     assert read(Node, {"value": "1" * 5_000})[0] is None
     assert len(read(Rows, ["x"] * 10_000)[1]) == 20
