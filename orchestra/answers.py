@@ -37,6 +37,7 @@ from orchestra.values import (
 ANSWER_CHARS_MAX = 64 * 1024 * 1024
 """The most characters in one answer, hidden parts included; equal to the limit in bytes."""
 _TOKEN_CHARS = 256  # what a token with its log probabilities is counted as
+_NOT_BEGUN = Began("", "")
 
 AnswerPart: TypeAlias = TextPart | ReasoningPart | ToolCall
 
@@ -144,8 +145,7 @@ class Answer:
         self._pieces: list[_Piece] = []
         self._calls: dict[int, _Piece] = {}
         self._refusals: list[str] = []
-        self._id = self._model = ""
-        self._details = NO_DETAILS
+        self._began = _NOT_BEGUN
         self.logprobs: list[Logprobs] = []
         self._citations: list[Citation] = []
 
@@ -172,7 +172,7 @@ class Answer:
             case Stopped():
                 self.stopped = event
             case Began():
-                self._id, self._model, self._details = event.id, event.model, event.details
+                self._began = event
             case ReasoningDelta(text="", signature=""):
                 pass
             case ReasoningDelta(text=text, signature=signature):
@@ -211,10 +211,10 @@ class Answer:
             self.stopped,
             self.usage,
             "".join(self._refusals),
-            self._id,
-            self._model,
+            self._began.id,
+            self._began.model,
             self._all_logprobs(),
-            self._details,
+            self._began.details,
             tuple(self._citations),
         )
 

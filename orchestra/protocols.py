@@ -18,6 +18,7 @@ import msgspec
 from orchestra.accounts import Caller, Usage
 from orchestra.answers import Answer, Completion
 from orchestra.errors import CapabilityError
+from orchestra.eventclass import event
 from orchestra.records import Encoding, Revision
 from orchestra.streams import RunsPipelines
 from orchestra.streams import Stream as Stream  # noqa: PLC0414 - re-exported
@@ -119,7 +120,7 @@ class Timeouts:
     """From the request to the last byte of the response."""
 
 
-@attrs.frozen
+@event
 class HttpRequest:
     """A request to a provider. Its repr shows neither body nor headers, which may hold a key."""
 

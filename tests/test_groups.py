@@ -18,6 +18,7 @@ from hypothesis.errors import StopTest
 
 from orchestra.errors import StepFailedError
 from orchestra.graph.calls.raised import advice_on, message_of
+from orchestra.graph.steps import step
 from orchestra.groups import contained, in_order, lasting, leaves, single, split, stopping
 from orchestra.protocols import injected
 from orchestra.providers.extractive.model import ExtractiveModel
@@ -184,6 +185,26 @@ def test_a_step_whose_function_is_called_says_that_it_wants_a_context() -> None:
     with pytest.raises(AttributeError) as caught:
         injected.model("smart")
     assert "pass on your own step's, `context=context`" in message_of(caught.value)
+
+
+@step(thread=True)
+def blocks() -> str:
+    return "done"
+
+
+def test_a_step_that_awaits_a_function_of_a_thread_says_how_to_call_it() -> None:
+    """In the words of every Python: they differ."""
+
+    @step
+    async def asks() -> str:
+        return await blocks.call()  # type: ignore[misc]  # the mistake
+
+    with pytest.raises(TypeError) as caught:
+        trio.run(asks.call)
+    assert "write `await trio.to_thread.run_sync(f.call, ...)`" in message_of(caught.value)
+    later = TypeError("'str' object can't be awaited")
+    assert advice_on(later) == advice_on(caught.value)
+    assert advice_on(TypeError("'str' object is not callable")) is None
 
 
 async def future() -> None:

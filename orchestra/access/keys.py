@@ -138,11 +138,13 @@ def decoded(key: str, data: bytes) -> KeyRecord:
 
 
 def _matching(record: KeyRecord, secret: str) -> SecretHash | None:
-    """The matching hash of a key. The number of comparisons is the same for every key."""
+    """The matching hash of a key; None after the same number of comparisons for every key."""
     kept = (record.secret, *record.replaced, *_DUMMY_SECRETS)[: 1 + REPLACED_MAX]
     given = secret.encode()
-    fitting = [each for each in kept if each.fits(given)]
-    return fitting[0] if fitting else None
+    for each in kept:
+        if each.fits(given):
+            return each
+    return None
 
 
 def _over(until_s: float | None, now_s: float) -> bool:

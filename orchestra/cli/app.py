@@ -121,6 +121,11 @@ def _call(words: list[str]) -> int:
         code = _app(words)(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         raise CommandError(_misuse(error, words), code=MISUSED) from error
+    except OSError as error:
+        *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+        if innermost.f_globals.get("__name__") == "rich.console":  # it writes help and versions
+            error.filename = "standard output"
+        raise
     return code if isinstance(code, int) else 0
 
 

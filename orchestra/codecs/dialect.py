@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-import attrs
-
 from orchestra.codecs.faults import error_in, http_error
 from orchestra.errors import CapabilityError, MalformedStreamError, ModelError
+from orchestra.eventclass import event
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, ModelEvent
 
 
-@attrs.frozen
+@event
 class Call:
     """One HTTP POST, without host and credentials. `path` may have a query."""
 

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import trio
 
 from orchestra.closing import Opened
 from orchestra.config.lazy_state import lazy_state
 from orchestra.errors import BindingError
+from orchestra.groups import groupless_nursery
 from orchestra.protocols import Embedder, Model, State
 from orchestra.providers.known.settings import (
     EmbedderSettings,
@@ -161,7 +161,7 @@ class Assembly:
 
         Like `Outbox.flush`, for all of them at once.
         """
-        async with trio.open_nursery() as nursery:
+        async with groupless_nursery() as nursery:
             for each in self._outboxes:
                 nursery.start_soon(each.flush, within_s)
 

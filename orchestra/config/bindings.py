@@ -344,8 +344,8 @@ class LocalBindings(DeploymentBindings, Closing):
     async def flush(self, within_s: float) -> None:
         """Write the results of calls that ended while their budgets' or limits' state was down.
 
-        Call it after the last run; the log says what could not be written within `within_s`. Nearly
-        always there is nothing to do. Not shielded: if it is cancelled, call it again.
+        An engine does so when it closes, so call it only after calls outside an engine. Nearly
+        always there is nothing to do.
         """
         if "_assembly" in vars(self):
             await self._assembly.flush(within_s)

@@ -92,6 +92,14 @@ class DeploymentBindings(Bindings):
     async def keys_made(self) -> bool:
         """Whether any API key was ever created. Raises StateError."""
 
+    async def flush(self, within_s: float) -> None:
+        """Write what ended while its state could not be reached; the log says what was not written.
+
+        Called when an engine closes, after its last run. Not shielded: if it is cancelled, call it
+        again.
+        """
+        del within_s
+
 
 class ScriptedBindings(Bindings):
     """Bindings that may contain scripts, which only a simulation plays."""

@@ -36,6 +36,8 @@ Observe: TypeAlias = Callable[[str], Observer | None]
 
 NOBODY = Caller()
 _CLOSE_S = 5.0  # for the `finally` blocks of steps
+FLUSH_S = 2.0
+"""For how long a closing engine waits for a state that has not taken what its calls have cost."""
 
 
 class StartOptions(TypedDict, total=False):
@@ -271,6 +273,8 @@ def open_engine(
 ) -> Opening:
     """A context in which an engine is open; leaving it cancels the runs in flight.
 
+    If a budget or limit of the bindings is in a state that could not be reached when a call ended,
+    leaving waits for that state for at most 2 s, also when it is cancelled, and logs what is lost.
     Without bindings, pipelines can use no model, embedder or store. `jitter` returns numbers from
     0 to 1, which randomize the waits before retries. `observe` is called with the name of each
     run's pipeline, and returns an observer of the run's events, or None; it may be a `Telemetry` of
@@ -319,6 +323,9 @@ async def _opened(
                         await engine.wait_idle()
                 finally:
                     engine.shared.kept.close()
+                    if deployed is not None:
+                        with trio.CancelScope(shield=True):
+                            await deployed.flush(FLUSH_S)
 
 
 def _shared(

@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 _VALUES: Mapping[type[Node], Callable[[Frame, Operation[Any]], Awaitable[object]]] = {
     Call: calls.call,
     Collect: calls.collect,
-    Race: choose.race_values,
-    Fallback: choose.race_values,
-    Route: choose.route_value,
+    Race: choose.race,
+    Fallback: choose.race,
+    Route: choose.route,
     Quorum: agree.quorum_value,
     Survivors: agree.surviving_values,
     Each: each.each_of_list,
 }
 _STREAMS: Mapping[type[Node], Callable[[Frame, Operation[Any], Outflow], Awaitable[object]]] = {
     Call: calls.stream,
-    Race: choose.race_streams,
-    Fallback: choose.race_streams,
-    Route: choose.route_stream,
+    Race: choose.race,
+    Fallback: choose.race,
+    Route: choose.route,
     Each: each.each_of_stream,
 }
 

@@ -84,12 +84,10 @@ class Step(Decorated, Generic[P, T_co]):
         Raises:
             DefinitionError: called outside a pipeline, or with a coroutine or an iterator.
         """
-        awaits = {Kind.ASYNC: "await ", Kind.STREAM: "async for chunk in "}.get(self.kind, "")
-        given = "..." if self.injected is None else f"..., {self.injected}={self.injected}"
         definition = current_definition(
             f"step {self.name!r}",
-            f"write `{awaits}{self.name}.call({given})` to call its function, or call it in a "
-            "function decorated with @pipeline and run that with orchestra.run",
+            f"write {self._own_call} to call its function, or call it in a function decorated with "
+            "@pipeline and run that with orchestra.run",
         )
         here = sys._getframe(1)  # noqa: SLF001 - as in `user_frame`
         definition.report(handlers_around(here, self.name))
@@ -112,6 +110,16 @@ class Step(Decorated, Generic[P, T_co]):
             DefinitionError: `policy` is not a Policy.
         """
         return attrs.evolve(self, policy=_policy(self.name, policy))
+
+    @property
+    def _own_call(self) -> str:
+        """The code that calls the step's own function, outside a pipeline."""
+        awaits = {Kind.ASYNC: "await ", Kind.STREAM: "async for chunk in "}.get(self.kind, "")
+        given = "..." if self.injected is None else f"..., {self.injected}={self.injected}"
+        call = f"`{awaits}{self.name}.call({given})`"
+        if self.kind is Kind.THREAD:  # its function blocks
+            call += f" (in async code, `await trio.to_thread.run_sync({self.name}.call, ...)`)"
+        return call
 
     @cached_property
     def signature(self) -> inspect.Signature:

@@ -9,6 +9,11 @@ high quantile is unknown, the longest observed time to a commit is used. That is
 cost is bounded by a token bucket: each race adds its share of a token, and each extra arm takes
 one. Only an arm started by the delay is extra: one that replaces a failed arm takes no token.
 
+If the first arm is a call of one model, up to its first content, its times are also those of the
+model. A race that has seen too few of its own uses what other races of the engine saw of the model.
+Its own are better, since they are those of its own prompts. Routes learn something else of a model
+(`health/latency`): its current average and load, from calls that nothing cuts.
+
 Rules of the file: time is an argument, and never goes back; `Hedging` passes Trio's time.
 """
 
@@ -31,7 +36,9 @@ COMMITS_MIN = 20
 BURST = 10.0
 """The size of the token bucket, which is full at the start; as in gRPC's example."""
 RACES_MAX = 1024
-"""Race constructs kept per engine, as many as plans; the least recently run are dropped."""
+"""Race constructs kept per engine, as many as plans, and as many models; the least recently run are
+dropped.
+"""
 _ROUNDING = 1e-9
 
 
@@ -64,20 +71,14 @@ def quantile_s(seen: Iterable[Seen], quantile: float) -> float | None:
     return longest_s
 
 
-class Learned:
-    """What one race construct has learned, and its token bucket.
+class Times:
+    """What was seen of one first arm. Bounded: `WINDOW` races, none older than `AGE_S`."""
 
-    Bounded: `WINDOW` races, none older than `AGE_S`. In any history of n races, at most
-    `BURST + share * n` extra arms are started.
-    """
+    __slots__ = ("_commits", "_seen")
 
-    __slots__ = ("_commits", "_seen", "_tokens", "hedge")
-
-    def __init__(self, hedge: Hedge) -> None:
-        self.hedge = hedge
+    def __init__(self) -> None:
         self._seen: deque[Seen] = deque()
         self._commits = 0
-        self._tokens = BURST
 
     def saw(self, took_s: float, now_s: float, *, committed: bool) -> None:
         """Add a first arm's time to its commit; a lower bound of it if it has not `committed`."""
@@ -86,16 +87,30 @@ class Learned:
         self._seen.append(Seen(took_s, not committed, now_s))
         self._commits += committed
 
-    def delay_s(self, now_s: float) -> float | None:
-        """Seconds to wait before another arm is started; None with too few observations."""
+    def within_s(self, quantile: float, now_s: float) -> float | None:
+        """The time within which this share of arms commits; None with too few observations."""
         while self._seen and self._seen[0].at_s <= now_s - AGE_S:
             self._forget()
         if self._commits < COMMITS_MIN:
             return None
-        return quantile_s(self._seen, self.hedge.quantile)
+        return quantile_s(self._seen, quantile)
 
     def _forget(self) -> None:
         self._commits -= not self._seen.popleft().cut
+
+
+class Learned(Times):
+    """What one race construct has learned, and its token bucket.
+
+    In any history of n races, at most `BURST + share * n` extra arms are started.
+    """
+
+    __slots__ = ("_tokens", "hedge")
+
+    def __init__(self, hedge: Hedge) -> None:
+        super().__init__()
+        self.hedge = hedge
+        self._tokens = BURST
 
     def began(self) -> None:
         """Add the share of a token for a race that has begun."""
@@ -114,6 +129,7 @@ class Hedges:
 
     def __init__(self) -> None:
         self._learned: dict[Hashable, Learned] = {}
+        self._models: dict[str, Times] = {}
 
     def of(self, race: Hashable, hedge: Hedge) -> Learned:
         """What this race construct has learned; empty if it is new or was dropped."""
@@ -125,20 +141,32 @@ class Hedges:
             del self._learned[next(iter(self._learned))]
         return learned
 
+    def of_model(self, name: str) -> Times:
+        """The times to the first content of this model, in all races that begin with it."""
+        times = self._models.pop(name, None) or Times()
+        self._models[name] = times
+        if len(self._models) > RACES_MAX:
+            del self._models[next(iter(self._models))]
+        return times
+
 
 class Hedging:
     """One race, from its start until its first arm has ended or lost."""
 
-    __slots__ = ("_ended", "_learned", "_since_s", "delay_s")
+    __slots__ = ("_ended", "_learned", "_of_model", "_since_s", "delay_s")
 
-    def __init__(self, learned: Learned, start_s: float) -> None:
-        """`start_s` is the delay to use until one has been learned."""
-        self._learned = learned
+    def __init__(self, learned: Learned, of_model: Times | None, start_s: float) -> None:
+        """`of_model` is for a race that knows too little; `start_s` is the delay until one does."""
+        self._learned, self._of_model = learned, of_model
         self._ended = False
         self._since_s = trio.current_time()
         learned.began()
-        delay_s = learned.delay_s(self._since_s)
-        self.delay_s = start_s if delay_s is None else delay_s
+        quantile, self.delay_s = learned.hedge.quantile, start_s
+        for times in (learned, of_model):
+            found_s = None if times is None else times.within_s(quantile, self._since_s)
+            if found_s is not None:
+                self.delay_s = found_s
+                break
 
     def take(self) -> bool:
         """Whether an extra arm may be started after the delay; if so, take a token for it."""
@@ -152,4 +180,6 @@ class Hedging:
         if not self._ended:
             self._ended = True
             now_s = trio.current_time()
-            self._learned.saw(now_s - self._since_s, now_s, committed=committed)
+            for times in (self._learned, self._of_model):
+                if times is not None:
+                    times.saw(now_s - self._since_s, now_s, committed=committed)

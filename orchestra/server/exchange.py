@@ -12,6 +12,7 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 from orchestra.server.connections.bodies import body_of, forget_heads, on_departure
 from orchestra.server.connections.hardening import Mailbox
 from orchestra.server.connections.listen import head_held
+from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.departure import DepartingRequest, Departure
 from orchestra.server.responses.whole_answers import Pairs
 from orchestra.server.runs.pipelines import EventStream
@@ -68,7 +69,7 @@ class Exchange(TrioASGIHTTPConnection):
         headers = Pairs([("remote-addr", address), *pairs])
         limit_bytes = 0  # a body that nobody reads would be kept as long as a stream is open
         if scope["method"] == "POST":
-            limit_bytes = settings.limit_of(headers.get("Content-Type", ""))
+            limit_bytes = settings.limit_of(Arrival.of(scope).header(b"content-type") or "")
         request = DepartingRequest(
             scope["method"],
             scope["scheme"],

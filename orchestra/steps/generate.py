@@ -22,6 +22,7 @@ from orchestra.steps.conversation.options import (
     GenerateSettings,
     Options,
     check_bounds,
+    check_extras,
     spelled_out,
 )
 from orchestra.steps.conversation.reasoning import tell_reasoning
@@ -155,6 +156,7 @@ class Generate:
                 form in JSON; or a bound is not a number.
         """
         check_bounds(cast("Options", options))
+        check_extras(cast("Options", options))
         if "tools" in options:
             options["tools"] = tools_with_wires(options["tools"])
         if returns is None:

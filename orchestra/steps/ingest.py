@@ -12,9 +12,8 @@ Rules of the file:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
-from functools import partial
 from pathlib import Path
 
 import attrs
@@ -122,11 +121,10 @@ async def ingest(
         )
     check_metadata(metadata)
     here = NamedFolder.of(folder, name)
-    work = _Ingestion(here, store, embedder, progress or (lambda _: None), batch)
     recipe = Recipe(size_chars, overlap_chars, embedder_of(embedder), metadata)
-    await work.run(
-        partial(_read, here, limit_bytes, recipe), partial(cut_file, recipe=recipe), prune=prune
-    )
+    told = progress or (lambda _: None)
+    work = _Ingestion(here, store, embedder, recipe, told, batch, limit_bytes)
+    await work.run(prune=prune)
     return work.report()
 
 
@@ -142,8 +140,10 @@ class _Ingestion:
     _folder: NamedFolder
     _store: VectorStore
     _embedder: Embedder
+    _recipe: Recipe
     _progress: Callable[[Progress], object]
     _batch: int
+    _limit_bytes: int
     _noted: dict[str, Outcome] = attrs.Factory(dict)
     _skipped: list[Skipped] = attrs.Factory(list)
     _known: Mapping[str, str] = attrs.Factory(dict)
@@ -151,22 +151,16 @@ class _Ingestion:
     _written: int = 0
     _dimensions_before: int | None = None
 
-    async def run(
-        self,
-        read: Callable[[Path], ReadFile | Skipped],
-        cut: Callable[[ReadFile], Awaitable[CutFile | Skipped]],
-        *,
-        prune: bool,
-    ) -> None:
+    async def run(self, *, prune: bool) -> None:
         files = await self._look()
         self._known = await self._store.digests()
         waiting: list[CutFile] = []
         for path in files:
-            file = await trio.to_thread.run_sync(read, path)
+            file = await trio.to_thread.run_sync(self._read, path)
             if isinstance(file, ReadFile) and self._known.get(file.source) == file.digest:
                 self._note(file.source, Outcome.UNCHANGED)
                 continue
-            document = file if isinstance(file, Skipped) else await cut(file)
+            document = file if isinstance(file, Skipped) else await cut_file(file, self._recipe)
             if isinstance(document, Skipped):
                 self._skip(document)
             else:
@@ -176,6 +170,13 @@ class _Ingestion:
                 waiting = []
         await self._write(waiting)
         await self._prune(prune=prune)
+
+    def _read(self, path: Path) -> ReadFile | Skipped:
+        """A file with its digest; runs in a worker thread."""
+        content = read(path, self._limit_bytes)
+        if isinstance(content, Skipped):
+            return self._folder.named(content)
+        return ReadFile(self._folder.source(path), self._recipe.digest(content), content)
 
     async def _look(self) -> list[Path]:
         if not is_utf8(str(self._folder.name)):
@@ -266,14 +267,6 @@ class _Ingestion:
         )
 
     def _stale(self) -> tuple[str, ...]:
-        ours = embedder_of(self._embedder)
+        ours = self._recipe.embedder
         left = sorted(self._known.keys() - self._noted.keys())
         return tuple(source for source in left if is_of_another(self._known[source], ours))
-
-
-def _read(folder: NamedFolder, limit_bytes: int, recipe: Recipe, path: Path) -> ReadFile | Skipped:
-    """A file with its digest; runs in a worker thread."""
-    content = read(path, limit_bytes)
-    if isinstance(content, Skipped):
-        return folder.named(content)
-    return ReadFile(folder.source(path), recipe.digest(content), content)

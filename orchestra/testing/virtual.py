@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from math import inf
 from typing import Any, TypeVar, cast
@@ -94,28 +94,16 @@ async def _end_hangs(main: trio.lowlevel.Task, scope: trio.CancelScope, waiting:
 @contextmanager
 def _seeded(schedule: int) -> Iterator[None]:
     """A context in which Trio's scheduler and `random` are seeded; both are restored after it."""
-    if _WITHIN.get():
-        with _seeded_alone(schedule):
-            yield
-        return
-    with _SCHEDULER, _seeded_alone(schedule):
-        token = _WITHIN.set(True)  # a thread of the run would wait for the run's end
+    with nullcontext() if _WITHIN.get() else _SCHEDULER:  # a thread of a run would wait for its end
+        token, was = _WITHIN.set(True), _TRIO._ALLOW_DETERMINISTIC_SCHEDULING  # noqa: SLF001
+        state, drawn = _TRIO._r.getstate(), random.getstate()  # noqa: SLF001
+        _TRIO._ALLOW_DETERMINISTIC_SCHEDULING = True  # noqa: SLF001
+        _TRIO._r.seed(schedule)  # noqa: SLF001
+        random.seed(schedule)
         try:
             yield
         finally:
+            _TRIO._ALLOW_DETERMINISTIC_SCHEDULING = was  # noqa: SLF001
+            _TRIO._r.setstate(state)  # noqa: SLF001
+            random.setstate(drawn)
             _WITHIN.reset(token)
-
-
-@contextmanager
-def _seeded_alone(schedule: int) -> Iterator[None]:
-    was = _TRIO._ALLOW_DETERMINISTIC_SCHEDULING  # noqa: SLF001
-    state, drawn = _TRIO._r.getstate(), random.getstate()  # noqa: SLF001
-    _TRIO._ALLOW_DETERMINISTIC_SCHEDULING = True  # noqa: SLF001
-    _TRIO._r.seed(schedule)  # noqa: SLF001
-    random.seed(schedule)
-    try:
-        yield
-    finally:
-        _TRIO._ALLOW_DETERMINISTIC_SCHEDULING = was  # noqa: SLF001
-        _TRIO._r.setstate(state)  # noqa: SLF001
-        random.setstate(drawn)

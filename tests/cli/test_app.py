@@ -194,7 +194,13 @@ def test_closed_streams_stay_closed(say: Project, closed: str) -> None:
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("words", [["check"], ["run", "pipelines.say:say", "--text", "a"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["check"], ["run", "pipelines.say:say", "--text", "a"]),
+        *([], ["--help"], ["run", "--help"], ["keys"], ["--version"]),
+    ],
+)
 def test_a_full_disk_is_told(say: Project, words: list[str], unbuffered: str) -> None:
     with Path("/dev/full").open("wb") as full:
         process = say.launch(*words, stdout=full, env={"PYTHONUNBUFFERED": unbuffered})

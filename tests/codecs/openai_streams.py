@@ -9,10 +9,8 @@ from typing import Any
 from orchestra.answers import Completion
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.codecs.openai.quirks import OPENAI, Quirks
-from orchestra.values import (
-    Json,
-    ModelEvent,
-)
+from orchestra.values import Json, ModelEvent
+from tests.codecs.streamed import events_of
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 
@@ -31,9 +29,7 @@ def stream(*chunks: Json, done: bool = True) -> bytes:
 
 
 def decode(pieces: Iterable[bytes], quirks: Quirks = OPENAI) -> list[ModelEvent]:
-    decoder = OpenAiDialect(quirks).decoder()
-    events = [event for piece in pieces for event in decoder.feed(piece)]
-    return events + decoder.close()
+    return events_of(OpenAiDialect(quirks), pieces)
 
 
 def said(*chunks: Json, quirks: Quirks = OPENAI) -> Completion:

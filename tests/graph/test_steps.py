@@ -203,6 +203,10 @@ def test_a_static_method_can_be_a_step() -> None:
             "@step\ndef one(n: int) -> int: return n\none(3)  # HERE",
             "write `one.call(...)` to call",
         ),
+        (
+            "@step(thread=True)\ndef one(n: int) -> int: return n\none(3)  # HERE",
+            "write `one.call(...)` (in async code, `await trio.to_thread.run_sync(one.call, ...)`)",
+        ),
     ],
 )
 def test_what_cannot_be_a_step_is_told_at_its_line(source: str, says: str) -> None:

@@ -104,8 +104,10 @@ def test_it_remembers_the_last_of_the_last_hour_and_no_more(
             continue
         kept = [one for one in everything[-WINDOW:] if one.at_s > now_s - AGE_S]
         enough = sum(not one.cut for one in kept) >= COMMITS_MIN
-        assert learned.delay_s(now_s) == (quantile_s(kept, hundredth / 100) if enough else None)
-    assert learned.delay_s(now_s + AGE_S) is None
+        assert learned.within_s(hundredth / 100, now_s) == (
+            quantile_s(kept, hundredth / 100) if enough else None
+        )
+    assert learned.within_s(hundredth / 100, now_s + AGE_S) is None
 
 
 shares = st.sampled_from([0.01, 0.1, 0.25, 0.5, 1.0])
@@ -149,3 +151,11 @@ def test_an_engine_remembers_a_bounded_number_of_races() -> None:
         assert hedges.of(0, hedge) is kept
     known = [hedges.of(race, hedge) is learned for race, learned in reversed(others)]
     assert known == [True] * (RACES_MAX - 1) + [False] * RACES_MAX
+
+
+def test_an_engine_remembers_a_bounded_number_of_models() -> None:
+    hedges = Hedges()
+    times = {name: hedges.of_model(name) for name in map(str, range(RACES_MAX + 1))}
+    assert [
+        name for name, each in reversed(times.items()) if hedges.of_model(name) is not each
+    ] == ["0"]

@@ -61,7 +61,7 @@ INVOICE = Invoice(number=7, due=date(2026, 11, 30))
 
 
 def test_a_pydantic_model_is_written_as_it_writes_itself_also_inside_a_value() -> None:
-    plain = {"number": 7, "due": "2026-11-30"}
+    plain = {"no": 7, "due": "2026-11-30"}
     assert json.loads(written({"all": [INVOICE]})) == {"all": [plain]}
     told = json.loads(encode(RunFinished(1, 0.0, INVOICE, {}, None, cut=False)))
     assert told["result"] == plain

@@ -77,14 +77,13 @@ def own_folders(tops: Collection[str] = ()) -> set[Path]:
 
 
 def _roots(tops: Collection[str]) -> set[str]:
-    return {_folder(str(Path.cwd())), *_folders_of_files(tops)}
-
-
-def _folders_of_files(tops: Collection[str]) -> Iterator[str]:
+    """The working directory, and the folders of `tops` that are single files."""
+    found = {_folder(str(Path.cwd()))}
     for top in tops:
         module = sys.modules.get(top)
         if module is not None and not hasattr(module, "__path__") and module.__file__:
-            yield _folder(str(Path(module.__file__).parent))
+            found.add(_folder(str(Path(module.__file__).parent)))
+    return found
 
 
 def _places(module: ModuleType) -> list[str]:

@@ -120,7 +120,6 @@ class Loader:
                     partial(self._admit, new),
                     new.close,
                     state=new.shared_state,
-                    flush=new.flush,
                     by_json=by_json,
                 )
                 refused.pop_all()

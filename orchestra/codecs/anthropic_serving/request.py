@@ -27,6 +27,7 @@ from orchestra.codecs.prompt_cache import has_mark, is_marked, with_last_marked,
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, google_seal, opened, sealed
 from orchestra.codecs.serving.allowlist import USUAL_ALLOWLIST, Allowlist
 from orchestra.codecs.serving.requests import (
+    EMPTY,
     ServedChat,
     asked_of,
     check_callers,
@@ -218,6 +219,8 @@ def _messages(messages: Sequence[MessagesMessage], allowed: Allowlist) -> Iterat
     last = max((at for at, each in enumerate(messages) if each.role == "user"), default=-1)
     for at, message in enumerate(messages):
         where, content = f"messages[{at}]", message.content or ""
+        if message.content == [] and message.role == "user":
+            raise refused(f"{where}.content", EMPTY)
         if message.output_config:
             why = "only the whole request has one; send it beside `messages`"
             raise refused(f"{where}.output_config", why)

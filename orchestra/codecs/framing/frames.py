@@ -66,7 +66,7 @@ class FrameDecoder(ABC):
 
     def __init__(self, framing: Framing) -> None:
         self.done = False
-        self._framing = framing
+        self._framing: Framing | None = framing
         self._events: list[ModelEvent] = []
         self._stopped = False
         self._error: ModelError | None = None
@@ -76,7 +76,7 @@ class FrameDecoder(ABC):
         """The events that these bytes complete; none once the answer is done. Never raises."""
         if self.done:
             return []
-        if self._error is None:
+        if self._framing is not None:
             try:
                 self._take_all(self._framing.feed(data))
             except ModelError as error:
@@ -95,7 +95,7 @@ class FrameDecoder(ABC):
             TruncatedStreamError: the answer has no stop reason.
             ModelError: an error that the provider sent in the stream, or in place of it.
         """
-        if not self.done and self._error is None:
+        if not self.done and self._framing is not None:
             try:
                 self._take_all(self._framing.close())
             except MalformedStreamError:  # a partial frame
@@ -162,6 +162,7 @@ class FrameDecoder(ABC):
 
     def _fail(self, error: ModelError) -> None:
         self._error = error
+        self._framing = None  # frees the bytes that it keeps; all further bytes are ignored
         self.done = True
 
     def _error_in_place(self) -> ModelError | None:

@@ -30,6 +30,7 @@ from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.seals import google_seal
 from orchestra.codecs.serving.allowlist import USUAL_ALLOWLIST, Allowlist
 from orchestra.codecs.serving.requests import (
+    EMPTY,
     ServedChat,
     asked_of,
     extras_of,
@@ -222,8 +223,8 @@ def _content(
 ) -> str | tuple[Part, ...]:
     """The content of a message; `allowed` tells which images are allowed, None allows only text."""
     content, kept = message.content, message.cache_control is not None
-    if content is None and message.role != "assistant":
-        raise refused(f"{where}.content", MISSING)
+    if content in (None, []) and message.role != "assistant":
+        raise refused(f"{where}.content", MISSING if content is None else EMPTY)
     if content is None or isinstance(content, str):
         return (TextPart(content, prompt_cache=True),) if content and kept else content or ""
     parts = [

@@ -31,6 +31,7 @@ from orchestra.codecs.openai_serving.responses_body import (
 from orchestra.codecs.seals import google_seal, opened
 from orchestra.codecs.serving.allowlist import USUAL_ALLOWLIST, Allowlist
 from orchestra.codecs.serving.requests import (
+    EMPTY,
     ServedChat,
     asked_of,
     check_callers,
@@ -274,6 +275,8 @@ def _message(item: ResponsesItem, where: str, allowed: Allowlist) -> Message:
         raise refused(f"{where}.role", "it is missing: system, developer, user or assistant")
     if item.content is None:
         raise refused(f"{where}.content", MISSING)
+    if not item.content and item.content != "" and item.role != "assistant":
+        raise refused(f"{where}.content", EMPTY)
     role, content = "system" if item.role == "developer" else item.role, item.content
     if isinstance(content, str):
         return Message(role, content)

@@ -17,11 +17,14 @@ from orchestra.codecs.raw_json import NOT_JSON, invalid_json
 from orchestra.codecs.serving.allowlist import Allowlist
 from orchestra.codecs.serving.words import words_at
 from orchestra.errors import InvalidRequestError
+from orchestra.eventclass import event
 from orchestra.tags import NO_TAGS, Tags, fault_of
 from orchestra.values import ChatRequest, ImagePart, ImageUrlPart, Json
 
 T = TypeVar("T")
 _ORCHESTRA = "orchestra"
+EMPTY = "it is an empty list; send a text, or a list with a part"
+"""Why a message with a list of no parts is refused: it would be an empty question, and paid for."""
 _MISSING = re.compile(r"missing required field `(\w+)`")
 _WHAT_CHARS_MAX = 200
 """The most characters of msgspec's message, which quotes an invalid value in full."""
@@ -36,7 +39,7 @@ class Asked(Protocol):
     orchestra: Json | None
 
 
-@attrs.frozen
+@event
 class ServedChat:
     """A client's request: the model, the number of answers, and the form of the response.
 

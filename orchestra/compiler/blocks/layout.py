@@ -22,13 +22,11 @@ from orchestra.compiler.naming import FILLED, names_of, nodes_of
 from orchestra.compiler.regions import Region, Regions
 from orchestra.graph.nodes import (
     Call,
-    Collect,
     Constant,
     Each,
     EachItem,
     Input,
     Node,
-    Route,
     type_of,
 )
 from orchestra.graph.parts import is_wired, parts_in
@@ -162,17 +160,18 @@ class _Layout:
         return constants, tuple(sources), tuple(nested)
 
     def _operation_reads(self, node: Node) -> Iterator[tuple[str, object, object, str]]:
-        """What the operation itself reads: name, argument, annotation, and the name in messages."""
+        """What the operation itself reads: name, argument, annotation, and the name in messages.
+
+        A construct reads one thing, whose name is empty; its arms are regions.
+        """
         if isinstance(node, Call):
             for name, argument in node.arguments.items():
                 expects = node.step.expects[name]
                 yield name, argument, expects, f"{self.names[node]}({name}=...)"
-        elif isinstance(node, Collect):
-            yield "source", node.source, object, "collect(...)"
-        elif isinstance(node, Route):
-            yield "on", node.on, object, "route(label)"
-        elif isinstance(node, Each):
-            yield "items", node.items, object, "each(items)"
+        else:
+            for edge in node.edges:
+                if edge.arm is None:
+                    yield "", edge.wire, object, edge.into
 
     def _filling(self, argument: object, expects: object, into: str, slot: int) -> Filling:
         if isinstance(argument, Wire):

@@ -9,7 +9,7 @@ never spliced.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, cast
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 import trio
 
 from orchestra.compiler.blocks.slots import Operation, Source
+from orchestra.compiler.plan import named_by
 from orchestra.engine.frames.reading import arguments, read
 from orchestra.engine.frames.scope import Scope, bare
 from orchestra.engine.lanes.arm_buffer import ArmBuffer
@@ -26,6 +27,7 @@ from orchestra.errors import ArmsFailedError, NoContentError, RefusedError, Rout
 from orchestra.events import ArmCommitted, ArmFailed
 from orchestra.graph.calls.raised import name_and_message
 from orchestra.graph.nodes import Fallback, Race, Route
+from orchestra.graph.rules.commits import FirstContent
 from orchestra.groups import taken_by
 from orchestra.policies.hedge import Hedging
 from orchestra.values import Label
@@ -34,28 +36,18 @@ if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
 
 
-async def race_values(frame: Frame, operation: Operation[Race | Fallback]) -> object:
-    """The value of the first arm that has one.
+async def race(
+    frame: Frame, operation: Operation[Race | Fallback], outflow: Outflow | None = None
+) -> object:
+    """The value of the first arm that has one; with an outflow, the chunks of the first with any.
 
     Raises:
         ArmsFailedError: no arm had one.
-        Exception: an arm's error after which no other arm is tried.
-    """
-    contest = Contest(frame, operation, None)
-    await contest.run()
-    return contest.value
-
-
-async def race_streams(
-    frame: Frame, operation: Operation[Race | Fallback], outflow: Outflow
-) -> None:
-    """The chunks of the first arm with content.
-
-    Raises:
-        ArmsFailedError: no arm had any.
         Exception: the winner's error, after it had won; or one after which no other arm is tried.
     """
-    await Contest(frame, operation, outflow).run()
+    contest = Contest(frame, operation, outflow)
+    await contest.run()
+    return contest.value
 
 
 class Contest:
@@ -81,7 +73,10 @@ class Contest:
         elif node.hedge is None:
             self._stagger_s = node.stagger_s
         else:
-            self._hedging = Hedging(frame.run.shared.hedges.of(node, node.hedge), node.stagger_s)
+            hedges = frame.run.shared.hedges
+            model = _model_of_first(frame, cast("Operation[Race]", operation))
+            of_model = None if model is None else hedges.of_model(model)
+            self._hedging = Hedging(hedges.of(node, node.hedge), of_model, node.stagger_s)
             self._stagger_s = self._hedging.delay_s
         self._spoke = False
         """Whether output was passed on that a restart has to take back."""
@@ -244,47 +239,45 @@ class Contest:
         return True
 
 
-async def route_value(frame: Frame, operation: Operation[Route]) -> object:
-    """The value of the arm that the label selects.
-
-    Raises:
-        RouteError: no arm has this key, and there is no default.
-        Exception: the first error of a step in the arm.
-    """
-
-    async def take(source: Source) -> object:
-        return read(frame, source)
-
-    return await _enter_arm(frame, operation, take)
-
-
-async def route_stream(frame: Frame, operation: Operation[Route], outflow: Outflow) -> None:
-    """Put the chunks of the arm that the label selects.
-
-    Raises:
-        RouteError: no arm has this key, and there is no default.
-        Exception: the first error of a step in the arm.
-    """
-
-    async def take(source: Source) -> None:
-        lane = cast("Lane[object]", read(frame, source))
-        while batch := await lane.receive():
-            await outflow.put_all(batch)
-
-    await _enter_arm(frame, operation, take)
+def _model_of_first(frame: Frame, operation: Operation[Race]) -> str | None:
+    """The model for whose first content the first arm waits; None if it waits for anything else."""
+    if not isinstance(operation.node.commit, FirstContent):
+        return None
+    block = frame.block
+    slots = block.regions[operation.regions[0]].members
+    first, *others = (each for slot in slots if (each := block.operations[slot]) is not None)
+    if others or first.chunk is None:
+        return None
+    models = [name for _, seam, name in named_by(first.node) if seam == "model"]
+    return models[0] if len(models) == 1 else None
 
 
-async def _enter_arm(
-    frame: Frame, operation: Operation[Route], take: Callable[[Source], Awaitable[object]]
+async def route(
+    frame: Frame, operation: Operation[Route], outflow: Outflow | None = None
 ) -> object:
+    """The value of the arm that the label selects; with an outflow, its chunks.
+
+    Raises:
+        RouteError: no arm has this key, and there is no default.
+        Exception: the first error of a step in the arm.
+    """
     node = operation.node
-    label = arguments(frame, operation)["on"]
+    (label,) = arguments(frame, operation).values()
     arm = _arm_for(node, label, frame.path + operation.name)
     frame.taken[operation.slot] = [operation.regions[arm]]
     for other, region in enumerate(operation.regions):
         if other != arm:
             frame.settle(region, f"the route took {node.arm_names[arm]!r}")
-    return await frame.enter(operation.regions[arm], take)
+    return await frame.enter(operation.regions[arm], partial(_pass_on, frame, outflow))
+
+
+async def _pass_on(frame: Frame, outflow: Outflow | None, source: Source) -> object:
+    if outflow is None:
+        return read(frame, source)
+    lane = cast("Lane[object]", read(frame, source))
+    while batch := await lane.receive():
+        await outflow.put_all(batch)
+    return None
 
 
 def _arm_for(node: Route, label: object, path: str) -> int:

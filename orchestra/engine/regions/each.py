@@ -7,6 +7,7 @@ most `at_once` items are in progress. So values that wait for their turn are bou
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, cast
@@ -15,7 +16,7 @@ import trio
 
 from orchestra.engine.frames.cuts import forget_cuts, is_cut
 from orchestra.engine.frames.frame import Frame
-from orchestra.engine.frames.reading import arguments, read
+from orchestra.engine.frames.reading import arguments, collected
 from orchestra.engine.frames.scope import Failure, bare
 from orchestra.engine.lanes.lane import Lane
 from orchestra.engine.lanes.outflow import Outflow
@@ -27,7 +28,7 @@ from orchestra.graph.nodes import Each
 from orchestra.policies.health.permanent import is_permanent
 
 if TYPE_CHECKING:
-    from orchestra.compiler.blocks.slots import Block, Operation, Source
+    from orchestra.compiler.blocks.slots import Block, Operation
 
 
 async def each_of_list(frame: Frame, operation: Operation[Each]) -> list[object]:
@@ -38,8 +39,8 @@ async def each_of_list(frame: Frame, operation: Operation[Each]) -> list[object]
         Exception: the first error in a body.
     """
     limit = frame.run.shared.limits.each_items
-    given = cast("Iterable[object]", arguments(frame, operation)["items"])
-    items = list(islice(given, limit + 1))  # it may be endless
+    (given,) = arguments(frame, operation).values()
+    items = list(islice(cast("Iterable[object]", given), limit + 1))  # it may be endless
     if len(items) > limit:
         raise LimitExceededError(
             f"{frame.path + operation.name!r} was given more than {limit} items; raise "
@@ -65,10 +66,10 @@ async def each_of_stream(frame: Frame, operation: Operation[Each], outflow: Outf
     Raises:
         Exception: the first error in a body.
     """
-    lane = cast("Lane[object]", arguments(frame, operation)["items"])
+    (lane,) = arguments(frame, operation).values()
     bodies = _Bodies(frame, operation, outflow.put)
     async with trio.open_nursery() as bodies.nursery:
-        async for item in lane:
+        async for item in cast("Lane[object]", lane):
             await bodies.start(item)
     bodies.check()
 
@@ -162,12 +163,8 @@ class _Bodies:
         for there, here in block.imports:
             frame.values[here] = outer.values[there]
         frame.values[cast("int", block.item)] = item
-
-        async def take(source: Source) -> object:
-            return read(frame, source)
-
         try:
-            value = await frame.enter(0, take)
+            value = await frame.enter(0, partial(collected, frame))
             cut = is_cut(frame, block.regions[0].source.slot)
         finally:
             forget_cuts(frame)

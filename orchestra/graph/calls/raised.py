@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from traceback import walk_tb
 
 import attrs
@@ -39,6 +40,13 @@ _OF_CONTEXTS = (
     "a step's function that you call yourself, as by `generate.call(...)`, is given no context: "
     "pass on your own step's, `context=context`"
 )
+_UNAWAITABLE = re.compile(
+    r"object \S+ can't be used in 'await' expression|'\S+' object can't be awaited"
+)
+_OF_VALUES = (
+    "what was called is not async, so leave `await` out; if it is `f.call(...)` of a step with "
+    "`thread=True`, which blocks, write `await trio.to_thread.run_sync(f.call, ...)`"
+)
 
 
 class RunNote(str):
@@ -66,6 +74,8 @@ def advice_on(error: Exception) -> str | None:
         return None
     if message(error) == "Attempted to call run() from inside a run()":
         return _OF_RUNS
+    if isinstance(error, TypeError) and _UNAWAITABLE.fullmatch(message(error)):
+        return _OF_VALUES
     if isinstance(error, AttributeError) and error.obj is injected:
         return _OF_CONTEXTS
     if isinstance(error, AttributeError) and _is_of_request(error):

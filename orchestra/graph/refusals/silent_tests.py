@@ -27,14 +27,13 @@ from orchestra.graph.calls.closures import closed_over
 from orchestra.graph.nodes import Constant, Input, Node, Origin
 from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.source.frames import place
-from orchestra.graph.source.site import UNKNOWN, Path, Site, path_to_def
+from orchestra.graph.source.site import COMPREHENSIONS, UNKNOWN, Path, Site, path_to_def
 from orchestra.graph.wires import Wire
 
 _Point: TypeAlias = tuple[int, int]
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-_COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 _CALLS = ("isinstance", "type", "hasattr", "callable")
 _PATTERNS = (ast.MatchSingleton, ast.MatchClass, ast.MatchSequence, ast.MatchMapping)
 _MADE_IN = (
@@ -121,7 +120,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
     """The code of a function, and of its comprehensions that Python compiles apart."""
     yield code
     for each in code.co_consts:
-        if isinstance(each, CodeType) and each.co_name in _COMPREHENSIONS:
+        if isinstance(each, CodeType) and each.co_name in COMPREHENSIONS:
             yield from _codes(each)
 
 

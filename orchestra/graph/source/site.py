@@ -125,7 +125,7 @@ def _locals(frame: FrameType) -> dict[str, object]:
     """The locals of a frame; for a comprehension, also those of the functions around it."""
     known = dict(frame.f_locals)
     inner: FrameType | None = frame
-    while inner is not None and inner.f_code.co_name in _COMPREHENSIONS:
+    while inner is not None and inner.f_code.co_name in COMPREHENSIONS:
         inner = inner.f_back
         while inner is not None and inner.f_code.co_filename != frame.f_code.co_filename:
             inner = inner.f_back  # a function of Python's library that iterates over a generator
@@ -133,8 +133,8 @@ def _locals(frame: FrameType) -> dict[str, object]:
     return known
 
 
-# Until Python 3.12 each runs in its own frame, which has only the names that it uses.
-_COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
+COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
+"""Until Python 3.12 each runs in its own frame, which has only the names that it uses."""
 
 
 def is_library(meaning: object) -> bool:

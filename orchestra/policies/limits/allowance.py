@@ -19,6 +19,7 @@ import attrs
 import msgspec
 
 from orchestra.accounts import Caller, KeyAllowance
+from orchestra.eventclass import event
 from orchestra.policies.limits.gcra import BURST_SHARE, SECOND_NS, MeterState, Rate
 from orchestra.protocols import WhenStateFails
 from orchestra.records import Encoding, Revision, readable
@@ -181,7 +182,7 @@ class Blocked:
     wait_s: float | None
 
 
-@attrs.frozen
+@event
 class Remaining:
     """What is left of a limit, as in the `RateLimit-*` headers.
 
@@ -196,7 +197,7 @@ class Remaining:
     reset_s: float
 
 
-@attrs.frozen
+@event
 class Count:
     """What blocks a request (it is counted if nothing does), and what is left afterwards.
 

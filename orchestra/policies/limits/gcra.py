@@ -8,10 +8,12 @@ than a burst waits until its excess has been saved up.
 
 A refund undoes a take as if it had never happened. That differs from adding the units back now: a
 take of a minute ago may have no effect any more, and adding its units would let two bursts through
-together. So for each open take, the meter keeps how much of a refund would still have an effect:
-if units are taken while the time is ahead of now by `slack`, a refund of an earlier take can move
-the time by no more than `slack`. If nothing was taken since, a refund of all units also brings back
-what was saved up before.
+together. If units are taken while the time is ahead of now by `slack`, a refund of an earlier take
+can move the time by no more than `slack`; the rest of it was saved up before those units. So for
+each open take, the meter keeps what was saved up before it, and how much of a refund would still
+have an effect after the units that were taken for good until the next open take. A refund of all
+units takes the place of the take: it also brings back what was saved up before. Refunds are exact,
+in any order, whatever overlaps: only takes that are closed before they are settled get none.
 
 A meter may be kept in a state, as a `MeterState`: other processes then continue with the same
 limit, and a take is found by its id.
@@ -78,17 +80,30 @@ class Rate(msgspec.Struct, frozen=True):
 class Taken(msgspec.Struct, array_like=True, eq=False):
     """An open take: units that may be refunded until the take is settled.
 
-    `felt` is how much of a refund would still have an effect, after all takes up to the next open
-    one. `id` and `until_ns` are for kept meters: the id by which the take is found, and the time
-    until which it may be refunded. `saved` is what was saved up before; a refund of all units
-    brings it back, unless others were taken since.
+    `felt` is how much of a refund, of this take or an earlier one, would still have an effect after
+    all units taken for good up to the next open take; None if there are none. `id` and `until_ns`
+    are for kept meters: the id by which the take is found, and the time until which it may be
+    refunded. `saved` is what was saved up before; below zero, what was not paid yet.
     """
 
     units: int
-    felt: int
+    felt: int | None = None
     id: str = ""
     until_ns: int = 0
     saved: int = 0
+
+    def limit(self, felt: int | None) -> None:
+        """Note that no more than this of a refund has an effect."""
+        if felt is not None and (self.felt is None or felt < self.felt):
+            self.felt = felt
+
+    def pass_on(self, back: int) -> int:
+        """The effect of this refund, after all units up to the next open take."""
+        if self.felt is None:
+            return back
+        back = min(back, self.felt)
+        self.felt -= back
+        return back
 
 
 class MeterState(msgspec.Struct, array_like=True):
@@ -113,8 +128,8 @@ class MeterState(msgspec.Struct, array_like=True):
     def spend(self, units: int) -> None:
         """Take units without a refund, even if the limit has no room."""
         slack = max(0, self.debt)
-        if self.open and self.open[-1].felt > slack:
-            self.open[-1].felt = slack
+        if self.open:
+            self.open[-1].limit(slack)
         self.debt = slack + units * MINUTE_NS
 
     def take(self, units: int, *, id: str = "", until_ns: int = 0) -> Taken:  # noqa: A002 - the field's own name
@@ -122,12 +137,9 @@ class MeterState(msgspec.Struct, array_like=True):
 
         In a kept meter, they are settled by their id, before `until_ns`.
         """
-        slack = max(0, self.debt)
-        if self.open and self.open[-1].felt > slack:
-            self.open[-1].felt = slack
-        saved = slack - self.debt
-        self.debt = debt = slack + units * MINUTE_NS
-        taken = Taken(units, debt + saved, id, until_ns, saved)
+        saved = -self.debt
+        self.debt = max(0, self.debt) + units * MINUTE_NS
+        taken = Taken(units, None, id, until_ns, saved)
         self.open.append(taken)
         return taken
 
@@ -136,26 +148,19 @@ class MeterState(msgspec.Struct, array_like=True):
 
         The meter has to be at the current time only if the real number is higher.
         """
-        if taken is self.open[-1] and units <= taken.units:  # nearly always: a shorter way
-            back = (taken.units - units) * MINUTE_NS + (0 if units else taken.saved)
-            back = min(back, taken.felt)
-            self.debt -= back
-            del self.open[-1]
-            if self.open:
-                self.open[-1].felt = min(self.open[-1].felt, taken.felt - back)
-            return
-        at = self.open.index(taken)
-        if units < taken.units:
-            back = (taken.units - units) * MINUTE_NS
-            behind = self.open[at:]
-            for each in behind:
-                back = min(back, each.felt)
-            for each in behind:
-                each.felt -= back
+        at = len(self.open) - 1 if taken is self.open[-1] else self.open.index(taken)
+        if units < taken.units or not units:
+            back = (taken.units - units) * MINUTE_NS + (0 if units else max(0, taken.saved))
+            back = taken.pass_on(back)
+            for each in self.open[at + 1 :]:
+                each.saved, before = each.saved + back, each.saved
+                back = each.pass_on(max(0, -before) - max(0, -each.saved))
             self.debt -= back
         if at:
-            before = self.open[at - 1]
-            before.felt = min(before.felt, taken.felt)
+            before_it = self.open[at - 1]
+            before_it.limit(taken.felt)
+            if units:
+                before_it.limit(max(0, -taken.saved))
         del self.open[at]
         if units > taken.units:
             self.spend(units - taken.units)
@@ -192,7 +197,7 @@ class MeterState(msgspec.Struct, array_like=True):
         """
         felt_from, over = 0, False
         for at, taken in enumerate(self.open, 1):
-            if taken.felt <= 0:
+            if taken.felt == 0:
                 felt_from = at
             elif taken.until_ns <= self.at_ns:
                 over = True

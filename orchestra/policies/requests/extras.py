@@ -5,6 +5,7 @@ They are not sent to providers. Each policy reads its own setting, and ignores t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Literal, TypeAlias, TypeVar, cast, get_args
 
@@ -18,6 +19,16 @@ Asked = TypeVar("Asked", ChatRequest, EmbedRequest)
 
 EXTRAS = "orchestra"
 """The key of these settings in the extras."""
+KEYS = frozenset(
+    {
+        *(EXTRAS, "openai-dialect", "openai-compatible", "openai", "azure", "anthropic", "gemini"),
+        *("bedrock", "cerebras", "cohere", "deepseek", "groq", "huggingface", "llama-cpp"),
+        *("mistral", "moonshot", "ollama", "openrouter", "perplexity", "together", "vllm", "xai"),
+    }
+)
+"""All keys of extras that providers, dialects and policies read."""
+PROVIDERS_OF_OTHER_KEYS = {"vertex": "gemini", "bedrock-invoke": "bedrock"}
+"""Providers that read the key of another provider."""
 CACHE = "cache"
 COALESCE = "coalesce"
 CONVERSATION = "conversation"
@@ -32,14 +43,35 @@ CacheMode: TypeAlias = Literal["once", "use", "refresh", "off"]
 CACHE_MODES = get_args(CacheMode)
 
 
+def misspelt(names: Iterable[str]) -> str:
+    """What is wrong with the first name that no provider reads, and is near one; "" if none is.
+
+    Any other name may be that of a model class of the deployment's own.
+    """
+    for name in names:
+        if name not in KEYS:
+            meant = PROVIDERS_OF_OTHER_KEYS.get(name)
+            hint = (
+                did_you_mean(name, sorted(KEYS))
+                if meant is None
+                else f"write {meant!r} for {name!r}"
+            )
+            if hint:
+                return f"extras has no {name!r:.100}, which no provider would read: {hint}"
+    return ""
+
+
 def check_words(extras: Extras) -> None:
-    """Check that each setting is known to a policy, whether or not the policy is active.
+    """Check that each provider and each setting is known, whether or not anything reads it.
 
     Otherwise it would silently have no effect.
 
     Raises:
-        InvalidRequestError: a setting is unknown, or its value has no meaning.
+        InvalidRequestError: a provider is misspelt; a setting is unknown, or its value has no
+            meaning.
     """
+    if wrong := misspelt(extras):
+        raise InvalidRequestError(wrong)
     for word in extras.get(EXTRAS, ()):
         if word not in WORDS:
             hint = did_you_mean(word, WORDS) or f"it has {', '.join(WORDS)}"
@@ -67,11 +99,11 @@ def cache_mode_in(extras: Extras) -> CacheMode:
 class Sharing(Enum):
     """With which other calls a call may be shared."""
 
-    ALONE = False
+    ALONE = "alone"
     """With no other call."""
-    OTHERS = None
+    OTHERS = "others"
     """With calls of other runs only: a run that asks twice wants two answers."""
-    ANY = True
+    ANY = "any"
     """With any call, including those of its own run."""
 
 
@@ -82,8 +114,10 @@ def sharing_in(extras: Extras) -> Sharing:
         InvalidRequestError: the value is neither true nor false.
     """
     shared = extras.get(EXTRAS, {}).get(COALESCE)
-    if shared is None or isinstance(shared, bool):
-        return Sharing(shared)
+    if shared is None:
+        return Sharing.OTHERS
+    if isinstance(shared, bool):
+        return Sharing.ANY if shared else Sharing.ALONE
     raise InvalidRequestError(
         f"extras[{EXTRAS!r}][{COALESCE!r}] is {shared!r:.200}: write False for a call of its "
         "own, or True for one that may be shared within its run, too"

@@ -261,9 +261,10 @@ async def ask(line: Line, exchange: Exchange, bounds: Bounds) -> bytes:
 
 def _begun(line: Line, request: bytes) -> memoryview:
     """Send as much of a request as is possible without waiting, and return the rest."""
-    with suppress(OSError):
+    try:
         return line.send_nowait(request)
-    return memoryview(b"")
+    except OSError:
+        return memoryview(b"")
 
 
 async def _ended(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from orchestra.eventclass import frozen
+from orchestra.eventclass import event
 from orchestra.providers.connections.bodies import Body, ChunkedBody, EndlessBody, SizedBody
 
 Header = tuple[bytes, bytes]
@@ -26,7 +26,7 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 _KEEP_ALIVE_S = re.compile(rb"timeout\s*=\s*(\d{1,9})", re.IGNORECASE)
 
 
-@frozen
+@event
 class Head:
     """The head of a response; names of headers are in lower case."""
 

@@ -16,6 +16,7 @@ import attrs
 import h11
 
 from orchestra.errors import InvalidRequestError, MalformedStreamError, ModelConnectionError
+from orchestra.eventclass import event
 from orchestra.hosts import DEFAULT_PORTS, authority, bracketed
 from orchestra.protocols import HttpRequest
 from orchestra.providers.connections.bodies import Body, EndlessBody
@@ -50,7 +51,7 @@ class Origin:
         return f"{bracketed(self.host)}:{self.port}"
 
 
-@attrs.frozen
+@event
 class Outgoing:
     """A request that is ready to be sent. Its target and headers may contain a key."""
 

@@ -43,9 +43,11 @@ class Line:
             rest = self._pushed(rest)
 
     def _pushed(self, rest: memoryview) -> memoryview:
-        with suppress(BlockingIOError):
+        try:
             while rest:
                 rest = rest[self._socket.send(rest) :]
+        except BlockingIOError:
+            return rest
         return rest
 
     async def receive(self) -> bytes:

@@ -190,11 +190,11 @@ class Connection(TCPServer):
 
     async def protocol_send(self, event: Event) -> None:
         """Write an event's bytes; after an error the connection is closed."""
-        if isinstance(event, RawData):
+        if type(event) is RawData:  # not `isinstance`: their base is abstract, which is slow
             return await self._written(event.data)
         if self._held:
             await self._written(b"")
-        if isinstance(event, Updated):
+        if type(event) is Updated:
             return await (self.patience.restart() if event.idle else self.patience.stop())
         if isinstance(event, Closed) and self._is_sent_to():
             return await self._linger()
@@ -288,8 +288,10 @@ class Connection(TCPServer):
             await trio.lowlevel.wait_readable(descriptor)
             if self.stream.socket.fileno() != descriptor:
                 break  # closed in the meantime: the descriptor may belong to another client
-            with suppress(BlockingIOError):
+            try:
                 return os.read(descriptor, MAX_RECV)
+            except BlockingIOError:
+                continue
         raise trio.ClosedResourceError("the connection was closed on this side")
 
     def write_nowait(self, data: bytes) -> int:

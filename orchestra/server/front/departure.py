@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from quart.globals import _cv_request
@@ -67,6 +68,15 @@ class DepartingRequest(TrioRequest):
     body_class = ArrivingBody
     body: ArrivingBody
     departure: Departure
+
+    @cached_property
+    def content_length(self) -> int | None:
+        """The announced length of the body, which the layers have checked; None without one.
+
+        Werkzeug's property raises an error within itself for each header that is missing.
+        """
+        length = Arrival.of(self.scope).header(b"content-length") or ""
+        return int(length) if length.isdecimal() else None
 
 
 def present() -> DepartingRequest:

@@ -50,7 +50,7 @@ _OPTIONS: Mapping[str, tuple[object, ...]] = {
 """Keywords of `generate`, each with the types that an input for it may have."""
 
 
-class Gives(ABC):
+class GivesAnswers(ABC):
     """Converts the output of a run to answers of a model."""
 
     def of_chunk(self, chunk: Any) -> tuple[int, Iterable[ModelEvent]]:
@@ -72,7 +72,7 @@ class Gives(ABC):
         """
 
 
-class GivesRelayed(Gives):
+class GivesRelayed(GivesAnswers):
     """The output of `relay` or `relay_whole`."""
 
     def of_chunk(self, chunk: ChoiceEvents) -> tuple[int, Iterable[ModelEvent]]:
@@ -92,7 +92,7 @@ class GivesRelayed(Gives):
         return whole or [growing[choice].completion() for choice in sorted(growing)]
 
 
-class GivesText(Gives):
+class GivesText(GivesAnswers):
     """Text, whole or as a stream."""
 
     def __init__(self, *, streams: bool) -> None:
@@ -110,7 +110,7 @@ class GivesText(Gives):
         return [Completion(parts, _CUT if end.cut else _END)]
 
 
-class GivesCompletion(Gives):
+class GivesCompletion(GivesAnswers):
     """A whole answer of a model, which has no chunks."""
 
     def ending(self, end: RunFinished) -> Iterable[ModelEvent]:
@@ -120,7 +120,7 @@ class GivesCompletion(Gives):
         return [end.result]
 
 
-class GivesEvents(Gives):
+class GivesEvents(GivesAnswers):
     """The events of a model's answer."""
 
     def of_chunk(self, chunk: ModelEvent) -> tuple[int, Iterable[ModelEvent]]:
@@ -141,7 +141,7 @@ class ChatShape:
     pipeline: Pipeline[..., Any]
     input: str
     take: Callable[[ChatRequest], object]
-    gives: Gives
+    gives: GivesAnswers
     how: Mapping[str, object]
 
     def inputs(self, request: ChatRequest) -> Mapping[str, object]:
@@ -176,7 +176,7 @@ def _is_option(each: Input) -> bool:
     return any(_fits(kind, each.annotation) for kind in _OPTIONS.get(each.name, ()))
 
 
-def _gives(returns: object) -> Gives | None:
+def _gives(returns: object) -> GivesAnswers | None:
     chunk, returns = chunk_of(returns), plain(returns)
     if chunk is str or returns is str:
         return GivesText(streams=chunk is str)

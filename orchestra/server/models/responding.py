@@ -22,9 +22,9 @@ from orchestra.errors import (
 )
 from orchestra.events import Delta, RunFinished, StepRouted
 from orchestra.server import sse
-from orchestra.server.front.departure import arrived, present, principal, when_over, whole_body
+from orchestra.server.front.departure import arrived, principal, when_over, whole_body
 from orchestra.server.front.routes import Handler
-from orchestra.server.inputs.chat_shapes import RELAYED, Gives
+from orchestra.server.inputs.chat_shapes import RELAYED, GivesAnswers
 from orchestra.server.models.catalog import Bare, Catalog, Offer, Spoken
 from orchestra.server.models.paths import shaped
 from orchestra.server.models.shapes import as_served
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Answers: TypeAlias = Callable[[], "list[Completion]"]
-"""Returns the answers of a finished run. Raises `TruncatedStreamError` like `Gives.whole`."""
+"""Returns the answers of a finished run. Raises TruncatedStreamError like `GivesAnswers.whole`."""
 
 
 class RefusedError(Exception):
@@ -115,7 +115,7 @@ async def json_body() -> bytes:
     Raises:
         RefusedError: its media type is not JSON.
     """
-    given = present().headers.get("Content-Type", "")
+    given = arrived().header(b"content-type") or ""
     if media_type(given) != sse.JSON:
         raise RefusedError(as_served(problems.bad_media_type(given, forms=False)))
     return await whole_body()
@@ -159,7 +159,7 @@ async def respond(
 
 
 async def _streamed(
-    run: Run, gives: Gives, served: ServedChat, how: AnswerFormat, settings: Settings
+    run: Run, gives: GivesAnswers, served: ServedChat, how: AnswerFormat, settings: Settings
 ) -> Response:
     """The streamed response of a run; a problem if the run fails before its first content."""
     facts = Facts(run.id, served.model, how.usage)
@@ -181,7 +181,7 @@ async def _streamed(
 
 def _asked_of(
     offer: Offer, served: ServedChat
-) -> tuple[Pipeline[..., Any], Mapping[str, object], Gives]:
+) -> tuple[Pipeline[..., Any], Mapping[str, object], GivesAnswers]:
     """The pipeline that answers a request, its inputs, and how to read its output.
 
     Raises:

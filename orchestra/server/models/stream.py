@@ -32,7 +32,7 @@ from orchestra.server.runs.pipelines import Events
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
     from orchestra.server.connections.bodies import Body
-    from orchestra.server.inputs.chat_shapes import Gives
+    from orchestra.server.inputs.chat_shapes import GivesAnswers
     from orchestra.server.settings import Settings
     from orchestra.values import Json, ModelEvent
 
@@ -98,7 +98,7 @@ class Chunks(msgspec.Struct, eq=False):
     """Converts the events of a run into the chunks of a dialect, batch by batch."""
 
     _run: Run
-    _gives: Gives
+    _gives: GivesAnswers
     _writer: Writer
     facts: Facts
     ended: bool = False

@@ -33,7 +33,7 @@ def mend_trio() -> None:
 
 def _child_finished(self: Any, task: trio.lowlevel.Task, outcome: Outcome[Any]) -> None:
     """Trio's method, except that for an error whose `repr` raises its class is recorded."""
-    if isinstance(outcome, Error) and not _has_repr(outcome.error):
+    if type(outcome) is Error and not _has_repr(outcome.error):
         self._children.remove(task)
         self._add_exc(outcome.error, _reason(task, outcome.error))
         self._check_nursery_closed()

@@ -68,8 +68,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
     `admit` returns the settings of access; without it, every caller is allowed. `state` is shared
     with other processes, all of which then know the runs. At the end, when nothing uses this
-    version any more, `flush` is called with the seconds that it may take, and then `close`, once.
-    Before that, `flush` of a replaced version may have been called already, and cancelled.
+    version any more, `close` is called, once.
     `by_json` are the pipelines whose inputs can be sent as JSON, if they are computed already.
     """
 
@@ -79,7 +78,6 @@ class Loaded(msgspec.Struct, frozen=True):
     admit: Callable[[], Awaitable[Admission]] | None = None
     close: Callable[[], None] = lambda: None
     state: State | None = None
-    flush: Callable[[float], Awaitable[object]] | None = None
     by_json: Mapping[str, Pipeline[..., Any]] | None = None
 
 
@@ -302,7 +300,7 @@ class Serving:
                 await generation.wait_over()
                 self._generations.remove(generation)
                 with trio.move_on_after(settings.retire_s):
-                    await _deliver(loaded, registry)
+                    await _deliver(deployed, registry)
         finally:
             await _end(loaded)  # noqa: ASYNC102 - shielded, and bounded
         # these may be the last references, and `on_retired` collects garbage
@@ -327,23 +325,18 @@ class Serving:
         return open_runs(state, settings, shared=shared)
 
 
-async def _deliver(loaded: Loaded, registry: Registry) -> None:
+async def _deliver(deployed: DeploymentBindings | None, registry: Registry) -> None:
     """Wait until the state has what a replaced version has to write: the server goes on anyway."""
-    if loaded.flush is not None:
-        await loaded.flush(inf)
+    if deployed is not None:
+        await deployed.flush(inf)
     await registry.wait_written()
 
 
 async def _end(loaded: Loaded) -> None:
-    """Flush and close a version, also after an error or a cancellation; errors are only logged."""
+    """Close a version, also after an error or a cancellation; errors are only logged."""
 
     async def end() -> None:
-        try:
-            if loaded.flush is not None:
-                with trio.CancelScope(shield=True):
-                    await loaded.flush(loaded.settings.runs.flush_s)
-        finally:
-            loaded.close()
+        loaded.close()
 
     await contained(end, log, "a replaced version of the server was not closed cleanly")
 

@@ -31,7 +31,6 @@ from orchestra.server.processes.restarts import (
     FAILED,
     Ended,
     GiveUp,
-    Replace,
     RestartRule,
     after_death,
     code_of_first,
@@ -167,7 +166,9 @@ class Supervisor:
                 self._fail(code_of_first(code))
                 break
             settled.set()
-            decided = self._decide(deaths, lived_s)
+            decided = after_death(
+                self.rule, deaths, lived_s, self.jitter(), others_serve=self._serve()
+            )
             if isinstance(decided, GiveUp):
                 deaths = decided.deaths
                 log.error("worker %d: %d deaths in a row; no worker serves", number, deaths)
@@ -180,10 +181,6 @@ class Supervisor:
                 "worker %d ended with %s; the next begins in %.1f s", number, ended, delay_s
             )
             await trio.sleep(delay_s)
-
-    def _decide(self, deaths: int, lived_s: float) -> Replace | GiveUp:
-        serve = self._serve()
-        return after_death(self.rule, deaths, lived_s, self.jitter(), others_serve=serve)
 
     def _serve(self) -> bool:
         """Whether a worker is ready."""

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeVar, get_type_hints
 
 import attrs
@@ -17,6 +17,7 @@ from orchestra.errors import DefinitionError
 from orchestra.graph.rules.policy import Policy
 from orchestra.graph.source.frames import called_at
 from orchestra.graph.wires import Wire
+from orchestra.policies.requests.extras import misspelt
 from orchestra.protocols import ModelName
 from orchestra.steps.conversation.tools import FunctionTool
 from orchestra.values import (
@@ -138,6 +139,17 @@ def check_bounds(options: Options) -> None:
                 f"{called_at()}: generate({name}={given!r}): it must be a number of {what}, "
                 "known when the pipeline is defined: write it as a number"
             )
+
+
+def check_extras(options: Options) -> None:
+    """Check that the extras name no provider in a wrong way; a wire is checked in the run.
+
+    Raises:
+        DefinitionError: a provider is misspelt.
+    """
+    extras: object = options.get("extras")
+    if isinstance(extras, Mapping) and (wrong := misspelt(extras)):
+        raise DefinitionError(f"{called_at()}: generate(extras=...): {wrong}")
 
 
 _TIMES = (int,), "times, 1 or more"

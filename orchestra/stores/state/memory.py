@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Any, TypeAlias, TypeVar
 
@@ -40,6 +41,8 @@ class MemoryState(State):
         self._sweep_at = 1024
         self._newest: dict[str, OrderedDict[str, None]] = {}
         self._remembered: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+        self._expiries: list[tuple[float, str]] = []
+        """A heap of all expiries of remembered values, and some of values that are gone."""
         self._size_bytes = 0
 
     async def change(
@@ -105,10 +108,15 @@ class MemoryState(State):
         size_bytes = len(key) + len(data)
         if size_bytes > self._limit_bytes or ttl_s <= 0:
             return
+        now_s = self._now_s()
         while self._size_bytes + size_bytes > self._limit_bytes:
-            self._forget(next(iter(self._remembered)))
-        self._remembered[key] = (data, self._now_s() + ttl_s)
+            self._forget(self._useless(now_s))
+        self._remembered[key] = (data, now_s + ttl_s)
         self._size_bytes += size_bytes
+        heappush(self._expiries, (now_s + ttl_s, key))
+        if len(self._expiries) > 1024 + 2 * len(self._remembered):  # most are of replaced values
+            self._expiries = [(until_s, each) for each, (_, until_s) in self._remembered.items()]
+            heapify(self._expiries)
 
     def close(self) -> None:
         """Does nothing: nothing is open, and the data is kept."""
@@ -116,6 +124,14 @@ class MemoryState(State):
     def _read(self, key: str, now_s: float) -> bytes | None:
         found, until_s, encoding = self._entries.get(key, _NOTHING)
         return _bytes(found, encoding) if until_s > now_s else None
+
+    def _useless(self, now_s: float) -> str:
+        """The key of a value that has expired, or else of the least recently used one."""
+        while self._expiries and self._expiries[0][0] <= now_s:
+            _, key = heappop(self._expiries)
+            if self._remembered.get(key, (b"", inf))[1] <= now_s:
+                return key
+        return next(iter(self._remembered))
 
     def _forget(self, key: str) -> None:
         kept = self._remembered.pop(key, None)

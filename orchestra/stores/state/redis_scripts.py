@@ -2,8 +2,8 @@
 
 A stored value begins with eight bytes, the time until which it is valid (a double, big endian);
 after them comes the data. Redis itself also expires the value, which frees its memory. The names of
-remembered values are in `lru`, a sorted set by last use, and their sizes in `sizes`; the sum of the
-sizes is in `bytes`.
+remembered values are in `lru`, a sorted set by last use, and in `expiries`, one by expiry; their
+sizes are in `sizes`, and the sum of the sizes in `bytes`.
 """
 
 from __future__ import annotations
@@ -62,13 +62,14 @@ local layout = mark and (type(mark) == 'string' and tonumber(string.match(mark, 
 if layout and layout > {LAYOUT} then
   return redis.error_reply('NEWER what is here was written by a newer orchestra; upgrade this one')
 end
-local lru, sizes = prefix .. 'lru', prefix .. 'sizes'
+local lru, sizes, expiries = prefix .. 'lru', prefix .. 'sizes', prefix .. 'expiries'
 local bytes, used = prefix .. 'bytes', prefix .. 'used'
 local function forget(name) -- first what a full Redis refuses: all of it is done, or nothing
   local size = redis.call('HGET', sizes, name)
   if size then redis.call('DECRBY', bytes, size) end
   redis.call('HDEL', sizes, name)
   redis.call('ZREM', lru, name)
+  redis.call('ZREM', expiries, name)
   redis.call('DEL', prefix .. 'm:' .. name)
 end
 local name = ARGV[1]
@@ -103,24 +104,27 @@ local limit, time = tonumber(ARGV[5]), redis.call('TIME')
 redis.call('INCRBY', bytes, 0) -- a full Redis refuses this, but no later write of a script
 forget(name)
 if size > limit or ttl <= 0 then return 0 end
+local now = tonumber(time[1]) + tonumber(time[2]) / 1e6 + tonumber(ARGV[6])
 local drops = {DROPPED_AT_ONCE}
 while tonumber(redis.call('GET', bytes) or 0) + size > limit do
-  local oldest = redis.call('ZRANGE', lru, 0, 0)[1]
+  local oldest = redis.call('ZRANGEBYSCORE', expiries, '-inf', now, 'LIMIT', 0, 1)[1]
+    or redis.call('ZRANGE', lru, 0, 0)[1]
   if not oldest then redis.call('DEL', bytes, sizes) break end
   if drops == 0 then return 0 end
   drops = drops - 1
   forget(oldest)
 end
-local until_s = tonumber(time[1]) + tonumber(time[2]) / 1e6 + tonumber(ARGV[6]) + ttl
+local until_s = now + ttl
 local value = struct.pack('>d', until_s) .. data
 redis.call('SET', prefix .. 'm:' .. name, value, 'PX', math.ceil(ttl * 1000))
 redis.call('HSET', sizes, name, size)
 redis.call('INCRBY', bytes, size)
 redis.call('ZADD', lru, redis.call('INCR', used), name)
+redis.call('ZADD', expiries, until_s, name)
 return 1
 """
 )
-"""Remember a value, and drop the least recently used ones to make room; 0 if it was not stored.
+"""Remember a value; to make room, drop expired ones, then the least recently used; 0 if not stored.
 
 `KEYS`: the prefix. `ARGV`: the key, the data, the size of both, the TTL, the limit, and the seconds
 to add to the time.

@@ -73,6 +73,7 @@ CREATE TABLE IF NOT EXISTS memory (
     size_bytes INTEGER NOT NULL, used INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS memory_used ON memory (used);
+CREATE INDEX IF NOT EXISTS memory_until ON memory (until_s);
 CREATE TABLE IF NOT EXISTS total (size_bytes INTEGER NOT NULL, used INTEGER NOT NULL);
 INSERT INTO total SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM total);
 """
@@ -307,7 +308,7 @@ def _remember(
     size_bytes = len(call.key) + len(call.data)
     if size_bytes > limit_bytes or call.ttl_s <= 0:
         return 0
-    there_bytes, dropped = _drop_oldest(db, limit_bytes - size_bytes, drops_max)
+    there_bytes, dropped = _drop(db, limit_bytes - size_bytes, now_s, drops_max)
     if there_bytes + size_bytes > limit_bytes:
         return dropped
     db.execute("UPDATE total SET used = used + 1, size_bytes = size_bytes + ?", (size_bytes,))
@@ -318,27 +319,32 @@ def _remember(
     return dropped
 
 
-def _drop_oldest(db: sqlite3.Connection, most_bytes: int, drops_max: int) -> tuple[int, int]:
-    """Drop the least recently used values until the rest takes at most `most_bytes`.
+def _drop(db: sqlite3.Connection, most_bytes: int, now_s: float, drops_max: int) -> tuple[int, int]:
+    """Drop expired values, then the least recently used, until the rest takes `most_bytes`.
 
     Returns the bytes that the rest takes, and how many values it dropped, at most `drops_max`.
     """
     (there_bytes,) = db.execute("SELECT size_bytes FROM total").fetchone()
     if there_bytes <= most_bytes:
         return there_bytes, 0
-    gone: list[tuple[bytes]] = []
-    query = "SELECT key, size_bytes FROM memory ORDER BY used LIMIT ?"
-    for key, size_bytes in db.execute(query, (drops_max,)):
-        gone.append((key,))
-        there_bytes -= size_bytes
-        if there_bytes <= most_bytes:
-            break
-    else:
-        if len(gone) < drops_max:  # nothing is left: the total was wrong after an edit by hand
-            there_bytes = 0
-    db.executemany("DELETE FROM memory WHERE key = ?", gone)
+    dropped = 0
+    for query, given in ((_EXPIRED, (now_s,)), (_OLDEST, ())):
+        gone: list[tuple[bytes]] = []
+        for key, size_bytes in db.execute(query, (*given, drops_max - dropped)):
+            if there_bytes <= most_bytes:
+                break
+            gone.append((key,))
+            there_bytes -= size_bytes
+        db.executemany("DELETE FROM memory WHERE key = ?", gone)
+        dropped += len(gone)
+    if there_bytes > most_bytes and dropped < drops_max:
+        there_bytes = 0  # nothing is left: the total was wrong after an edit by hand
     db.execute("UPDATE total SET size_bytes = ?", (there_bytes,))
-    return there_bytes, len(gone)
+    return there_bytes, dropped
+
+
+_EXPIRED = "SELECT key, size_bytes FROM memory WHERE until_s <= ? LIMIT ?"
+_OLDEST = "SELECT key, size_bytes FROM memory ORDER BY used LIMIT ?"
 
 
 def _forget(db: sqlite3.Connection, key: bytes) -> None:

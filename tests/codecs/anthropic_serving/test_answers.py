@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import attrs
 import msgspec
@@ -48,6 +49,7 @@ from orchestra.values import (
     ToolCallDelta,
     UsageReport,
 )
+from tests.codecs.streamed import events_of
 
 words = st.text(min_size=1, max_size=6)
 seals = st.sampled_from(["", "", "anthropic:c2Vh"])
@@ -127,10 +129,7 @@ def frames(events: list[ModelEvent]) -> list[bytes]:
     return [*(writer.write([event]) for event in events), writer.close()]
 
 
-def decode(pieces: Iterable[bytes]) -> list[ModelEvent]:
-    decoder = AnthropicDialect().decoder()
-    found = [event for piece in pieces for event in decoder.feed(piece)]
-    return [*found, *decoder.close()]
+decode = partial(events_of, AnthropicDialect())
 
 
 def meant(events: Iterable[ModelEvent]) -> Completion:

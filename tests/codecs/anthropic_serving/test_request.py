@@ -380,6 +380,7 @@ def shows(**block: object) -> list[Json]:
         ({"system": [{"type": "image"}]}, "system[0].type: a block of type 'image'"),
         ({"said": [{"role": "tool", "content": ""}]}, "messages[0].role: Invalid enum value"),
         ({"said": []}, "messages: "),
+        ({"said": [{"role": "user", "content": []}]}, "messages[0].content: it is an empty list"),
         (
             {"said": shows(type="search_result", source="https://a.test/", title="t", content=[])},
             "messages[0].content[0].content: it has no text",

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import botocore.eventstream  # type: ignore[import-untyped]
@@ -20,7 +21,6 @@ from hypothesis import strategies as st
 from orchestra.accounts import Usage
 from orchestra.answers import Answer, Completion
 from orchestra.codecs.bedrock.converse import BedrockDialect
-from orchestra.codecs.dialect import Dialect
 from orchestra.codecs.framing.frames import LARGE_BYTES
 from orchestra.errors import (
     AuthenticationError,
@@ -47,6 +47,7 @@ from orchestra.values import (
     UsageReport,
 )
 from tests.codecs.amazon import CUTS, event, frame, header, pieces, string
+from tests.codecs.streamed import events_of, outcome_of
 from tests.recordings import Recording, needed, recordings
 
 DIALECT = BedrockDialect()
@@ -59,20 +60,11 @@ CONVERSE_STREAM = SERVICE.operation_model("ConverseStream")
 SURFACES = ("converse", "converse-stream")
 
 
-def decode(parts: Iterable[bytes], dialect: Dialect = DIALECT) -> list[ModelEvent]:
-    decoder = dialect.decoder()
-    events = [each for part in parts for each in decoder.feed(part)]
-    return events + decoder.close()
+decode = partial(events_of, DIALECT)
 
 
 def outcome(parts: Iterable[bytes]) -> tuple[list[ModelEvent], str]:
-    """All events, and the error at the end if there is one."""
-    decoder = DIALECT.decoder()
-    events = [each for part in parts for each in decoder.feed(part)]
-    try:
-        return events + decoder.close(), ""
-    except ModelError as error:
-        return events, repr(error)
+    return outcome_of(DIALECT.decoder(), parts)
 
 
 def summary(events: list[ModelEvent]) -> Json:
@@ -104,9 +96,9 @@ def cases(*kinds: str) -> list[Any]:
 @needed
 @pytest.mark.parametrize("case", cases("stream"))
 def test_recorded_streams_are_what_they_were(case: Recording) -> None:
-    events = decode([case.body], RECORDED)
+    events = events_of(RECORDED, [case.body])
     assert summary(events) == expected(case)
-    assert decode(case.pieces(1), RECORDED) == decode(case.pieces(7), RECORDED) == events
+    assert events_of(RECORDED, case.pieces(1)) == events_of(RECORDED, case.pieces(7)) == events
 
 
 @needed
@@ -572,7 +564,7 @@ def test_a_call_that_the_provider_answers_itself_is_left_out() -> None:
         answer = Completion.of(events)
         assert answer.text == "It rains."
         assert [(call.name, call.arguments) for call in answer.tool_calls] == [("weather", "{}")]
-    for events in (decode(frames, RECORDED), RECORDED.decode(whole)):
+    for events in (events_of(RECORDED, frames), RECORDED.decode(whole)):
         names = [call.name for call in Completion.of(events).tool_calls]
         assert names == ["nova_grounding", "weather"]
 

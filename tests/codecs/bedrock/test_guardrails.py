@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -13,8 +14,9 @@ from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 from orchestra.errors import ModelError, TruncatedStreamError
-from orchestra.values import Json, ModelEvent, Stopped, StopReason, TextDelta, UsageReport
+from orchestra.values import Json, Stopped, StopReason, TextDelta, UsageReport
 from tests.codecs.amazon import CUTS, event, pieces
+from tests.codecs.streamed import events_of
 
 DIALECT = BedrockInvokeDialect()
 INTERVENED: Json = {"amazon-bedrock-guardrailAction": "INTERVENED"}
@@ -28,10 +30,7 @@ def chunk(found: Json) -> bytes:
     return event("chunk", json.dumps({"bytes": told}).encode())
 
 
-def decode(parts: list[bytes]) -> list[ModelEvent]:
-    decoder = DIALECT.decoder()
-    events = [each for part in parts for each in decoder.feed(part)]
-    return events + decoder.close()
+decode = partial(events_of, DIALECT)
 
 
 def titan(text: str, asked: float, answered: float) -> Json:

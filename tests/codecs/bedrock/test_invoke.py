@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from orchestra.values import (
     UsageReport,
 )
 from tests.codecs.amazon import CUTS, event, frame, header, pieces, string
+from tests.codecs.streamed import events_of, outcome_of
 from tests.recordings import Recording, needed, recordings
 
 DIALECT = BedrockInvokeDialect()
@@ -43,20 +45,11 @@ def chunk(found: object) -> bytes:
     return event("chunk", json.dumps({"bytes": text, "p": "abc"}).encode())
 
 
-def decode(parts: Iterable[bytes]) -> list[ModelEvent]:
-    decoder = DIALECT.decoder()
-    events = [each for part in parts for each in decoder.feed(part)]
-    return events + decoder.close()
+decode = partial(events_of, DIALECT)
 
 
 def outcome(parts: Iterable[bytes]) -> tuple[list[ModelEvent], str]:
-    """All events, and the error at the end if there is one."""
-    decoder = DIALECT.decoder()
-    events = [each for part in parts for each in decoder.feed(part)]
-    try:
-        return events + decoder.close(), ""
-    except ModelError as error:
-        return events, repr(error)
+    return outcome_of(DIALECT.decoder(), parts)
 
 
 def summary(events: list[ModelEvent]) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 
 import msgspec
@@ -33,6 +34,7 @@ from orchestra.errors import (
 )
 from orchestra.values import ModelEvent, Stopped, StopReason, TextDelta, UsageReport
 from tests.codecs.amazon import CUTS, pieces
+from tests.codecs.streamed import outcome_of
 
 STRINGS = msgspec.json.Decoder(str)
 
@@ -69,12 +71,7 @@ class Trailing(Letters):
 def outcome(
     parts: Iterable[bytes], decoder: FrameDecoder | None = None
 ) -> tuple[list[ModelEvent], str]:
-    decoder = decoder or Letters()
-    events = [event for part in parts for event in decoder.feed(part)]
-    try:
-        return events + decoder.close(), ""
-    except ModelError as error:
-        return events, repr(error)
+    return outcome_of(decoder or Letters(), parts)
 
 
 LINES = st.sampled_from(
@@ -107,6 +104,20 @@ def test_events_and_error_are_the_same_wherever_the_bytes_are_cut(
     whole = outcome([stream])
     assert outcome(pieces(stream, cuts)) == whole
     assert outcome([bytes([byte]) for byte in stream]) == whole
+
+
+def test_a_decoder_that_has_failed_keeps_no_bytes_of_the_answer() -> None:
+    """Its error may live as long as the run, and through a coroutine's frame so may the decoder."""
+    framing = JsonLinesFraming(100)
+    kept = weakref.ref(framing)
+    decoder = Letters(framing)
+    del framing
+    decoder.feed(b'"error"\n"the rest"')
+    try:
+        decoder.close()
+    except OverloadedError as error:
+        error.with_traceback(None)
+    assert kept() is None
 
 
 @given(STREAMS, st.data())

@@ -204,6 +204,13 @@ CALLING = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": 
                 {"role": "tool", "tool_call_id": "c"},
             )
         ),
+        *(
+            (
+                {"messages": [USER, CALLING, {"role": role, "content": [], "tool_call_id": "c"}]},
+                "messages[2].content: it is an empty list; send a text",
+            )
+            for role in ("user", "system", "developer", "tool")
+        ),
         (
             {"messages": [{"role": "user", "content": [{"type": "text", "content": "x"}]}]},
             "messages[0].content[0].type: a part of type 'text' cannot be read here, or lacks a field",

@@ -389,6 +389,7 @@ REFUSED: list[tuple[Json, str]] = [
     ({"input": [{"type": "mcp_call"}]}, r"input\[0\].type: an item of type 'mcp_call'"),
     ({"input": [{"content": "a"}]}, r"input\[0\].role: it is missing"),
     ({"input": [{"role": "user"}]}, r"input\[0\].content: it is missing; send a text"),
+    ({"input": [{"role": "user", "content": []}]}, r"input\[0\].content: it is an empty list"),
     (
         {
             "input": [

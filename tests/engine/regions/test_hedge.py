@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from math import inf
+from typing import Any
 
 import attrs
 import pytest
@@ -10,16 +13,28 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra import Stream, each, open_engine, pipeline, race, step
+from orchestra import Stream, chunks, each, open_engine, pipeline, race, step
+from orchestra.engine.engine import Engine
 from orchestra.engine.run import Run
 from orchestra.errors import ArmsFailedError, DeadlineError, DefinitionError
 from orchestra.events import Event, StepStarted
+from orchestra.graph.pipelines import Pipeline
 from orchestra.policies.hedge import BURST, COMMITS_MIN, WINDOW, Seen
+from orchestra.protocols import Model, ModelReply
+from orchestra.steps import generate
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import simulate
 from orchestra.testing.strategies import schedules, worlds
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World
+from orchestra.values import (
+    Capabilities,
+    ChatRequest,
+    ModelEvent,
+    Stopped,
+    StopReason,
+    TextDelta,
+)
 from tests.engine.regions.test_choose import agrees, arm, one, three, three_scripts, ticks, two
 from tests.policies.test_hedge import handed_on
 
@@ -230,3 +245,75 @@ def test_a_race_in_a_body_learns_from_item_to_item_and_a_world_begins_anew() -> 
         check_laws(simulation)
         assert simulation.value == ["later"] * COMMITS_MIN + ["soon"] * 2
         assert simulation.lasted_s == COMMITS_MIN + 2
+
+
+# --------------------------------------------------------------- races that begin with one model
+
+
+@attrs.define(eq=False)
+class Slow(Model):
+    """A model that says its first word after some seconds, as often as it is asked."""
+
+    first_s: float
+    capabilities = Capabilities()
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+        del request
+        yield SlowStream(self.first_s)
+
+
+@attrs.define
+class SlowStream(ModelReply):
+    """A word, then the end."""
+
+    first_s: float
+    said: int = 0
+
+    async def receive(self) -> tuple[ModelEvent, ...]:
+        await trio.sleep(0 if self.said else self.first_s)
+        self.said += 1
+        word, end = (TextDelta("word"),), (Stopped(StopReason.END),)
+        return (word, end, ())[self.said - 1]
+
+
+def raced(**options: Any) -> Pipeline[..., Stream[str]]:
+    """A pipeline of its own, which races a model against another."""
+
+    @pipeline
+    def asks(question: str) -> Stream[str]:
+        return race(generate(question, model="usual"), generate(question, model="spare"), **options)
+
+    return asks
+
+
+async def began_spare_after_s(engine: Engine, asks: Pipeline[..., Any]) -> float | None:
+    """How long after the first arm the second of a race began; None if it did not."""
+    run = engine.start(asks, {"question": "?"})
+    await run.result()
+    began = {each.step: each.at_s for each in run.journal.kept if isinstance(each, StepStarted)}
+    usual, spare = (began.get(name) for name in ("generate", "generate#2"))
+    return None if usual is None or spare is None else spare - usual
+
+
+def test_a_race_that_knows_nothing_yet_uses_what_others_saw_of_its_first_model() -> None:
+    """A new pipeline is not cold where its model is known; its own times count once there are enough."""
+
+    async def main() -> None:
+        usual = Slow(1.0)
+        world = World(models={"usual": usual, "spare": Slow(0.5)})
+        async with open_engine(world) as engine:
+            known, new = raced(hedge_at="p95"), raced(hedge_at="p95")
+            for _ in range(COMMITS_MIN):
+                assert await began_spare_after_s(engine, known) is None
+            usual.first_s = 9.0
+            assert await began_spare_after_s(engine, raced(hedge_at=0.5)) == 1.0
+            assert await began_spare_after_s(engine, raced(hedge_at=0.5, commit=chunks(1))) is None
+            usual.first_s = 0.25
+            for _ in range(COMMITS_MIN):
+                assert await began_spare_after_s(engine, new) is None
+            usual.first_s = 9.0
+            assert await began_spare_after_s(engine, new) == 0.25
+            assert await began_spare_after_s(engine, known) == 1.0
+
+    virtual(main)

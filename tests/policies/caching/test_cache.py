@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import attrs
 import pytest
 from hypothesis import given
@@ -179,6 +181,22 @@ def test_a_word_with_no_meaning_is_refused_where_no_policy_reads_it(
     """It would change nothing, and nobody would know; `generate` asks this before any policy."""
     with pytest.raises(InvalidRequestError, match=told):
         check_words({"orchestra": said})
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("antropic", "extras has no 'antropic', which no provider would read: did you mean 'anthr"),
+        ("OpenAI", "did you mean 'openai'?"),
+        ("vertex", "write 'gemini' for 'vertex'"),
+        ("orchestr", "did you mean 'orchestra'?"),
+    ],
+)
+def test_extras_for_a_misspelt_provider_are_refused(name: str, told: str) -> None:
+    """Nobody would read them, and nobody would know; `generate` asks this before any model."""
+    with pytest.raises(InvalidRequestError, match=re.escape(told)):
+        check_words({"openai": {}, name: {"service_tier": "flex"}})
+    check_words({"b": {}, "vendor": {}})  # which a model class of one's own may read
 
 
 def test_what_is_too_large_is_let_go() -> None:

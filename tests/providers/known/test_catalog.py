@@ -13,8 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.codecs.openai.quirks import PRESETS
+from orchestra.codecs.openai.request import DIALECT
 from orchestra.config.deployment.environment import from_environment
 from orchestra.errors import BindingError, CapabilityError
+from orchestra.policies.requests import extras
 from orchestra.protocols import HttpRequest
 from orchestra.providers.credentials import FileKey, NoCredentials, read_key
 from orchestra.providers.endpoints import endpoint
@@ -353,6 +355,13 @@ def test_the_extras_of_a_provider_are_found_under_its_name(provider: Provider) -
     made = endpoint(settings(provider), environ(provider))
     asked = attrs.evolve(ASKED, extras={name: {"extra": "sent"}})
     assert b'"extra":"sent"' in made.dialect.ask("m", asked, stream=False).body
+
+
+def test_all_keys_of_extras_are_known_where_they_are_checked() -> None:
+    """A request with any other key that is near one of them is refused."""
+    of_providers = {provider.extras for provider in REMOTE}
+    assert {*of_providers, extras.EXTRAS, DIALECT} == extras.KEYS
+    assert extras.PROVIDERS_OF_OTHER_KEYS == EXTRAS_OF_OTHERS
 
 
 def test_a_provider_is_told_to_keep_what_it_has_read_where_the_deployment_says_so() -> None:

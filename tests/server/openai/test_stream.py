@@ -30,7 +30,7 @@ from orchestra.events import (
 )
 from orchestra.policies.routing import ByOrder, Candidate, Route
 from orchestra.providers.routing import RoutedModel
-from orchestra.server.inputs.chat_shapes import RELAYED, Gives, GivesText
+from orchestra.server.inputs.chat_shapes import RELAYED, GivesAnswers, GivesText
 from orchestra.server.models.stream import ChunkEvents, Chunks, Facts
 from orchestra.server.settings import Settings
 from orchestra.steps.relay import ChoiceEvents
@@ -61,7 +61,7 @@ class Stub:
         self.cancelled = reason
 
 
-def chunks(gives: Gives = TEXT, run: Stub | Run | None = None) -> Chunks:
+def chunks(gives: GivesAnswers = TEXT, run: Stub | Run | None = None) -> Chunks:
     writer = AnswerWriter(0, answer_id="a", model="m", include_usage=True)
     return Chunks(cast("Any", run or Stub()), gives, writer, Facts("r", "m"))
 

@@ -17,6 +17,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from orchestra.engine import engine
 from orchestra.engine.bindings import NoBindings
 from orchestra.engine.engine import open_engine
 from orchestra.errors import ConfigError
@@ -24,7 +25,6 @@ from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.observe.counting import counting
 from orchestra.protocols import State, Stream
-from orchestra.runs.settings import RunsSettings
 from orchestra.server.app import create_app
 from orchestra.server.connections.sockets import bind
 from orchestra.server.processes import serving
@@ -38,13 +38,14 @@ from orchestra.values import Passage, Vector
 from tests.engine.steps import Panic
 from tests.patience import PATIENCE_S
 from tests.runs.processes import REAL, Cable
+from tests.server.deployment import Well
 from tests.server.processes.test_serve import STREAM, last_event, refused
 from tests.server.socketing import ClosedError, upgrade
 from tests.server.test_sse import Message
 from tests.server.wire import Client
 
 
-class Closable(NoBindings):
+class Closable(NoBindings, Well):
     """Bindings that know whether they were closed."""
 
     def __init__(self) -> None:
@@ -128,7 +129,6 @@ class Versions:
                 self.settings,
                 close=bindings.close,
                 state=self.state,
-                flush=bindings.flush,
             )
         except BaseException:
             self.undone += 1
@@ -533,15 +533,12 @@ def test_runs_of_what_was_replaced_are_known_to_what_replaced_it(serve_while: Se
     serve_while(act)
 
 
-HURRIED = RunsSettings(flush_s=1e-6)
-"""With which a server that stops writes only what is taken at once."""
-
-
 @pytest.mark.parametrize("stops", [False, True])
 def test_what_was_replaced_waits_for_its_state_unless_the_server_stops(
-    stops: bool, serve_while: Serve
+    stops: bool, serve_while: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server goes on anyway; so what was spent shortly before is not forgotten."""
+    monkeypatch.setattr(engine, "FLUSH_S", 1e-6)  # who stops writes only what is taken at once
 
     async def act(at: At) -> None:
         at.versions.bindings = Late
@@ -558,7 +555,7 @@ def test_what_was_replaced_waits_for_its_state_unless_the_server_stops(
             while len(at.retired) < 2:
                 await trio.lowlevel.checkpoint()
 
-    _, replaced, _ = serve_while(act, runs=HURRIED).loaded
+    _, replaced, _ = serve_while(act).loaded
     assert isinstance(replaced, Late)
     assert replaced.written != stops
 

@@ -425,6 +425,14 @@ def test_a_bound_that_is_a_wire_is_refused() -> None:
         pipeline(wired)
 
 
+def test_extras_for_a_misspelt_provider_are_refused_when_the_pipeline_is_defined() -> None:
+    def flex(question: str) -> Stream[str]:
+        return generate(question, extras={"opnai": {"service_tier": "flex"}})
+
+    with pytest.raises(DefinitionError, match=r"test_talk.*has no 'opnai'.*did you mean 'openai'"):
+        pipeline(flex)
+
+
 def test_misspelt_and_missing_arguments_are_problems_with_their_fix() -> None:
     @pipeline
     def wrong(question: str) -> Stream[str]:

@@ -295,3 +295,36 @@ def test_what_was_used_least_goes_first(how: str, uses: list[tuple[str, bool]]) 
 
     with opened(how, limit_bytes=30) as state:
         run(lambda: main(state))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["k:1", "k:2", "k:3", "k:4", "k:5"]),
+            st.sampled_from([100.0, 1000.0]),
+            st.sampled_from([0, 205]),
+        ),
+        max_size=20,
+    )
+)
+@example([("k:1", 1000.0, 0), ("k:2", 100.0, 0), ("k:3", 100.0, 0), ("k:4", 1000.0, 205)])
+@settings(max_examples=30, deadline=None)
+@pytest.mark.parametrize("how", HOW)
+def test_nothing_that_lives_is_dropped_while_something_has_expired(
+    how: str, steps: list[tuple[str, float, int]]
+) -> None:
+    """However lately that was used: it takes room that nobody has the use of. Three have room."""
+    clock, until_s = Hand(), dict[str, float]()
+
+    async def main(state: State) -> None:
+        for key, ttl_s, pause_s in steps:
+            clock.at_s += pause_s
+            live = {each for each, at_s in until_s.items() if at_s > clock.at_s} | {key}
+            if len(live) <= 3:
+                await state.remember(key, b"1234567", ttl_s=ttl_s)
+                until_s[key] = clock.at_s + ttl_s
+        for key, at_s in until_s.items():
+            assert (await state.recall(key) is not None) == (at_s > clock.at_s)
+
+    with opened(how, limit_bytes=30, clock=clock) as state:
+        run(lambda: main(state))
