@@ -417,6 +417,23 @@ def test_what_older_versions_of_pydantic_write_is_neat_too() -> None:
     }
 
 
+class Remarked(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"x-team": 1, "$comment": "old", "readOnly": True})
+
+    deprecated: int = Field(deprecated=True, json_schema_extra={"writeOnly": True, "x-a": []})
+
+
+def test_remarks_are_left_out_for_strict_modes_and_fields_of_their_names_are_not() -> None:
+    made = class_schema(Remarked)
+    assert made.strict
+    assert made.schema == {
+        "type": "object",
+        "properties": {"deprecated": {"type": "integer"}},
+        "required": ["deprecated"],
+        "additionalProperties": False,
+    }
+
+
 def test_a_pattern_that_looks_around_is_not_for_strict_modes() -> None:
     """OpenAI answers it with an error, or fails with a 500."""
 
