@@ -107,7 +107,7 @@ class PydanticCheck:
         try:
             return sys.modules["pydantic"].TypeAdapter(self.kind)
         except Exception as error:
-            raise TypeError(f"Pydantic cannot check it: {_first_line(error)}") from error
+            raise TypeError(_unchecked(error)) from error
 
     @property
     def parts(self) -> tuple[Any, ...]:
@@ -125,7 +125,7 @@ class PydanticCheck:
         try:
             schema = adapter.json_schema(ref_template=_TEMPLATE)
         except Exception as error:
-            raise TypeError(f"Pydantic cannot check it: {_first_line(error)}") from error
+            raise TypeError(_unchecked(error)) from error
         found = schema.pop("$defs", {})
         return cast("Json", _renamed(schema, _added(found, components)))
 
@@ -135,6 +135,11 @@ class PydanticCheck:
             value = None if NoneType in get_args(self.bare) else value
         reads = self.adapter.validate_json
         return _made(lambda text: reads(text, strict=(strict and self.is_strict) or None), value)
+
+
+def _unchecked(error: Exception) -> str:
+    what = _first_line(error).partition(". Set `arbitrary_types")[0]  # which only a model can set
+    return f"Pydantic cannot check it: {what}; leave `Field(...)` out, and check it in a step"
 
 
 def _made(read: Callable[[bytes], object], value: object) -> object:

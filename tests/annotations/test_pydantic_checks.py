@@ -147,7 +147,10 @@ def test_a_schema_has_the_checks_and_descriptions() -> None:
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
-        (Annotated[list[Plain], Field(max_length=1)], "Pydantic cannot check it: Unable to"),
+        (
+            Annotated[list[Plain], Field(max_length=1)],
+            r"Unable to .*Plain'>; leave `Field\(...\)` out",
+        ),
         (Annotated[AwareDatetime, Field(gt=0)], "AwareDatetime'> is not supported"),
         (Annotated[Cat | Dog | Shop, Discriminator(str)], "needs a member that tells"),
         (Annotated[int, UNSPOKEN], "Pydantic cannot check it: Cannot generate a JsonSchema"),
