@@ -79,10 +79,10 @@ def class_schema(kind: object) -> StrictSchema:
     components = {name: neat(each) for name, each in components.items()}
     _describe_classes(components, [kind])
     name = str(root.get("$ref", "")).removeprefix(REFERENCE)
-    schema = components.get(name, {})
+    schema = components.get(name, neat(root))  # of a checked model, the schema is here
     if "properties" not in schema:
         raise TypeError(f"the values of {kind!r} are not JSON objects with named members")
-    holds_itself = any(refers(each, root["$ref"]) for each in components.values())
+    holds_itself = any(refers(each, REFERENCE + name) for each in components.values())
     others = {key: each for key, each in components.items() if holds_itself or key != name}
     return strictly(schema | ({"$defs": others} if others else {}))
 

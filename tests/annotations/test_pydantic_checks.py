@@ -144,6 +144,13 @@ def test_a_schema_has_the_checks_and_descriptions() -> None:
     assert set(schema["$defs"]) == {"Cat", "Dog", "Plain"}
 
 
+def test_a_checked_model_is_asked_for_as_an_object() -> None:
+    made = class_schema(Annotated[Dog, AfterValidator(lambda dog: dog)])
+    plain = class_schema(Dog)
+    assert {**made.schema, "$defs": {}} == {**plain.schema, "$defs": {}}
+    assert made.strict
+
+
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
