@@ -225,7 +225,8 @@ def is_field(value: object) -> TypeGuard[Any]:
 
 def values_in(model: Any) -> dict[str, object]:
     """All that an instance holds, by name: also fields that are never written, and extra ones."""
-    return {**vars(model), **(model.__pydantic_extra__ or {})}
+    extra = getattr(model, "__pydantic_extra__", None)  # missing if `__init__` was not called
+    return {**vars(model), **(extra or {})}
 
 
 def allows_others(cls: Any) -> bool:

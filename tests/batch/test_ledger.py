@@ -121,3 +121,5 @@ def test_what_a_model_does_not_write_counts_in_the_digest() -> None:
         Account(data=b"\xfe"),
     )
     assert len({digest_of("p", {"a": [each]}) for each in accounts}) == 7
+    made = Account.__new__(Account)  # its `__init__` has not been called
+    assert digest_of("p", {"a": made}) == digest_of("p", {"a": {}})
