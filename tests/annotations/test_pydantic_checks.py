@@ -30,6 +30,7 @@ from pydantic_core.core_schema import is_instance_schema
 
 from orchestra.annotations.reading import read
 from orchestra.annotations.schemas import class_schema, object_schema, parameters_schema
+from orchestra.annotations.shapes import ALIASES_MAX, layers
 
 UNSPOKEN = GetPydanticSchema(lambda *_: is_instance_schema(int))
 Count: TypeAlias = Annotated[int, Field(ge=0, le=9, description="How many.")]
@@ -211,3 +212,20 @@ def test_a_model_may_be_in_what_msgspec_makes() -> None:
     assert [*map(str, read(Pair, [{"kind": "cow"}, 1])[1])] == ["`[0].kind`: input should be 'cat'"]
     schema = object_schema({"a": Row, "b": Pair}, {})
     assert schema["$defs"]["Row"]["properties"]["cat"] == {"$ref": "#/$defs/Cat"}
+
+
+class Own(BaseModel):
+    @classmethod
+    def model_validate_json(cls, json_data: Any, **_: Any) -> Own:
+        raise ValueError(f"not {json_data.decode()}")
+
+
+def test_an_error_that_is_not_of_pydantic_is_told_as_it_is() -> None:
+    assert [*map(str, read(list[Own], [{}])[1])] == ["`[0]`: not {}"]
+
+
+def test_layers_end_after_as_many_as_a_recursive_alias_may_have() -> None:
+    kind: Any = int
+    for _ in range(2 * ALIASES_MAX):
+        kind = InitVar(kind)
+    assert len([*layers(kind)]) == ALIASES_MAX + 1
