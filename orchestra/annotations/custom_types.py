@@ -24,6 +24,7 @@ from typing import (
     Literal,
     NotRequired,
     Required,
+    TypeAlias,
     TypedDict,
     cast,
     get_args,
@@ -37,7 +38,13 @@ from orchestra.annotations.acceptance import is_among
 from orchestra.annotations.complaints import complaint_of, refuse_unknown_class, with_place
 from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import spell
-from orchestra.annotations.pydantic_models import PydanticModel, faults_in, is_model
+from orchestra.annotations.pydantic_models import (
+    PydanticCheck,
+    PydanticModel,
+    faults_in,
+    is_checked,
+    is_model,
+)
 from orchestra.annotations.records import Member, has_members, is_made, is_record, members_of
 from orchestra.annotations.shapes import (
     ALIASES_MAX,
@@ -47,6 +54,7 @@ from orchestra.annotations.shapes import (
     fields,
     is_alias,
     is_union,
+    layers,
     parts,
     plain,
     unwrapped,
@@ -72,7 +80,7 @@ class _EveryInstance(type):
 class CustomType(metaclass=_EveryInstance):
     """Replaces an annotation whose values `custom_dec_hook` makes by a `recipe`."""
 
-    recipe: Record | TaggedUnion | PydanticModel
+    recipe: Recipe
 
 
 @frozen(slots=False)
@@ -199,6 +207,9 @@ class TaggedUnion:
         return with_place(f"{value[self.tag]!r:.100} is none of {', '.join(tags)}", f".{self.tag}")
 
 
+Recipe: TypeAlias = Record | TaggedUnion | PydanticModel | PydanticCheck
+
+
 def for_msgspec(kind: object) -> Any:
     """The annotation as msgspec can read it with `custom_dec_hook`; mostly the same object.
 
@@ -231,6 +242,8 @@ def custom_dec_hook(
     def make(kind: type, value: object) -> object:
         if issubclass(kind, CustomType):
             return kind.recipe.make(value, strict=strict)
+        if is_model(kind):  # in a Struct of msgspec or a NamedTuple
+            return PydanticModel(kind).make(value, strict=strict)
         return otherwise(kind, value)
 
     return make
@@ -260,6 +273,8 @@ def _with_custom_types(kind: object) -> Any:
     if not any(map(_needs_help, reached)):
         return kind
     origin, given = get_origin(kind), get_args(kind)
+    if is_checked(kind):
+        return _checked(kind, given[0])
     if origin is Annotated:
         return Annotated[(for_msgspec(given[0]), *given[1:])]
     bare = plain(kind)
@@ -275,7 +290,15 @@ def _with_custom_types(kind: object) -> Any:
 _cached = lru_cache(_KINDS_MAX)(_with_custom_types)
 
 
+def _checked(kind: object, bare: object) -> Any:
+    has_model = any(is_model(class_of(each)) for each in _kinds_in(bare, set()))
+    return _custom_type(PydanticCheck(kind, for_msgspec(bare), not has_model))
+
+
 def _union(members: tuple[object, ...]) -> Any:
+    if any(is_checked(layer) for each in members for layer in layers(each)):
+        bare = reduce(operator.or_, map(plain, members))
+        return _checked(reduce(operator.or_, members), bare)
     records = tuple(each for each in members if is_record(each))
     others = tuple(each for each in members if not is_record(each))
     if (len(records) == 1 and others in ((), (NoneType,))) or not records:
@@ -292,12 +315,14 @@ def _is_object(kind: object) -> bool:
     return has_members(kind) or arguments(kind, abc.Mapping) is not None
 
 
-def _custom_type(recipe: Record | TaggedUnion | PydanticModel) -> type[CustomType]:
+def _custom_type(recipe: Recipe) -> type[CustomType]:
     made = _EveryInstance(CustomType.__name__, (CustomType,), {"recipe": recipe})
     return cast("type[CustomType]", made)
 
 
 def _needs_help(kind: object) -> bool:
+    if is_checked(kind):
+        return True
     if is_union(kind):
         records = tuple(each for each in alternatives(kind) if is_record(each))
         return len(records) > 1 and bool(tag_of(records))
@@ -321,11 +346,13 @@ def _kinds_in(
                 "make it a class that has members of the class itself, or use `object`"
             )
         aliases = (*aliases, kind)
+    yield from filter(is_checked, layers(kind))
     bare = plain(kind)
     bare = getattr(bare, "__supertype__", bare)
     if is_union(bare):
         yield bare
     for member in alternatives(bare):
+        yield from filter(is_checked, layers(member))
         origin, given = parts(plain(member))
         for inner in () if origin is Literal else given:
             yield from _kinds_in(inner, seen, aliases)

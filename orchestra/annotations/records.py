@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Mapping
-from typing import Any, cast, is_typeddict
+from typing import Annotated, Any, cast, is_typeddict
 
 import attrs
 import msgspec
 
 from orchestra.annotations.deferred import signature
-from orchestra.annotations.pydantic_models import is_model, is_root_model, members_in_json
+from orchestra.annotations.pydantic_models import (
+    is_field,
+    is_model,
+    is_root_model,
+    members_in_json,
+)
 from orchestra.annotations.shapes import (
     MISSING,
     READ_ONLY,
@@ -88,7 +93,7 @@ def members_of(kind: object) -> Mapping[str, Member]:
         }
         return _as_taken(found, cls)
     if dataclasses.is_dataclass(cls):
-        found = {each.name: _of_field(each, hints) for each in dataclasses.fields(cls) if each.init}
+        found = dict(_of_field(each, hints) for each in dataclasses.fields(cls) if each.init)
         return _as_taken(found, cls)
     if is_model(cls):
         return {name: Member(own, hint, needed) for name, own, hint, needed in members_in_json(cls)}
@@ -143,13 +148,28 @@ def _of_attribute(member: attrs.Attribute[Any], hints: Mapping[str, object]) -> 
     return Member(member.name, kind, member.default is attrs.NOTHING, given)
 
 
-def _of_field(member: dataclasses.Field[Any], hints: Mapping[str, object]) -> Member:
+def _of_field(member: dataclasses.Field[Any], hints: Mapping[str, object]) -> tuple[str, Member]:
+    """The member, and its name in JSON."""
+    if is_field(member.default):  # of a dataclass of Pydantic
+        return _of_pydantic(member.name, hints.get(member.name, object), member.default)
     missing = dataclasses.MISSING
     required = member.default is missing and member.default_factory is missing
     given = MISSING if member.default is missing else member.default
     if member.default_factory is list or member.default_factory is dict:
         given = member.default_factory()
-    return Member(member.name, hints.get(member.name, object), required, given)
+    return member.name, Member(member.name, hints.get(member.name, object), required, given)
+
+
+def _of_pydantic(name: str, kind: Any, field: Any) -> tuple[str, Member]:
+    required = field.is_required()
+    given = MISSING if required or field.default_factory else field.default
+    told = [*field.metadata]
+    if field.description:
+        told.append(type(field)(description=field.description))
+    kind = Annotated[(kind, *told)] if told else kind
+    alias = field.validation_alias
+    taken = alias if isinstance(alias, str) else name  # as in the signature of the class
+    return taken, Member(name, kind, required, given)
 
 
 def _taken_by(converter: Any, otherwise: object) -> object:

@@ -20,6 +20,10 @@ _FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4"
 _UNSPEAKABLE = {"prefixItems", "uniqueItems", "propertyNames", "contentEncoding"}
 """Keywords that strict providers refuse, and that cannot be dropped without changing the meaning.
 """
+_REFUSED = re.compile(
+    r"default|discriminator|examples|deprecated|readOnly|writeOnly|\$comment|x-.*"
+).fullmatch
+"""Keywords that change no meaning, and that OpenAI refuses: "'examples' is not permitted"."""
 _LOOKAROUND = re.compile(r"\(\?<?[=!]")
 """In a pattern, as older versions of Pydantic write for a Decimal: OpenAI refuses it, or fails."""
 
@@ -69,9 +73,7 @@ def refers(schema: Json, reference: str) -> bool:
 def _closed(schema: Json) -> Json:
     if "$ref" in schema:
         return {"$ref": schema["$ref"]}  # no other keyword may stand beside it
-    found = _mapped(schema, _closed)
-    for word in ("default", "discriminator", "examples"):  # OpenAI refuses schemas with these
-        found.pop(word, None)
+    found = {key: each for key, each in _mapped(schema, _closed).items() if not _REFUSED(key)}
     if "properties" in found:
         found |= {"required": list(found["properties"]), "additionalProperties": False}
     return found

@@ -15,7 +15,12 @@ import msgspec
 from orchestra.annotations.complaints import refuse_unknown_class
 from orchestra.annotations.custom_types import UNTOLD, CustomType, Record, for_msgspec
 from orchestra.annotations.docstrings import described
-from orchestra.annotations.pydantic_models import REFERENCE, is_model, is_written_alike
+from orchestra.annotations.pydantic_models import (
+    REFERENCE,
+    is_model,
+    is_written_alike,
+    note_of,
+)
 from orchestra.annotations.records import is_made, is_record, members_of
 from orchestra.annotations.schema_forms import StrictSchema, neat, refers, strictly
 from orchestra.annotations.shapes import MISSING, alternatives, fields, parts, plain
@@ -74,10 +79,10 @@ def class_schema(kind: object) -> StrictSchema:
     components = {name: neat(each) for name, each in components.items()}
     _describe_classes(components, [kind])
     name = str(root.get("$ref", "")).removeprefix(REFERENCE)
-    schema = components.get(name, {})
+    schema = components.get(name, neat(root))  # of a checked model, the schema is here
     if "properties" not in schema:
         raise TypeError(f"the values of {kind!r} are not JSON objects with named members")
-    holds_itself = any(refers(each, root["$ref"]) for each in components.values())
+    holds_itself = any(refers(each, REFERENCE + name) for each in components.values())
     others = {key: each for key, each in components.items() if holds_itself or key != name}
     return strictly(schema | ({"$defs": others} if others else {}))
 
@@ -98,7 +103,7 @@ def _takes_others(cls: type) -> bool:
         return not is_written_alike(cls)
     own = fields(cls)
     return any(
-        name != each.name or each.kind != own.get(each.name, object)
+        name != each.name or plain(each.kind) != plain(own.get(each.name, object))
         for name, each in members_of(cls).items()
     )
 
@@ -139,6 +144,8 @@ def _marking(
     """A `schema_hook` for msgspec that marks each custom type, and adds it to `made`."""
 
     def marked(kind: type) -> Json:
+        if is_model(kind):  # in a Struct of msgspec or a NamedTuple
+            kind = for_msgspec(kind)
         if issubclass(kind, CustomType):
             return {_MARK: made.setdefault(kind, str(len(made)))}
         return hook(kind)
@@ -191,11 +198,14 @@ def _advised(complaint: str) -> str:
 
 
 def _notes(members: Mapping[str, object]) -> dict[str, str]:
-    """The texts of `Annotated[kind, "text"]`, by member; also in a union with others, as None."""
+    """The texts of `Annotated[kind, "text"]`, by member; also in a union with others, as None.
+
+    Those of `Annotated[kind, Field(description="text")]`, too.
+    """
     found = {}
     for name, kind in members.items():
         data = [getattr(each, "__metadata__", ()) for each in (kind, *alternatives(kind))]
-        notes = [note for each in data for note in each if isinstance(note, str)]
+        notes = [note for each in data for note in map(note_of, each) if note]
         if notes:
             found[name] = notes[0]
     return found
@@ -223,8 +233,10 @@ def _describe_classes(components: Mapping[str, Json], kinds: Iterable[object]) -
             schema["description"] = doc.text
         about = {**doc.members, **_notes(fields(cls))}
         if is_record(cls) and is_made(cls):
-            names = {each.name: name for name, each in members_of(cls).items()}
+            members = members_of(cls)
+            names = {each.name: name for name, each in members.items()}
             about = {names.get(name, name): text for name, text in about.items()}
+            about |= _notes({name: each.kind for name, each in members.items()})
         _describe(schema, about)
 
 

@@ -69,6 +69,17 @@ def plain(annotation: object) -> object:
     return annotation
 
 
+def layers(annotation: object) -> abc.Iterator[object]:
+    """The annotation, and what is left after each of its layers is removed, down to `plain`."""
+    yield annotation
+    for _ in range(ALIASES_MAX):
+        inner = unwrapped(annotation)
+        if inner is annotation:
+            return
+        yield inner
+        annotation = inner
+
+
 def parts(annotation: object) -> tuple[object, tuple[object, ...]]:
     """The origin and the arguments of a plain annotation: `list[int]` → `(list, (int,))`."""
     origin = get_origin(annotation)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
@@ -17,7 +18,8 @@ import attrs
 import msgspec
 
 from orchestra.accounts import Usage
-from orchestra.event_lines import written
+from orchestra.annotations.pydantic_models import is_model, values_in
+from orchestra.event_lines import jsonable, written
 from orchestra.graph.calls.raised import name_and_message
 
 FINISHED, FAILED = "finished", "failed"
@@ -104,8 +106,18 @@ def _decoded_line(line: bytes) -> _Line | None:
 
 def digest_of(pipeline: str, inputs: Mapping[str, object]) -> str:
     """The digest by which the inputs of a pipeline are compared: the start of their SHA-256."""
-    data = written([pipeline, sorted(inputs), [inputs[name] for name in sorted(inputs)]])
-    return sha256(data).hexdigest()[:DIGEST_CHARS]
+    values = [inputs[name] for name in sorted(inputs)]
+    with suppress(Exception):  # a user's hook may raise anything
+        values = msgspec.to_builtins(values, enc_hook=_whole, str_keys=True)
+    return sha256(written([pipeline, sorted(inputs), values])).hexdigest()[:DIGEST_CHARS]
+
+
+def _whole(value: Any) -> object:
+    """As `jsonable`, but with what a Pydantic model never writes: its secrets, excluded fields."""
+    if is_model(type(value)):
+        return values_in(value)
+    secret = getattr(value, "get_secret_value", None)
+    return secret() if callable(secret) else jsonable(value)
 
 
 def line_of(row_id: str, digest: str, ended: Ended) -> bytes:

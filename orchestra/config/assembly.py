@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -83,11 +84,8 @@ class Assembly:
         self._routed: dict[str, Model] = {}
         self._limited: dict[Model, Model] = {}
         self._surrounded: dict[Model, Model] = {}
-        self._limits: CallerLimits | None = None
-        self._purse: Purse | None = None
         self._own: dict[str, Any] = {}
         self._outboxes: list[Outbox[Any]] = []
-        self._transport: HttpTransport | None = None
 
     def model(self, settings: ModelSettings | RouteSettings) -> Model:
         """The model or route as pipelines get it, with all its policies."""
@@ -129,32 +127,28 @@ class Assembly:
         guarded = (each for each in self._guarded.values() if isinstance(each, GuardedModel))
         return {each.name: each.state() for each in guarded}
 
-    @property
+    @cached_property
     def purse(self) -> Purse:
         """The purse that charges all models' calls; without `[budgets]`, only to keys' budgets."""
-        if self._purse is None:
-            from orchestra.policies.money.budget import NO_BUDGETS
-            from orchestra.policies.money.purse import Purse
+        from orchestra.policies.money.budget import NO_BUDGETS
+        from orchestra.policies.money.purse import Purse
 
-            budgets = self._deployment.budgets
-            state = self._budget_state
-            kept = lazy_state(state) if budgets is None else state()
-            self._purse = Purse(budgets or NO_BUDGETS, kept)
-            self._outboxes.append(self._purse.outbox)
-        return self._purse
+        budgets, state = self._deployment.budgets, self._budget_state
+        made = Purse(budgets or NO_BUDGETS, lazy_state(state) if budgets is None else state())
+        self._outboxes.append(made.outbox)
+        return made
 
-    @property
+    @cached_property
     def limits(self) -> CallerLimits:
         """The limits of callers, and of their keys, on all models."""
-        if self._limits is None:
-            from orchestra.policies.limits.allowance import CallerRules
-            from orchestra.policies.limits.callers import CallerLimits
+        from orchestra.policies.limits.allowance import CallerRules
+        from orchestra.policies.limits.callers import CallerLimits
 
-            rules = self._deployment.limits
-            state = lazy_state(self._state) if rules is None else self._state()
-            self._limits = CallerLimits(rules or CallerRules(), state)
-            self._outboxes.append(self._limits.outbox)
-        return self._limits
+        rules = self._deployment.limits
+        state = lazy_state(self._state) if rules is None else self._state()
+        made = CallerLimits(rules or CallerRules(), state)
+        self._outboxes.append(made.outbox)
+        return made
 
     async def flush(self, within_s: float) -> None:
         """Write the results of calls that ended while their budgets' or limits' state was down.
@@ -292,7 +286,7 @@ class Assembly:
             from orchestra.providers.remote import RemoteModel, batch_size
 
             made = endpoint(settings, self._environ)
-            return RemoteModel(made, self._shared_transport()), batch_size(made.dialect)
+            return RemoteModel(made, self._transport), batch_size(made.dialect)
         if settings.name not in self._stand_ins:
             raise BindingError(f"the model {settings.name!r} has no stand-in")
         from orchestra.providers.declared import DeclaredModel
@@ -333,13 +327,12 @@ class Assembly:
         self._outboxes.append(made.outbox)
         return made
 
-    def _shared_transport(self) -> HttpTransport:
-        """The transport that all models share, made on first use."""
-        if self._transport is None:
-            from orchestra.providers.network import HttpTransport
+    @cached_property
+    def _transport(self) -> HttpTransport:
+        """The transport that all models share."""
+        from orchestra.providers.network import HttpTransport
 
-            self._transport = self._opened.own(HttpTransport())
-        return self._transport
+        return self._opened.own(HttpTransport())
 
 
 def _key(settings: ModelSettings) -> str:

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import (
     AliasChoices,
+    AliasPath,
     BaseModel,
     ConfigDict,
     Field,
@@ -27,7 +28,10 @@ from pydantic import (
     WithJsonSchema,
     computed_field,
     create_model,
+    field_serializer,
     field_validator,
+    model_serializer,
+    model_validator,
 )
 
 from orchestra.annotations.acceptance import accepts
@@ -277,11 +281,36 @@ def test_a_model_is_bounded_as_other_values_are() -> None:
         deep = {"next": deep}
     found, (misfit,) = read(Node, deep)
     assert (found, misfit.path) == (None, "")
+    for _ in range(4_750):
+        deep = deep["next"]
+    assert [*map(str, read(Node, deep)[1])] == ["is nested too deeply for Pydantic"]
     assert read(Node, {"value": 10**30}) == (Node(value=10**30), ())
     assert read(Node, {"value": "1" * 5_000})[0] is None
     assert len(read(Rows, ["x"] * 10_000)[1]) == 20
     (misfit,) = read(Owner, OWNER | {"pet": {"kind": "x" * 10_000}})[1]
     assert len(misfit.what) < 1_100
+    (misfit,) = read(Rows, ["x"] * 10_001)[1]
+    assert str(misfit) == "10001 parts of the value do not fit: too many to list"
+
+
+class Odd(BaseModel):
+    kind: str = Field(alias="@type")
+    first: int = Field(validation_alias=AliasPath("all", 0))
+    held: list[Odd] = []
+
+    @model_validator(mode="after")
+    def _no_reason(self) -> Odd:
+        raise AssertionError
+
+
+def test_a_fault_says_what_is_wrong_where_no_path_can() -> None:
+    misfits = read(Odd, {"held": [{"all": [1]}]})[1]
+    assert [*map(str, misfits)] == [
+        "'@type' is missing",
+        "'all.0' is missing",
+        "`held[0]`: '@type' is missing",
+    ]
+    assert [*map(str, read(Odd, {"@type": "a", "all": [1]})[1])] == ["assertion failed"]
 
 
 RING: Any = alias("Ring", "list[Ring]") if sys.version_info >= (3, 12) else JsonValue
@@ -305,6 +334,19 @@ def test_a_tag_may_be_a_member_of_an_enum() -> None:
     assert read(list[Card | Bill], [{"paid": "card"}, {"paid": "bill"}]) == (read_as, ())
     (misfit,) = read(Card | Bill, {"paid": "cash"})[1]
     assert str(misfit) == "`paid`: 'cash' is none of 'card', 'bill'"
+
+
+class Coined(BaseModel):
+    paid: Literal["coins"] = Field(validation_alias=AliasChoices("paidBy", "paid"))
+
+
+class Lent(BaseModel):
+    paid: Literal["later"] = Field(alias="paidBy")
+
+
+def test_a_tag_may_have_an_alias() -> None:
+    found, _ = read(list[Coined | Lent], [{"paidBy": "later"}, {"paidBy": "coins"}])
+    assert found == [Lent(paidBy="later"), Coined.model_validate({"paid": "coins"})]
 
 
 class Anything(BaseModel):
@@ -372,6 +414,23 @@ def test_what_older_versions_of_pydantic_write_is_neat_too() -> None:
             "kind": {"enum": ["cat"], "type": "string"},
             "size": {"$ref": "#/$defs/Size", "description": "How large."},
         },
+    }
+
+
+class Remarked(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"x-team": 1, "$comment": "old", "readOnly": True})
+
+    deprecated: int = Field(deprecated=True, json_schema_extra={"writeOnly": True, "x-a": []})
+
+
+def test_remarks_are_left_out_for_strict_modes_and_fields_of_their_names_are_not() -> None:
+    made = class_schema(Remarked)
+    assert made.strict
+    assert made.schema == {
+        "type": "object",
+        "properties": {"deprecated": {"type": "integer"}},
+        "required": ["deprecated"],
+        "additionalProperties": False,
     }
 
 
@@ -548,6 +607,22 @@ class Computing(BaseModel):
         return 2 * self.number
 
 
+class Serialized(BaseModel):
+    number: int
+
+    @field_serializer("number")
+    def _written(self, value: int):  # type: ignore[no-untyped-def] # noqa: ANN202
+        return {"number": value}
+
+
+class Listed(BaseModel):
+    number: int
+
+    @model_serializer
+    def _written(self):  # type: ignore[no-untyped-def] # noqa: ANN202
+        return [self.number]
+
+
 def test_a_result_has_the_aliases_by_which_it_is_read_unless_the_model_says_otherwise() -> None:
     assert written(Renamed(no=1)) == b'{"no":1}'
     assert written({"all": [Renamed(no=1)]}) == b'{"all":[{"no":1}]}'
@@ -562,12 +637,17 @@ def test_a_result_has_a_schema_if_it_is_written_as_it_is_read() -> None:
     assert not is_written_as_read(ByName)
     assert not is_written_as_read(Computing)
     assert not is_written_as_read(Choosing)
+    assert not is_written_as_read(Serialized)
+    assert not is_written_as_read(list[Listed])
     assert not is_written_as_read(Holder)
 
 
-def test_without_pydantic_nothing_imports_it() -> None:
-    code = """
+@pytest.mark.parametrize("before", ["", "import pydantic"])
+def test_without_models_nothing_imports_pydantic(before: str) -> None:
+    """Nor what `import pydantic` leaves out: it imports its modules when they are used."""
+    code = f"""
 import sys
+{before}
 import attrs
 from orchestra.annotations.schema_forms import neat
 from orchestra.annotations.schemas import class_schema
@@ -578,7 +658,7 @@ class Cat:
     lives: int
 
 assert class_schema(Cat).strict
-assert read(Cat, {"lives": 3}) == (Cat(3), ())
-assert "pydantic" not in sys.modules
+assert read(Cat, {{"lives": 3}}) == (Cat(3), ())
+assert "pydantic.main" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,6 +7,7 @@ import json
 import attrs
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field, SecretStr
 
 from orchestra.accounts import Usage
 from orchestra.batch.ledger import Ended, Ledger, digest_of, line_of
@@ -101,3 +102,24 @@ def test_inputs_have_a_digest_of_their_own() -> None:
     ]
     assert len({digest_of("p", each) for each in inputs} | {digest_of("q", {})}) == 8
     assert digest_of("p", {"a": 1, "b": 2}) == digest_of("p", {"b": 2, "a": 1})
+
+
+class Account(BaseModel):
+    secret: SecretStr = SecretStr("")
+    tenant: str = Field(default="", exclude=True)
+    data: bytes = b""
+
+
+def test_what_a_model_does_not_write_counts_in_the_digest() -> None:
+    accounts = (
+        Account(),
+        Account(secret=SecretStr("a")),
+        Account(secret=SecretStr("b")),
+        Account(tenant="a"),
+        Account(tenant="b"),
+        Account(data=b"\xff"),  # `model_dump` raises
+        Account(data=b"\xfe"),
+    )
+    assert len({digest_of("p", {"a": [each]}) for each in accounts}) == 7
+    made = Account.__new__(Account)  # its `__init__` has not been called
+    assert digest_of("p", {"a": made}) == digest_of("p", {"a": {}})

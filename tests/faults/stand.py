@@ -83,7 +83,7 @@ class Stand:
     def kept(self) -> int:
         """Connections that are free, and kept for the next call."""
         transport = self.bindings._assembly._transport
-        return sum(len(each.idle) for each in transport._pool._places.values()) if transport else 0
+        return sum(len(each.idle) for each in transport._pool._places.values())
 
     def asked(self, name: str) -> int:
         """Connections that a server has seen."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import trio
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from orchestra.compiler.check import check
 from orchestra.engine.engine import open_engine
@@ -16,10 +16,13 @@ from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.server.app import create_app
 from orchestra.server.connections.hardening import mend_hypercorn
+from orchestra.server.inputs.reading import from_json, from_query
 from orchestra.server.settings import Settings
 from tests.server.openapi.test_conformance import wrong
 from tests.server.socketing import open_socket
 from tests.server.wire import House, open_house
+
+Count: TypeAlias = Annotated[int, Field(ge=0, description="How many.")]
 
 
 class Card(BaseModel):
@@ -33,6 +36,10 @@ class Bill(BaseModel):
 
 
 class Order(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={"x-like": [{"discriminator": "mapping"}, {"discriminator": 5}]}
+    )
+
     lines: list[str]
     paid: Annotated[Card | Bill, Field(discriminator="kind")]
 
@@ -46,6 +53,11 @@ async def shipped(order: Order, urgent: list[Bill]) -> Order:
 
 
 @step
+def summed(count: int, most: int | None, all: list[int]) -> int:  # noqa: A002
+    return count + (most or 0) + sum(all)
+
+
+@step
 async def lines_of(order: Order) -> AsyncIterator[Bill]:
     for number, _ in enumerate(order.lines):
         yield Bill(kind="bill", days=number)
@@ -55,6 +67,11 @@ async def lines_of(order: Order) -> AsyncIterator[Bill]:
 def ship(order: Order, urgent: list[Bill] = []) -> Order:  # noqa: B006
     """Ship an order."""
     return shipped(order, urgent)
+
+
+@pipeline
+def counted(count: Count, most: Count | None = 3, all: list[Count] = []) -> int:  # noqa: A002, B006
+    return summed(count, most, all)
 
 
 @pipeline
@@ -114,6 +131,22 @@ def test_every_fault_of_a_model_has_a_pointer_of_its_own() -> None:
             "an integer"
         ),
     }
+
+
+def test_checks_outside_of_a_model_count_in_json_and_in_a_query() -> None:
+    assert not check(counted)
+    assert from_json(counted.inputs, {"count": 1, "most": None}) == ({"count": 1, "most": None}, [])
+    given = [("count", "1"), ("most", "null"), ("all", "2"), ("all", "3")]
+    assert from_query(counted.inputs, given) == ({"count": 1, "most": None, "all": [2, 3]}, [])
+    _, faults = from_query(counted.inputs, [("count", "-1"), ("most", "-1"), ("all", "x")])
+    told = "input should be greater than or equal to 0"
+    assert [each.detail for each in faults[:2]] == [
+        f"input `count`: {told}",
+        f"input `most`: {told}",
+    ]
+    assert [each.pointer for each in faults] == ["?count", "?most", "?all"]
+    _, faults = from_json(counted.inputs, {"count": "1", "all": [1, -1]})
+    assert [each.pointer for each in faults] == ["#/inputs/count", "#/inputs/all/1"]
 
 
 def test_models_are_taken_over_a_websocket() -> None:

@@ -12,7 +12,7 @@ from typing import cast
 import attrs
 
 from orchestra.annotations.facts import Fit, accepts, chunk_of, compare, spell
-from orchestra.annotations.pydantic_models import is_model
+from orchestra.annotations.pydantic_models import is_model, values_in
 from orchestra.compiler.checks.uncalled import call_of
 from orchestra.graph.calls.closures import wires_held_by
 from orchestra.graph.nodes import Call
@@ -63,7 +63,7 @@ def _held_by(value: object) -> Iterator[object]:
     elif dataclasses.is_dataclass(value):
         yield from (getattr(value, each.name, None) for each in dataclasses.fields(value))
     elif is_model(type(value)):
-        yield from vars(value).values()
+        yield from values_in(value).values()
 
 
 _COLLECTIONS = (list, tuple, set, frozenset, deque)

@@ -18,6 +18,7 @@ from orchestra.annotations.facts import (
     yielded,
 )
 from orchestra.annotations.fits import enumerated
+from orchestra.annotations.pydantic_models import is_field
 from orchestra.compiler.checks.arguments import hidden_problem, wires_held
 from orchestra.compiler.checks.texts import template_problems
 from orchestra.compiler.checks.uncalled import uncalled
@@ -75,6 +76,8 @@ def _default(node: Input) -> Iterator[Problem]:
         kind = spell(node.annotation)
         message = f"input {node.name!r} is {kind}, but its default is {safe_repr(node.default)}"
         fix = "change the default, or widen the annotation"
+        if is_field(node.default):
+            fix = f"write `{node.name}: Annotated[{kind}, Field(...)]`, and any default behind it"
         yield Problem("type-clash", node.origin.where, message, fix)
 
 

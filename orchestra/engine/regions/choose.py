@@ -45,9 +45,7 @@ async def race(
         ArmsFailedError: no arm had one.
         Exception: the winner's error, after it had won; or one after which no other arm is tried.
     """
-    contest = Contest(frame, operation, outflow)
-    await contest.run()
-    return contest.value
+    return await Contest(frame, operation, outflow).run()
 
 
 class Contest:
@@ -57,7 +55,7 @@ class Contest:
         self, frame: Frame, operation: Operation[Race | Fallback], outflow: Outflow | None
     ) -> None:
         node = operation.node
-        self.value: object = None
+        self._value: object = None
         self._frame = frame
         self._operation = operation
         self._outflow = outflow
@@ -87,8 +85,8 @@ class Contest:
         self._error: Exception | None = None
         self._news = trio.lowlevel.ParkingLot()
 
-    async def run(self) -> None:
-        """Start the arms as they are due, and return when all of them have ended.
+    async def run(self) -> object:
+        """Start the arms as they are due, and return the winner's value when all have ended.
 
         Raises:
             ArmsFailedError: no arm was committed to.
@@ -110,6 +108,7 @@ class Contest:
             raise self._error
         if self._winner is None:
             raise ArmsFailedError(f"every arm of {self._path!r} failed:", self._errors)
+        return self._value
 
     @property
     def _over(self) -> str:
@@ -147,9 +146,8 @@ class Contest:
     async def _run_arm(self, arm: int) -> None:
         if self._winner is not None:
             return
-        take = partial(self._take, arm)
         try:
-            await self._frame.enter(self._operation.regions[arm], take)
+            await self._frame.enter(self._operation.regions[arm], partial(self._take, arm))
         except Exception as error:  # noqa: BLE001 - kept: the others may still win
             self._fail(arm, error)
         self._end(arm)
@@ -186,7 +184,7 @@ class Contest:
             scope = cast("Scope", self._frame.scopes[self._operation.regions[arm]])
             # Another step of the arm may have failed at this moment: then the arm has failed.
             if scope.closed is None and self._commit(arm):
-                self.value = got
+                self._value = got
             return
         lane = cast("Lane[object]", got)
         batch = await self._hold(arm, lane, source.chunk)

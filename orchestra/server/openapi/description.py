@@ -312,11 +312,17 @@ def _moved(schema: Any, at: str) -> Any:
             key: each.replace("#/$defs/", at)
             if key == "$ref" and isinstance(each, str)  # a property may be named `$ref`
             else _moved_mapping(each, at)
-            if key == "discriminator" and "mapping" in each
+            if key == "discriminator" and _has_mapping(each)
             else _moved(each, at)
             for key, each in schema.items()
         }
     return [_moved(each, at) for each in schema] if isinstance(schema, list) else schema
+
+
+def _has_mapping(value: Any) -> bool:
+    """Whether it is a discriminator with a mapping: a default may have a member of this name."""
+    mapping = value.get("mapping") if isinstance(value, dict) else None
+    return isinstance(mapping, dict) and all(isinstance(each, str) for each in mapping.values())
 
 
 def _moved_mapping(discriminator: Json, at: str) -> Json:

@@ -17,6 +17,7 @@ import attrs
 from orchestra.annotations.deferred import handed_on, signature
 from orchestra.annotations.docstrings import described
 from orchestra.annotations.facts import hints, spell
+from orchestra.annotations.pydantic_models import is_field
 from orchestra.annotations.schemas import object_schema, parameters_schema
 from orchestra.errors import DefinitionError
 from orchestra.graph.pipelines import MayRunPipeline, Pipeline
@@ -324,6 +325,12 @@ def _refuse_parameter(function: Function, name: str, each: inspect.Parameter, ki
         raise DefinitionError(
             f"{where} {each.name!r} has no annotation, and the model would not know what to pass; "
             f"write `{each.name}: str`, or whatever it is"
+        )
+    if is_field(each.default):
+        raise DefinitionError(
+            f"{where} {each.name!r} has a `Field(...)` as its default, as only classes of Pydantic "
+            f"have; write `{each.name}: Annotated[{spell(kind)}, Field(...)]`, and any default "
+            "behind it"
         )
     try:
         object_schema({each.name: kind}, {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from orchestra import pipeline, prompt, step
 from orchestra.compiler.check import check
@@ -29,6 +29,15 @@ class Loose(BaseModel):
     number: Any
 
 
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+@step
+def opened(value: Open) -> int:
+    return len(value.model_extra or {})
+
+
 @step
 def order_of(number: int) -> Order:
     return Order(number=number)
@@ -42,6 +51,11 @@ def either(number: int) -> Order | Invoice:
 @step
 def booked(invoice: Invoice) -> int:
     return invoice.number
+
+
+@step
+def invoice_of(number: int) -> Invoice:
+    return Invoice(number=number)
 
 
 @step
@@ -132,3 +146,19 @@ def test_another_error_of_a_model_is_its_own() -> None:
     with pytest.raises(ValueError, match="unable to parse string") as caught:
         pipeline(wrong)
     assert not isinstance(caught.value, DefinitionError)
+
+
+def test_a_wire_in_an_extra_field_is_found() -> None:
+    def wrong(n: int) -> int:
+        return opened(Open.model_validate({"more": n}))
+
+    (problem,) = check(pipeline(wrong))
+    assert problem.code == "wire-in-value"
+
+
+def test_a_field_as_a_default_is_refused_with_where_it_goes() -> None:
+    def wrong(n: int = Field(ge=0)) -> int:
+        return booked(invoice_of(n))
+
+    (problem,) = check(pipeline(wrong))
+    assert problem.fix == "write `n: Annotated[int, Field(...)]`, and any default behind it"

@@ -336,3 +336,26 @@ def test_a_tool_is_shown_by_its_name_also_where_arguments_are_missing() -> None:
         return town
 
     assert repr(near) == repr(Unfilled(near)) == "<tool near>"
+
+
+def counted(most: Annotated[int, Field(ge=0, description="How many.")] = 3) -> int:
+    """Count."""
+    return most
+
+
+def misplaced(most: int = Field(ge=0, default=3)) -> int:
+    """Count."""
+    return most
+
+
+def test_what_pydantic_checks_stands_in_the_annotation() -> None:
+    (found,) = as_tools([counted])
+    assert found.declaration.parameters["properties"]["most"] == {
+        "description": "How many.",
+        "type": "integer",
+        "minimum": 0,
+        "default": 3,
+    }
+    told = r"write `most: Annotated\[int, Field\(...\)\]`, and any default behind it"
+    with pytest.raises(DefinitionError, match=told):
+        as_tools([misplaced])
