@@ -30,7 +30,11 @@ SHARED = [how for how in HOW if how != "memory"]
 LIMIT_BYTES = 40
 
 keys = st.sampled_from(["a:1", "a:2", "b:", "é", "\0", "a\0b", "\ud800", "%", "'"])
-data = st.sampled_from([b"", b"\0", b"\xff\r\n$-1", b"x" * 12, b"y" * 35]) | st.binary(max_size=9)
+LARGE = b"z" * (LIMIT_BYTES + 1)
+"""What is larger than all of the room, and is not remembered."""
+data = st.sampled_from([b"", b"\0", b"\xff\r\n$-1", b"x" * 12, b"y" * 35, LARGE]) | st.binary(
+    max_size=9
+)
 ttls = st.sampled_from([100.0, 200.0, 1000.0, 0.0])
 entries = st.none() | st.builds(Entry, data, st.none() | ttls)
 
