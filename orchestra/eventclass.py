@@ -2,7 +2,8 @@
 
 attrs sets each field of a frozen class with a separate call, which was 5 % of the cost of a step.
 So events, and values between the server and the provider of which each relayed request makes some,
-are frozen only for type checkers: mypy refuses an assignment to a field. All classes share one `__repr__`, since compiling one for each took a thirtieth of the start-up time.
+are frozen only for type checkers: mypy refuses an assignment to a field. All classes share one
+`__repr__`, since compiling one for each took a thirtieth of the start-up time.
 """
 
 from __future__ import annotations
