@@ -48,10 +48,13 @@ async def test_what_is_kept_expires_and_what_is_not_told_stays() -> None:
     )
     assert seen == ((None, None), 100.0)
     await state.change(["a:2"], lambda *_: Change(None, {"a:2": Entry(b"y")}))
+    await state.remember("m", b"z", ttl_s=5.0)
     clock.at_s = 104.9
     assert (await kept(state, "a:1"), await kept(state, "a:2")) == (b"x", b"y")
+    assert await state.recall("m") == b"z"
     clock.at_s = 105.0
     assert (await kept(state, "a:1"), await kept(state, "a:2")) == (None, b"y")
+    assert await state.recall("m") is None
     await state.change(["a:2"], lambda *_: Change(None, {"a:2": None}))
     assert await kept(state, "a:2") is None
 
