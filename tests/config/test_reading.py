@@ -21,13 +21,12 @@ from orchestra.errors import ConfigError
 from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.allowance import OwnerLimits
 from orchestra.policies.limits.limit import CallLimits
-from orchestra.problem import Problem
 from orchestra.protocols import Timeouts
 from orchestra.providers.connections.http1 import located
 from orchestra.providers.known.settings import Prices
 from orchestra.values import Capabilities
+from tests.config.mistakes import FILE, problem, problems
 
-FILE = Path("some/orchestra.toml")
 SECRET = "sk-proj-Zq3x9Lw7Tb2Vn8Rk5Yd1Hc6M"
 
 TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=8)
@@ -143,13 +142,6 @@ def wrong(value: object) -> list[object]:
     return [3, False, [], {"x": 1}, ""]
 
 
-def problems(text: str, file: Path = FILE) -> list[Problem]:
-    with pytest.raises(ConfigError) as caught:
-        read(text, file)
-    assert str(caught.value) == "\n".join(map(str, caught.value.problems))
-    return list(caught.value.problems)
-
-
 @given(CONFIGS)
 def test_what_is_right_is_kept(config: dict[str, Any]) -> None:
     found = read(written(config)[0], FILE)
@@ -233,7 +225,7 @@ def test_a_secret_is_never_told(config: dict[str, Any], key: str, form: str) -> 
 @pytest.mark.parametrize("key", ["key", "api_key", "token", "secret", "AWS_SECRET_ACCESS_KEY"])
 def test_a_literal_key_is_an_error_that_says_so(key: str) -> None:
     text = f'[models.default]\nprovider = "openai"\nmodel = "m"\n{key} = "{SECRET}"\n'
-    (told,) = problems(text)
+    told = problem(text)
     assert told.where == f"{FILE}:4"
     assert told.code == "secret-in-file"
     assert "a secret must not stand in this file" in told.message
@@ -249,7 +241,7 @@ def test_a_key_in_a_header_is_an_error_too(name: str) -> None:
         [models.default.headers]
         "{name}" = "Bearer {SECRET}"
         """
-    (told,) = problems(dedent(text))
+    told = problem(dedent(text))
     assert (told.code, told.where) == ("secret-in-file", f"{FILE}:5")
 
 
@@ -348,7 +340,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize(("text", "line", "says"), EXAMPLES)
 def test_a_mistake_is_explained(text: str, line: int, says: str) -> None:
-    (told,) = problems(text)
+    told = problem(text)
     assert told.where == f"{FILE}:{line}"
     assert says in str(told)
 
@@ -381,7 +373,7 @@ OPTIONS = "are options of `orchestra keys create` and `orchestra keys change`"
     ],
 )
 def test_a_key_of_another_tool_is_named_as_it_is_here(text: str, line: int, fix: str) -> None:
-    (told,) = problems(text)
+    told = problem(text)
     assert (told.code, told.where, told.fix) == ("unknown-key", f"{FILE}:{line}", fix)
 
 
@@ -437,7 +429,7 @@ def test_a_key_of_another_tool_is_named_as_it_is_here(text: str, line: int, fix:
 def test_a_mistake_is_answered_with_what_to_write(
     text: str, line: int, message: str, fix: str
 ) -> None:
-    (told,) = problems(text)
+    told = problem(text)
     assert (told.where, told.message, told.fix) == (f"{FILE}:{line}", message, fix)
 
 
@@ -471,14 +463,14 @@ def test_a_name_with_dots_and_no_quotes_is_told_with_its_quotes(parts: list[str]
     """It is a table in a table, which no message of keys that are missing would tell."""
     name = ".".join(parts)
     table = 'provider = "openai"\nmodel = "m"\n'
-    (told,) = problems(f"\n[models.{name}]\n{table}")
+    told = problem(f"\n[models.{name}]\n{table}")
     assert (told.where, told.fix) == (f"{FILE}:2", f'write [models."{name}"]')
     assert read(f'[models."{name}"]\n{table}', FILE).models[name].model == "m"
 
 
 def test_a_name_with_a_dot_beside_the_one_before_it_is_told_too() -> None:
     text = f'{MODEL}[models.a.1]\nprovider = "openai"\nmodel = "n"\nextras.provider.order = ["x"]'
-    (told,) = problems(text)
+    told = problem(text)
     assert (told.where, told.fix) == (f"{FILE}:4", 'write [models."a.1"]')
     assert read(f'{MODEL}extras.provider = {{ order = ["x"] }}', FILE).models["a"].extras
 
@@ -495,10 +487,10 @@ HEADERS = [
 
 @pytest.mark.parametrize(("header", "says"), HEADERS)
 def test_a_header_that_cannot_be_sent_is_told_by_its_name_and_line(header: str, says: str) -> None:
-    (told,) = problems(f"{MODEL}[models.a.headers]\nX-Team = 'a'\n{header}\n")
+    told = problem(f"{MODEL}[models.a.headers]\nX-Team = 'a'\n{header}\n")
     assert told.where == f"{FILE}:6"
     assert says in str(told)
-    (told,) = problems(f"{MODEL}[models.a.headers]\nX-Team = 'a'\nx-team = 'b'\n")
+    told = problem(f"{MODEL}[models.a.headers]\nX-Team = 'a'\nx-team = 'b'\n")
     assert (told.where, told.fix) == (f"{FILE}:6", "leave one of them out")
 
 
@@ -589,15 +581,15 @@ def test_the_first_pause_of_a_breaker_is_not_cut_to_the_longest(
     said: str, key: str, needed: int
 ) -> None:
     for provider in ('provider = "openai"\nmodel = "m"', 'class = "local:Llama"'):
-        (problem,) = problems(f"[models.a]\n{provider}\nbreaker = {{ {said} }}")
-        assert f"models.a.breaker.{key}: the first pause is {needed} s" in str(problem)
-        assert problem.fix == f"open_max_s = {needed}, or a shorter open_s"
+        told = problem(f"[models.a]\n{provider}\nbreaker = {{ {said} }}")
+        assert f"models.a.breaker.{key}: the first pause is {needed} s" in str(told)
+        assert told.fix == f"open_max_s = {needed}, or a shorter open_s"
 
 
 def test_what_adapts_needs_something_to_adapt() -> None:
     text = '[models.a]\nprovider = "openai"\nmodel = "m"\n'
-    (problem,) = problems(text + "limits = { adaptive = true }")
-    assert str(problem) == (
+    told = problem(text + "limits = { adaptive = true }")
+    assert str(told) == (
         f"{FILE}:4: models.a.limits.adaptive: it has nothing to adapt: there is no concurrency "
         "[missing-key]\n    fix: add concurrency = 20"
     )
@@ -615,9 +607,9 @@ def test_what_is_shared_needs_something_to_share_and_a_state_is_for_what_is_shar
         ),
         ('when_state_fails = "closed"', "only shared limits", "add shared = true"),
     ):
-        (problem,) = problems(f"{text}limits = {{ {said} }}")
-        assert message in problem.message
-        assert fix in problem.fix
+        told = problem(f"{text}limits = {{ {said} }}")
+        assert message in told.message
+        assert fix in told.fix
     text += 'limits = { shared = true, concurrency = 3, when_state_fails = "closed" }'
     limits = CallLimits(shared=True, concurrency=3, when_state_fails="closed")
     assert read(text, FILE).models["a"].limits == limits
@@ -625,11 +617,11 @@ def test_what_is_shared_needs_something_to_share_and_a_state_is_for_what_is_shar
 
 def test_a_share_of_a_minute_needs_a_limit_per_minute() -> None:
     text = '[models.a]\nprovider = "openai"\nmodel = "m"\n'
-    (problem,) = problems(text + "limits = { burst_share = 0.5, concurrency = 3 }")
-    assert "models.a.limits.burst_share: it is a share of limits per minute" in str(problem)
+    told = problem(text + "limits = { burst_share = 0.5, concurrency = 3 }")
+    assert "models.a.limits.burst_share: it is a share of limits per minute" in str(told)
     for table in ("[models.a.limits]\ntokens_per_minute = 1_000", "[limits.user]"):
-        (problem,) = problems(f"{text}{table}\nburst_share = 1")  # with no rest, one token a minute
-        assert "burst_share: 1 is not a share, over 0 and up to 0.9" in str(problem)
+        told = problem(f"{text}{table}\nburst_share = 1")  # with no rest, one token a minute
+        assert "burst_share: 1 is not a share, over 0 and up to 0.9" in str(told)
     text += "limits = { burst_share = 0.5, tokens_per_minute = 1_000 }"
     text += "\n[limits.user]\nburst_share = 0.9\n[limits.users.ada]\nrequests_per_minute = 9"
     read_all = read(text, FILE)

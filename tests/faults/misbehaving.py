@@ -27,7 +27,7 @@ from orchestra.errors import (
     RateLimitError,
     TruncatedStreamError,
 )
-from tests.providers.upstream import CHUNKED, Handler, Visit
+from tests.providers.upstream import CHUNKED, Handler, Visit, holds, sends
 
 PRIMARY = ("Alpha ", "beta ", "gamma")
 HEALTHY = ("One ", "two ", "three")
@@ -100,27 +100,6 @@ def once(words: tuple[str, ...]) -> Handler:
     """Answers one request with all of these words, and closes the connection."""
     head = EVENTS.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
     return sends(head, *whole(words)[1:], piece(DONE), END)
-
-
-def sends(*parts: bytes) -> Handler:
-    """Answers with these parts, and closes the connection."""
-
-    async def handle(visit: Visit) -> None:
-        await visit.request()
-        await visit.send(*parts)
-
-    return handle
-
-
-def holds(*parts: bytes) -> Handler:
-    """Answers with these parts, and then says nothing until the client has left."""
-
-    async def handle(visit: Visit) -> None:
-        await visit.request()
-        await visit.send(*parts)
-        await visit.left()
-
-    return handle
 
 
 def in_turn(*handlers: Handler) -> Handler:

@@ -36,11 +36,10 @@ from tests.faults.misbehaving import (
     in_turn,
     once,
     refusal,
-    sends,
     speaks,
 )
 from tests.faults.stand import WAYS, Stand, standing
-from tests.providers.upstream import run
+from tests.providers.upstream import run, sends
 
 A, B = "".join(PRIMARY), "".join(HEALTHY)
 BROKEN = sends(refusal("500 Internal Server Error"))

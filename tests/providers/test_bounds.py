@@ -8,14 +8,7 @@ import trio
 from orchestra.errors import ModelTimeoutError
 from orchestra.protocols import HttpRequest, Timeouts
 from orchestra.providers.network import open_transport
-from tests.providers.upstream import (
-    CHUNKED,
-    Visit,
-    fetch,
-    run,
-    until,
-    upstream,
-)
+from tests.providers.upstream import CHUNKED, Visit, fetch, holds, run, until, upstream
 
 LATE: list[tuple[str, Timeouts, tuple[bytes, ...]]] = [
     ("first_byte_s", Timeouts(first_byte_s=0.02), ()),
@@ -33,13 +26,8 @@ LATE: list[tuple[str, Timeouts, tuple[bytes, ...]]] = [
 def test_a_bound_is_an_error_that_names_it(
     code: str, timeouts: Timeouts, parts: tuple[bytes, ...]
 ) -> None:
-    async def handle(visit: Visit) -> None:
-        await visit.request()
-        await visit.send(*parts)
-        await visit.left()
-
     async def main() -> None:
-        async with upstream(handle) as server, open_transport() as transport:
+        async with upstream(holds(*parts)) as server, open_transport() as transport:
             with pytest.raises(ModelTimeoutError, match=f"within {code} = 0.02 from") as caught:
                 await fetch(transport, server.url, timeouts)
             assert caught.value.code == code

@@ -19,7 +19,17 @@ from orchestra.providers.connections.pool import HttpLimits
 from orchestra.providers.network import HttpTransport, open_transport, proxy_for
 from tests.providers.connections.test_bodies import cut
 from tests.providers.connections.test_http1 import ANSWERS
-from tests.providers.upstream import CHUNKED, OK, Visit, answering, fetch, read, run, upstream
+from tests.providers.upstream import (
+    CHUNKED,
+    OK,
+    Visit,
+    answering,
+    fetch,
+    read,
+    run,
+    sends,
+    upstream,
+)
 
 KEY = "sk-very-secret"
 
@@ -71,12 +81,11 @@ def test_a_request_arrives_as_it_was_sent() -> None:
 def test_any_split_on_the_wire_gives_the_same_body(
     name: str, places: list[int], seed: object
 ) -> None:
-    async def handle(visit: Visit) -> None:
-        await visit.request()
-        await visit.send(*cut(ANSWERS[name], places))
-
     async def main() -> None:
-        async with upstream(handle) as server, open_transport() as transport:
+        async with (
+            upstream(sends(*cut(ANSWERS[name], places))) as server,
+            open_transport() as transport,
+        ):
             assert await fetch(transport, server.url) == b"hello"
 
     run(main)
@@ -87,12 +96,11 @@ def test_any_split_on_the_wire_gives_the_same_body(
 def test_a_cut_answer_is_never_a_short_body(name: str, place: int, seed: object) -> None:
     raw = ANSWERS[name]
 
-    async def handle(visit: Visit) -> None:
-        await visit.request()
-        await visit.send(raw[: place % len(raw)])
-
     async def main() -> None:
-        async with upstream(handle) as server, open_transport() as transport:
+        async with (
+            upstream(sends(raw[: place % len(raw)])) as server,
+            open_transport() as transport,
+        ):
             with pytest.raises(ModelConnectionError, match="closed the connection") as caught:
                 await fetch(transport, server.url)
             assert caught.value.retryable

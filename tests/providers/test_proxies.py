@@ -41,10 +41,12 @@ from tests.providers.upstream import (
     answering,
     end,
     fetch,
+    holds,
     least,
     open_sockets,
     read,
     run,
+    sends,
     streaming,
     until,
     upstream,
@@ -340,13 +342,8 @@ def test_a_bound_is_an_error_that_names_it(
 ) -> None:
     """`connect_s` and `first_byte_s` are one here, and end with the head."""
 
-    async def handle(visit: Visit) -> None:
-        await visit.request()
-        await visit.send(*parts)
-        await visit.left()
-
     async def main() -> None:
-        async with upstream(handle) as server, proxied(server.port) as (transport, _):
+        async with upstream(holds(*parts)) as server, proxied(server.port) as (transport, _):
             short = attrs.evolve(timeouts, connect_s=0.3)
             with pytest.raises(ModelTimeoutError, match="through the proxy") as caught:
                 await fetch(transport, server.url, short)
@@ -497,13 +494,9 @@ BAD: list[tuple[bytes, type[Exception], str]] = [
 def test_what_goes_wrong_is_an_error_of_ours(
     sent: bytes, error: type[Exception], says: str
 ) -> None:
-    async def handle(visit: Visit) -> None:
-        await visit.request()
-        await visit.send(sent)
-
     async def main() -> None:
         limits = HttpLimits(body_bytes=1_000)
-        async with upstream(handle) as server, proxied(server.port, limits=limits) as by:
+        async with upstream(sends(sent)) as server, proxied(server.port, limits=limits) as by:
             with pytest.raises(error, match=says):
                 await fetch(by[0], server.url)
 

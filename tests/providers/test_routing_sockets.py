@@ -23,9 +23,11 @@ from tests.providers.upstream import (
     Handler,
     Upstream,
     Visit,
+    holds,
     open_sockets,
     openai_endpoint,
     run,
+    sends,
     until,
     upstream,
 )
@@ -46,27 +48,6 @@ def status(line: bytes, headers: bytes = b"") -> bytes:
     return b"HTTP/1.1 " + line + b"\r\n" + headers + b"content-length: 2\r\n\r\n{}"
 
 
-def sends(*parts: bytes) -> Handler:
-    """Answers with these parts, and closes the connection."""
-
-    async def handle(visit: Visit) -> None:
-        await visit.request()
-        await visit.send(*parts)
-
-    return handle
-
-
-async def silent(visit: Visit) -> None:
-    await visit.request()
-    await visit.left()
-
-
-async def stalls(visit: Visit) -> None:
-    await visit.request()
-    await visit.send(EVENTS, chunk(ROLE))
-    await visit.left()
-
-
 async def resets(visit: Visit) -> None:
     await visit.request()
     assert isinstance(visit.stream, trio.SocketStream)
@@ -81,8 +62,8 @@ FAULTS = {
     "503": sends(status(b"503 Service Unavailable")),
     "401": sends(status(b"401 Unauthorized")),
     "reset": resets,
-    "silent": silent,
-    "stalls before content": stalls,
+    "silent": holds(),
+    "stalls before content": holds(EVENTS, chunk(ROLE)),
     "cut before content": sends(EVENTS, chunk(ROLE)),
     "an end without content": sends(EVENTS, chunk(ROLE), b"0\r\n\r\n"),
     "a 200 that turns into an error": sends(EVENTS, chunk(ROLE), chunk(ERROR), b"0\r\n\r\n"),

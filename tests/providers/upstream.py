@@ -151,6 +151,27 @@ def answering(*parts: bytes) -> Handler:
     return handle
 
 
+def sends(*parts: bytes) -> Handler:
+    """Answers with these parts, and closes the connection."""
+
+    async def handle(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(*parts)
+
+    return handle
+
+
+def holds(*parts: bytes) -> Handler:
+    """Answers with these parts, and then says nothing until the client has left."""
+
+    async def handle(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(*parts)
+        await visit.left()
+
+    return handle
+
+
 async def streaming(visit: Visit) -> None:
     """Begins to answer, and waits until the client has left."""
     await visit.request()

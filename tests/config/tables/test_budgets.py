@@ -16,14 +16,14 @@ from orchestra.accounts import Caller
 from orchestra.config import LocalBindings
 from orchestra.config import bindings as bindings_module
 from orchestra.config.reading import read
-from orchestra.errors import BudgetExceededError, ConfigError
+from orchestra.errors import BudgetExceededError
 from orchestra.policies.account import NOBODY, NoAccount
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.stores.state.memory import MemoryState
 from tests.config.layers import unlimited
+from tests.config.mistakes import FILE, problem
 
-FILE = Path("some/orchestra.toml")
 DOLLAR = 1_000_000_000
 WHOLE = """\
 [budgets]
@@ -89,11 +89,9 @@ def test_a_number_is_as_good_as_a_text() -> None:
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(text: str, line: int, told: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        read(text, FILE)
-    (problem,) = caught.value.problems
-    assert problem.where == f"{FILE}:{line}"
-    assert told in problem.message
+    found = problem(text)
+    assert found.where == f"{FILE}:{line}"
+    assert told in found.message
 
 
 def test_all_models_pay_from_one_purse_in_the_state_that_is_given(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 from orchestra.config import LocalBindings, default_bindings
 from orchestra.config.deployment.deployment import Deployment
 from orchestra.config.reading import read
-from orchestra.errors import ConfigError
 from orchestra.policies.caching.cache import CacheRule, SemanticRule
 from orchestra.policies.caching.cached import CachedModel
 from orchestra.policies.guard import GuardedModel
@@ -18,8 +17,8 @@ from orchestra.providers.known.identities import identity_of, identity_of_embedd
 from orchestra.providers.known.settings import ModelSettings
 from orchestra.providers.routing import RoutedModel
 from tests.config.layers import unlimited
+from tests.config.mistakes import FILE, problems
 
-FILE = Path("orchestra.toml")
 MODELS = """\
 [models.gpt]
 provider = "openai"
@@ -42,9 +41,7 @@ def deployment(text: str = MODELS) -> Deployment:
 
 
 def wrong(text: str) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        deployment(text)
-    return [str(problem) for problem in caught.value.problems]
+    return [str(each) for each in problems(text)]
 
 
 def test_a_cache_is_read_and_is_off_by_default() -> None:

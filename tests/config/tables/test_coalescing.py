@@ -14,8 +14,8 @@ from orchestra.policies.flights.coalesced import CoalescedModel
 from orchestra.policies.guard import GuardedModel
 from orchestra.providers.routing import RoutedModel
 from tests.config.layers import unlimited
+from tests.config.mistakes import FILE, problem
 
-FILE = Path("orchestra.toml")
 MODEL = """\
 [models.a]
 provider = "openai"
@@ -86,9 +86,7 @@ def test_what_is_right_is_kept_and_bound(
 )
 def test_what_is_wrong_is_told_with_its_line(written: str, says: str) -> None:
     for before in (MODEL, ROUTE):
-        with pytest.raises(ConfigError) as caught:
-            read(before + written, FILE)
-        (told,) = caught.value.problems
+        told = problem(before + written)
         assert told.where == f"{FILE}:{before.count(chr(10)) + 1}"
         assert says in str(told)
 

@@ -9,12 +9,10 @@ import pytest
 
 from orchestra.config import default_bindings
 from orchestra.config.reading import read
-from orchestra.errors import ConfigError
-from orchestra.problem import Problem
 from orchestra.values import Vector
+from tests.config.mistakes import FILE, problems
 from tests.providers.upstream import Visit, run, upstream
 
-FILE = Path("orchestra.toml")
 VLLM = """
 provider = "vllm"
 model = "m"
@@ -22,12 +20,6 @@ base_url = "http://a/v1"
 """
 BY_E = 'coalesce = { similarity = 0.9, embedder = "e" }\n'
 BY_F = BY_E.replace('"e"', '"f"')
-
-
-def problems(text: str) -> tuple[Problem, ...]:
-    with pytest.raises(ConfigError) as caught:
-        read(text, FILE)
-    return tuple(caught.value.problems)
 
 
 def test_an_embedder_may_be_a_route_of_models_that_make_vectors() -> None:

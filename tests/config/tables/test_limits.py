@@ -24,10 +24,10 @@ from orchestra.records import Encoding, Revision
 from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.virtual import virtual
 from orchestra.values import Capabilities, ChatRequest, Message, Stopped, StopReason
+from tests.config.mistakes import FILE, problem
 
 T = TypeVar("T")
 D = TypeVar("D")
-FILE = Path("orchestra.toml")
 TEXT = """
 [limits.user]
 requests_per_minute = 10
@@ -93,11 +93,9 @@ def test_without_limits_there_are_none() -> None:
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(text: str, line: int, says: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        read(text, FILE)
-    (problem,) = caught.value.problems
-    assert problem.where == f"{FILE}:{line}"
-    assert says in f"{problem.message} {problem.fix}"
+    told = problem(text)
+    assert told.where == f"{FILE}:{line}"
+    assert says in f"{told.message} {told.fix}"
 
 
 class Ada(NoAccount):

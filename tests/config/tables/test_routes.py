@@ -19,7 +19,6 @@ from orchestra.config.tables.routes import ERRORS
 from orchestra.errors import (
     BindingError,
     CapabilityError,
-    ConfigError,
     ModelError,
     OverloadedError,
     RateLimitError,
@@ -28,8 +27,8 @@ from orchestra.policies.requests.needs import Needs, lacks
 from orchestra.policies.routing import FALLBACK, ByCost, ByLatency, ByOrder, ByWeight
 from orchestra.providers.routing import RoutedModel
 from tests.config.layers import unlimited
+from tests.config.mistakes import FILE, problem, problems
 
-FILE = Path("some/orchestra.toml")
 MODELS = """\
 [models.gpt]
 provider = "openai"
@@ -123,11 +122,10 @@ def test_one_mistake_is_told_with_its_line_and_key(
     key = data.draw(st.sampled_from([*WRONG, "fallbacks", "models_"]))
     table[key] = data.draw(st.sampled_from(WRONG.get(key, [["gpt"]])))
     text, places = written(table)
-    with pytest.raises(ConfigError) as caught:
-        read(text, FILE)
-    told = [each for each in caught.value.problems if each.where == f"{FILE}:{places[key]}"]
-    assert any(f"routes.r.{key}" in each.message for each in told), (text, caught.value)
-    assert all(each.fix and each.code for each in caught.value.problems)
+    found = problems(text)
+    told = [each for each in found if each.where == f"{FILE}:{places[key]}"]
+    assert any(f"routes.r.{key}" in each.message for each in told), (text, found)
+    assert all(each.fix and each.code for each in found)
 
 
 EXAMPLES = [
@@ -159,9 +157,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize(("text", "line", "says"), EXAMPLES)
 def test_a_mistake_is_explained(text: str, line: int, says: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        read(f"{MODELS}[routes.r]\n{text}", FILE)
-    (told,) = caught.value.problems
+    told = problem(f"{MODELS}[routes.r]\n{text}")
     assert told.where == f"{FILE}:{LINES + line}"
     assert says in str(told)
 
@@ -180,14 +176,9 @@ def test_other_mistakes_are_explained_too() -> None:
         ('[models.a]\nprovider = "x"\n[routes.a]\nmodels = ["b"]', 4, "add [models.NAME]"),
         ('[models.abc]\nprovider = "x"\n[routes.a]\nmodels = ["abd"]', 4, "did you mean 'abc'?"),
     ]:
-        with pytest.raises(ConfigError) as caught:
-            read(text, FILE)
-        assert any(
-            each.where == f"{FILE}:{line}" and says in str(each) for each in caught.value.problems
-        ), caught.value
-    with pytest.raises(ConfigError) as caught:
-        read('[models.a]\nprovider = "x"\n[routes.r]\nmodels = ["a"]', FILE)
-    assert len(caught.value.problems) == 1
+        told = problems(text)
+        assert any(each.where == f"{FILE}:{line}" and says in str(each) for each in told), told
+    assert len(problems('[models.a]\nprovider = "x"\n[routes.r]\nmodels = ["a"]')) == 1
 
 
 def test_what_is_free_or_embeds_has_the_prices_that_it_needs() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import attrs
 import pytest
@@ -12,11 +11,9 @@ from orchestra.config import LocalBindings
 from orchestra.config.deployment.server_rules import USUAL_RULES, DisconnectRule
 from orchestra.config.reading import read
 from orchestra.config.toml import spec
-from orchestra.errors import ConfigError
 from orchestra.runs.settings import RunsSettings
 from orchestra.server.settings import Settings, arguments_of
-
-FILE = Path("orchestra.toml")
+from tests.config.mistakes import FILE, problems
 
 WRONG = [
     ('[server]\nkeys = "always"', 2, 'is not one of "auto", "required", "none"'),
@@ -43,9 +40,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("text", "line", "says"), WRONG)
 def test_a_mistake_is_told_with_its_line_and_what_to_write(text: str, line: int, says: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        read(text, FILE)
-    told = caught.value.problems[0]
+    told = problems(text)[0]
     assert told.where == f"{FILE}:{line}"
     assert says in str(told)
 

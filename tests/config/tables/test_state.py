@@ -9,13 +9,12 @@ import trio
 
 from orchestra.config import LocalBindings
 from orchestra.config.reading import read
-from orchestra.errors import BindingError, ConfigError, StateError
+from orchestra.errors import BindingError, StateError
 from orchestra.protocols import Change, Entry
 from orchestra.stores.state.memory import MemoryState
 from orchestra.stores.state.redis import RedisState
 from orchestra.stores.state.settings import StateSettings, open_state
-
-FILE = Path("orchestra.toml")
+from tests.config.mistakes import FILE, problem
 
 WRONG = [
     ('[state]\nurl = "memroy:"', 2, '"memroy:" is not memory:, sqlite:FILE, redis://'),
@@ -50,9 +49,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("text", "line", "says"), WRONG)
 def test_a_mistake_is_told_with_its_line_and_what_to_write(text: str, line: int, says: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        read(text, FILE)
-    (told,) = caught.value.problems
+    told = problem(text)
     assert told.where == f"{FILE}:{line}"
     assert says in str(told)
     assert "sesame" not in str(told)

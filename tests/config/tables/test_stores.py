@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from orchestra.config.reading import read
-from orchestra.errors import BindingError, ConfigError
+from orchestra.errors import BindingError
 from orchestra.secret import Secret
 from orchestra.stores.postgres.settings import PostgresSettings, open_postgres
+from tests.config.mistakes import FILE, problem
 
-FILE = Path("orchestra.toml")
 URL = '[stores]\nurl = "postgresql://h/d"\n'
 
 WRONG = [
@@ -39,9 +39,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("text", "line", "says"), WRONG)
 def test_a_mistake_is_told_with_its_line_and_what_to_write(text: str, line: int, says: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        read(text, FILE)
-    (told,) = caught.value.problems
+    told = problem(text)
     assert told.where == f"{FILE}:{line}"
     assert says in str(told)
     assert "sesame" not in str(told)

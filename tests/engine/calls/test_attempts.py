@@ -45,7 +45,6 @@ from orchestra.testing.world import World
 
 BUSY = OverloadedError("busy")
 RULE = Retry(attempts_max=3, delay_s=1, delay_max_s=4)
-FEW = Limits(retries_saved=3, retries_per_call=0.25, retries_per_s=0.001)
 
 
 @step

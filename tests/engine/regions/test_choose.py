@@ -104,7 +104,6 @@ scripts = st.builds(
 value_scripts = st.builds(Gives, st.sampled_from("abc"), ticks) | st.builds(
     Fails, st.just(ValueError("scripted")), ticks
 )
-hanging = st.just(Hangs())
 three_scripts = {"one": scripts, "two": scripts, "three": scripts}
 
 

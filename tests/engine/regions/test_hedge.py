@@ -26,11 +26,10 @@ from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import simulate
 from orchestra.testing.strategies import schedules, worlds
 from orchestra.testing.virtual import virtual
-from orchestra.testing.world import World
+from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import (
     Capabilities,
     ChatRequest,
-    ModelEvent,
     Stopped,
     StopReason,
     TextDelta,
@@ -260,21 +259,8 @@ class Slow(Model):
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
         del request
-        yield SlowStream(self.first_s)
-
-
-@attrs.define
-class SlowStream(ModelReply):
-    """A word, then the end."""
-
-    first_s: float
-    said: int = 0
-
-    async def receive(self) -> tuple[ModelEvent, ...]:
-        await trio.sleep(0 if self.said else self.first_s)
-        self.said += 1
-        word, end = (TextDelta("word"),), (Stopped(StopReason.END),)
-        return (word, end, ())[self.said - 1]
+        said = ((self.first_s, TextDelta("word")), (0.0, Stopped(StopReason.END)))
+        yield ScriptedModel(said).reply()
 
 
 def raced(**options: Any) -> Pipeline[..., Stream[str]]:

@@ -35,7 +35,7 @@ from orchestra.providers.routing import RoutedModel
 from orchestra.steps import generate
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
-from orchestra.testing.world import World
+from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import (
     ChatRequest,
     Embeddings,
@@ -67,24 +67,12 @@ class Says(Model):
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
         error = self.errors.pop(0) if self.errors else None
-        yield Saying(list(self.events), error, self.delay_s)
+        said = self.events if error is None else self.events[:-1]
+        yield ScriptedModel(tuple((self.delay_s, each) for each in said), error).reply()
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         await trio.sleep(self.delay_s)
         return Embeddings((Vector.of([1.0]),), Usage(7))
-
-
-@attrs.define(eq=False)
-class Saying:
-    left: list[ModelEvent]
-    error: ModelError | None
-    delay_s: float
-
-    async def receive(self) -> tuple[ModelEvent, ...]:
-        await trio.sleep(self.delay_s)
-        if self.error is not None and len(self.left) == 1:
-            raise self.error
-        return (self.left.pop(0),) if self.left else ()
 
 
 def guarded(model: Model, name: str = "m") -> GuardedModel:

@@ -124,9 +124,6 @@ def test_a_text_has_the_marks_of_itself(text: str) -> None:
     assert may_ask_the_same(text, text)
 
 
-QUESTION = ChatRequest((Message("system", "s"), Message("user", "hello")))
-
-
 @pytest.mark.parametrize(
     ("message", "question"),
     [

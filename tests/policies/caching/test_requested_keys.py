@@ -24,9 +24,9 @@ from orchestra.protocols import Model, ModelReply
 from orchestra.steps.generate import generate
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
-from orchestra.testing.world import World
-from orchestra.values import Capabilities, ChatRequest, Message, Stopped, StopReason, TextDelta
-from tests.policies.caching.test_cached import Notes, SaysReply, cached, in_mode, memory
+from orchestra.testing.world import ScriptedModel, World
+from orchestra.values import Capabilities, ChatRequest, Message
+from tests.policies.caching.test_cached import Notes, cached, in_mode, memory
 from tests.policies.caching.test_similar import Points
 from tests.policies.waiters import Payer, ask
 
@@ -35,15 +35,13 @@ from tests.policies.waiters import Payer, ask
 class Sampled(Model):
     """Never says the same twice."""
 
-    events: tuple[object, ...] = ()
-    error: None = None
     capabilities: Capabilities = Capabilities()
     asked: int = 0
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
         self.asked += 1
-        yield SaysReply(self, [TextDelta(f"{self.asked}"), Stopped(StopReason.END)])  # type: ignore[arg-type]
+        yield ScriptedModel.saying(f"{self.asked}", every_s=1).reply()
 
 
 class Run:

@@ -18,7 +18,8 @@ from orchestra.policies.limits.limit import CallLimits, Load
 from orchestra.protocols import Model, ModelReply
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
-from orchestra.values import ChatRequest, ModelEvent, Stopped, StopReason
+from orchestra.testing.world import ScriptedModel
+from orchestra.values import ChatRequest, Stopped, StopReason
 from tests.policies.test_guard import Fake
 
 ASKED = ChatRequest(())
@@ -65,24 +66,10 @@ class Roomy(Model):
             raise self.error("no room")
         self.running += 1
         try:
-            yield Reply()
+            yield ScriptedModel(((0.875, Stopped(StopReason.END)),)).reply()
         finally:
             self.running -= 1
         self.served += 1
-
-
-@attrs.define
-class Reply:
-    """One event, after a second."""
-
-    said: bool = False
-
-    async def receive(self) -> tuple[ModelEvent, ...]:
-        if self.said:
-            return ()
-        await trio.sleep(0.875)
-        self.said = True
-        return (Stopped(StopReason.END),)
 
 
 @pytest.mark.parametrize("error", [RateLimitError, OverloadedError])

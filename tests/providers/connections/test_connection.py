@@ -30,6 +30,7 @@ from tests.providers.upstream import (
     Visit,
     answering,
     fetch,
+    holds,
     least,
     open_sockets,
     read,
@@ -87,12 +88,8 @@ def test_leaving_early_closes_the_socket_at_once(ask: Callable[..., object]) -> 
 def test_a_cancelled_request_closes_its_socket_at_once() -> None:
     """While it waits for the answer's head: the server sees it within 50 ms."""
 
-    async def handle(visit: Visit) -> None:
-        await visit.request()
-        await visit.left()
-
     async def main() -> float:
-        async with upstream(handle) as server, open_transport() as transport:
+        async with upstream(holds()) as server, open_transport() as transport:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(fetch, transport, server.url, NO_LIMIT)
                 await until(lambda: bool(server.visits))

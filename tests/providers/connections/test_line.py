@@ -31,6 +31,7 @@ from tests.providers.upstream import (
     open_sockets,
     read,
     run,
+    sends,
     streaming,
     until,
     upstream,
@@ -248,13 +249,9 @@ def test_a_connection_cut_by_somebody_else_never_looks_complete(
     if lenient:
         monkeypatch.setattr(ssl, "create_default_context", of_older_python)
 
-    async def handle(visit: Visit) -> None:
-        await visit.request()
-        await visit.send(ANSWERS["endless"])
-
     async def main() -> None:
         async with (
-            upstream(handle, tls=authority.loopback) as server,
+            upstream(sends(ANSWERS["endless"]), tls=authority.loopback) as server,
             open_transport(ca_file=authority.file) as transport,
             transport.send(HttpRequest(server.url)) as reply,
         ):

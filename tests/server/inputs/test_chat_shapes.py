@@ -114,11 +114,6 @@ def of_any(given: Any) -> Stream[str]:
 
 
 @pipeline
-def of_bytes(question: str) -> Stream[str]:
-    return words(question)
-
-
-@pipeline
 def unsaid(question: str):  # type: ignore[no-untyped-def]  # noqa: ANN201 - it says not what it gives
     return words(question)
 

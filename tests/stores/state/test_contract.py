@@ -30,7 +30,11 @@ SHARED = [how for how in HOW if how != "memory"]
 LIMIT_BYTES = 40
 
 keys = st.sampled_from(["a:1", "a:2", "b:", "é", "\0", "a\0b", "\ud800", "%", "'"])
-data = st.sampled_from([b"", b"\0", b"\xff\r\n$-1", b"x" * 12, b"y" * 35]) | st.binary(max_size=9)
+LARGE = b"z" * (LIMIT_BYTES + 1)
+"""What is larger than all of the room, and is not remembered."""
+data = st.sampled_from([b"", b"\0", b"\xff\r\n$-1", b"x" * 12, b"y" * 35, LARGE]) | st.binary(
+    max_size=9
+)
 ttls = st.sampled_from([100.0, 200.0, 1000.0, 0.0])
 entries = st.none() | st.builds(Entry, data, st.none() | ttls)
 
@@ -266,15 +270,19 @@ def test_processes_that_count_together_lose_nothing(how: str) -> None:
         assert run(lambda: kept(state, "n:n")) == [b"300"]
 
 
-@example([("k:1", False), ("k:2", False), ("k:3", False), ("k:1", True), ("k:4", False)])
+@example([("k:1", False), ("k:2", False), ("k:3", False), ("k:1", True), ("k:4", False)], 30)
+@example([("k:1", False), ("k:2", False), ("k:3", False), ("k:4", False)], 39)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["k:1", "k:2", "k:3", "k:4", "k:5"]), st.booleans()), max_size=30
-    )
+    ),
+    st.sampled_from([30, 39]),
 )
 @settings(max_examples=30, deadline=None)
 @pytest.mark.parametrize("how", HOW)
-def test_what_was_used_least_goes_first(how: str, uses: list[tuple[str, bool]]) -> None:
+def test_what_was_used_least_goes_first(
+    how: str, uses: list[tuple[str, bool]], limit_bytes: int
+) -> None:
     """Three have room; each use, by writing or by reading, makes one the last to go."""
     expected: list[str] = []
 
@@ -293,7 +301,7 @@ def test_what_was_used_least_goes_first(how: str, uses: list[tuple[str, bool]]) 
         left = [key for key in ("k:1", "k:2", "k:3", "k:4", "k:5") if await state.recall(key)]
         assert left == sorted(expected)
 
-    with opened(how, limit_bytes=30) as state:
+    with opened(how, limit_bytes=limit_bytes) as state:
         run(lambda: main(state))
 
 
@@ -303,28 +311,49 @@ def test_what_was_used_least_goes_first(how: str, uses: list[tuple[str, bool]]) 
             st.sampled_from(["k:1", "k:2", "k:3", "k:4", "k:5"]),
             st.sampled_from([100.0, 1000.0]),
             st.sampled_from([0, 205]),
+            st.booleans(),
         ),
         max_size=20,
     )
 )
-@example([("k:1", 1000.0, 0), ("k:2", 100.0, 0), ("k:3", 100.0, 0), ("k:4", 1000.0, 205)])
+@example(
+    [
+        ("k:1", 1000.0, 0, False),
+        ("k:2", 100.0, 0, False),
+        ("k:3", 100.0, 0, False),
+        ("k:4", 1000.0, 205, False),
+    ]
+)
+@example(
+    [
+        ("k:1", 100.0, 0, False),
+        ("k:2", 1000.0, 205, True),
+        ("k:3", 1000.0, 0, False),
+        ("k:4", 1000.0, 0, False),
+    ]
+)
 @settings(max_examples=30, deadline=None)
 @pytest.mark.parametrize("how", HOW)
 def test_nothing_that_lives_is_dropped_while_something_has_expired(
-    how: str, steps: list[tuple[str, float, int]]
+    how: str, steps: list[tuple[str, float, int, bool]]
 ) -> None:
     """However lately that was used: it takes room that nobody has the use of. Three have room."""
     clock, until_s = Hand(), dict[str, float]()
 
+    async def check(state: State) -> None:
+        for key, at_s in until_s.items():
+            assert (await state.recall(key) is not None) == (at_s > clock.at_s)
+
     async def main(state: State) -> None:
-        for key, ttl_s, pause_s in steps:
+        for key, ttl_s, pause_s, reads in steps:
             clock.at_s += pause_s
+            if reads:
+                await check(state)
             live = {each for each, at_s in until_s.items() if at_s > clock.at_s} | {key}
             if len(live) <= 3:
                 await state.remember(key, b"1234567", ttl_s=ttl_s)
                 until_s[key] = clock.at_s + ttl_s
-        for key, at_s in until_s.items():
-            assert (await state.recall(key) is not None) == (at_s > clock.at_s)
+        await check(state)
 
     with opened(how, limit_bytes=30, clock=clock) as state:
         run(lambda: main(state))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import wraps
 
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,10 +48,13 @@ async def test_what_is_kept_expires_and_what_is_not_told_stays() -> None:
     )
     assert seen == ((None, None), 100.0)
     await state.change(["a:2"], lambda *_: Change(None, {"a:2": Entry(b"y")}))
+    await state.remember("m", b"z", ttl_s=5.0)
     clock.at_s = 104.9
     assert (await kept(state, "a:1"), await kept(state, "a:2")) == (b"x", b"y")
+    assert await state.recall("m") == b"z"
     clock.at_s = 105.0
     assert (await kept(state, "a:1"), await kept(state, "a:2")) == (None, b"y")
+    assert await state.recall("m") is None
     await state.change(["a:2"], lambda *_: Change(None, {"a:2": None}))
     assert await kept(state, "a:2") is None
 
@@ -114,33 +116,3 @@ async def test_kinds_of_which_all_has_expired_take_no_memory() -> None:
         clock.at_s += 1
         await state.change([key], lambda *_, key=key: Change(None, {key: Entry(b"x", 10.0, 3)}))
     assert len(state._newest) <= 1_100
-
-
-@virtually
-async def test_what_was_used_least_goes_first() -> None:
-    state = MemoryState(limit_bytes=30, now_s=trio.current_time)
-    for key in ("k1", "k2", "k3"):
-        await state.remember(key, b"12345678", ttl_s=60)
-    assert await state.recall("k1") == b"12345678"
-    await state.remember("k4", b"12345678", ttl_s=60)
-    assert [await state.recall(key) for key in ("k1", "k2", "k3", "k4")] == [
-        b"12345678",
-        None,
-        b"12345678",
-        b"12345678",
-    ]
-    await state.remember("k5", b"x" * 40, ttl_s=60)  # larger than all of the room
-    assert await state.recall("k5") is None
-    assert await state.recall("k4") == b"12345678"
-
-
-@virtually
-async def test_what_was_remembered_expires_and_gives_back_its_room() -> None:
-    clock = Hand()
-    state = MemoryState(limit_bytes=10, now_s=clock)
-    await state.remember("k1", b"12345678", ttl_s=5)
-    clock.at_s += 5
-    assert await state.recall("k1") is None
-    await state.remember("k2", b"12345678", ttl_s=5)
-    await state.remember("k2", b"1234567", ttl_s=5)
-    assert await state.recall("k2") == b"1234567"

@@ -1,0 +1,27 @@
+"""What is told of the mistakes in a deployment's file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestra.config.reading import read
+from orchestra.errors import ConfigError
+from orchestra.problem import Problem
+
+FILE = Path("some/orchestra.toml")
+
+
+def problems(text: str, file: Path = FILE) -> list[Problem]:
+    """All problems of a file with this text, which has some."""
+    with pytest.raises(ConfigError) as caught:
+        read(text, file)
+    assert str(caught.value) == "\n".join(map(str, caught.value.problems))
+    return list(caught.value.problems)
+
+
+def problem(text: str) -> Problem:
+    """The problem of a file with this text, which has one."""
+    (told,) = problems(text)
+    return told
