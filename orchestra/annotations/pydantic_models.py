@@ -236,12 +236,8 @@ def allows_others(cls: Any) -> bool:
 
 
 def is_written_alike(cls: Any) -> bool:
-    """Whether `model_dump` writes a model in the form in which it is read.
-
-    Of what a serializer writes, the schema is that of its annotation, which is mostly missing.
-    """
-    own = cls.__pydantic_decorators__
-    if own.field_serializers or own.model_serializers:
+    """Whether `model_dump` writes a model in the form in which it is read."""
+    if any(map(_is_untold, _models_in(cls, set()))):
         return False
     try:
         read = cls.model_json_schema()
@@ -253,11 +249,35 @@ def is_written_alike(cls: Any) -> bool:
 
 def written_schema(cls: Any) -> Json:
     """The schema of a model as `model_dump` writes it, with its `$defs`; `{}` if it has none."""
+    if any(map(_is_untold, _models_in(cls, set()))):
+        return {}
     try:
         schema: Json = cls.model_json_schema(by_alias=by_alias(cls), mode="serialization")
     except Exception:  # noqa: BLE001 - as above
         return {}
     return schema
+
+
+def _models_in(kind: Any, seen: set[object]) -> Iterator[Any]:
+    """The models in an annotation, and in their fields."""
+    if is_model(kind) and kind not in seen:
+        seen.add(kind)
+        yield kind
+        for each in model_fields(kind).values():
+            yield from _models_in(each, seen)
+    for each in get_args(kind):
+        yield from _models_in(each, seen)
+
+
+def _is_untold(cls: Any) -> bool:
+    """Whether a serializer of the model does not say what it writes: Pydantic's schema is wrong."""
+    own = cls.__pydantic_decorators__
+    found = (*own.field_serializers.values(), *own.model_serializers.values())
+    return any(
+        type(each.info.return_type).__name__ == "PydanticUndefinedType"
+        and "return" not in getattr(each.func, "__annotations__", {})
+        for each in found
+    )
 
 
 def _components_of(cls: Any) -> tuple[str, dict[str, Json]]:

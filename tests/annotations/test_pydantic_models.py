@@ -36,6 +36,7 @@ from pydantic import (
 
 from orchestra.annotations.acceptance import accepts
 from orchestra.annotations.facts import MISSING, Fit, compare, element, member, writes_its_repr
+from orchestra.annotations.pydantic_models import written_schema
 from orchestra.annotations.reading import Misfit, read
 from orchestra.annotations.schema_forms import neat
 from orchestra.annotations.schemas import class_schema, is_written_as_read, object_schema
@@ -615,6 +616,14 @@ class Serialized(BaseModel):
         return {"number": value}
 
 
+class Told(BaseModel):
+    number: int
+
+    @field_serializer("number")
+    def _written(self, value: int) -> str:
+        return str(value)
+
+
 class Listed(BaseModel):
     number: int
 
@@ -638,6 +647,9 @@ def test_a_result_has_a_schema_if_it_is_written_as_it_is_read() -> None:
     assert not is_written_as_read(Computing)
     assert not is_written_as_read(Choosing)
     assert not is_written_as_read(Serialized)
+    assert written_schema(Serialized) == written_schema(Listed) == {}
+    assert written_schema(create_model("Outer", inner=(list[Serialized] | None, None))) == {}
+    assert written_schema(Told)["properties"]["number"]["type"] == "string"
     assert not is_written_as_read(list[Listed])
     assert not is_written_as_read(Holder)
 
