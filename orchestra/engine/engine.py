@@ -343,7 +343,8 @@ def _deployed(bindings: Bindings | None, observe: object) -> Iterator[Deployment
         try:
             yield bindings
         finally:
-            bindings.on_call = before
+            if isinstance(observe, ObservesCalls):
+                bindings.on_call = before
 
 
 def _shared(
