@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from orchestra.policies.gate import GuardState
     from orchestra.policies.limits.callers import CallerLimits
     from orchestra.policies.limits.shared import SharedLimits
+    from orchestra.policies.money.ledger import OnBudget
     from orchestra.policies.money.purse import Purse
     from orchestra.policies.observed import OnCall, Teller
     from orchestra.policies.outbox import Outbox
@@ -51,9 +52,10 @@ class Assembly:
 
     `state` and `embedder` are called when they are first needed; `budget_state` gives the state
     for spending, by default that of `state`. `opened` owns and closes what this opens. `on_call`
-    gives what is called after each call of a remote model, None if nothing is. `stand_ins` replace
-    remote models by name, so that no key, address or network is needed; the policies remain. `draw`
-    gives random numbers in [0, 1), for routes and the pauses of breakers.
+    gives what is called after each call of a remote model, None if nothing is. `on_budget` is called
+    when a budget reaches a threshold or refuses a call. `stand_ins` replace remote models by name,
+    so that no key, address or network is needed; the policies remain. `draw` gives random numbers
+    in [0, 1), for routes and the pauses of breakers.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Assembly:
         budget_state: Callable[[], State] | None = None,
         opened: Opened | None = None,
         on_call: Callable[[], OnCall | None] | None = None,
+        on_budget: OnBudget | None = None,
         stand_ins: Mapping[str, Model] | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -78,6 +81,7 @@ class Assembly:
         self._local = local
         self._opened = opened or Opened()
         self._on_call = on_call
+        self._on_budget = on_budget
         self._stand_ins = stand_ins
         self._draw = draw
         self._guarded: dict[str, Model] = {}
@@ -134,7 +138,8 @@ class Assembly:
         from orchestra.policies.money.purse import Purse
 
         budgets, state = self._deployment.budgets, self._budget_state
-        made = Purse(budgets or NO_BUDGETS, lazy_state(state) if budgets is None else state())
+        kept = lazy_state(state) if budgets is None else state()
+        made = Purse(budgets or NO_BUDGETS, kept, self._on_budget)
         self._outboxes.append(made.outbox)
         return made
 

@@ -372,4 +372,5 @@ class LocalBindings(DeploymentBindings, Closing):
             budget_state=lambda: self.budget_state,
             opened=self.opened,
             on_call=lambda: self.on_call,
+            on_budget=lambda told: None if self.on_budget is None else self.on_budget(told),
         )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from orchestra.engine.in_use import InUse
     from orchestra.policies.gate import GuardState
     from orchestra.policies.money.budget import Budgets
+    from orchestra.policies.money.ledger import OnBudget
     from orchestra.policies.observed import OnCall
 
 
@@ -46,6 +47,8 @@ class DeploymentBindings(Bindings):
 
     on_call: OnCall | None = None
     """Called for each network call of a model, while it is set."""
+    on_budget: OnBudget | None = None
+    """Called when a budget reaches a threshold or refuses a call, while it is set."""
     has_database: bool = False
     """Whether stores are in a database, which may be unreachable for a while."""
     in_use: InUse | None = None

@@ -337,14 +337,15 @@ def _deployed(bindings: Bindings | None, observe: object) -> Iterator[Deployment
         yield None
         return
     with nullcontext() if bindings.in_use is None else bindings.in_use.by_this_run():
-        before = bindings.on_call
+        before = bindings.on_call, bindings.on_budget
         if isinstance(observe, ObservesCalls):
             bindings.on_call = observe.called
+            bindings.on_budget = getattr(observe, "on_budget", None)
         try:
             yield bindings
         finally:
             if isinstance(observe, ObservesCalls):
-                bindings.on_call = before
+                bindings.on_call, bindings.on_budget = before
 
 
 def _shared(

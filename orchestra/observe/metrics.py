@@ -1,7 +1,8 @@
 """Metrics of runs, of model calls, and of HTTP requests.
 
 Runs are counted from the events of their journals, as these are written. A model call is counted
-when it ends: it may belong to several runs, to a run that ended before it, or to none.
+when it ends: it may belong to several runs, to a run that ended before it, or to none. So may a
+budget's threshold, which is counted when the budget's ledger reports it.
 
 Rules of the file: no work per token; per step, only an addition.
 """
@@ -19,7 +20,6 @@ from orchestra.events import (
     ArmCommitted,
     ArmFailed,
     ArmRestarted,
-    BudgetReached,
     Event,
     RunCancelled,
     RunFailed,
@@ -37,6 +37,7 @@ from orchestra.events import (
 from orchestra.observe import names
 from orchestra.observe.requests import known_method, scheme
 from orchestra.observe.tally import Histogram, Tally
+from orchestra.policies.money.ledger import Reached
 from orchestra.policies.observed import CallEnded
 
 _PLACE = re.compile(r"\[[^\]]*\]")
@@ -66,6 +67,10 @@ class Metrics:
         if found is None:
             found = self._calls[key] = CallMetrics(self.tally, self._names, ended)
         found.ended(ended)
+
+    def on_budget(self, reached: Reached) -> None:
+        """Count a threshold of a budget that was reached."""
+        self.tally.count(names.BUDGET_THRESHOLDS, (str(reached.percent),))
 
     def answered(
         self, asked: Mapping[str, Any], route: str, status: int, duration_s: float
@@ -149,10 +154,6 @@ def _routed(runs: PipelineMetrics, event: StepRouted) -> None:
     runs.tally.count(names.ROUTED, (event.route, event.model))
 
 
-def _budget(runs: PipelineMetrics, event: BudgetReached) -> None:
-    runs.tally.count(names.BUDGET_THRESHOLDS, (str(event.percent),))
-
-
 def _ended(runs: PipelineMetrics, event: Terminal) -> None:
     status = event.type.removeprefix("run.")
     found = runs.ends.get(status)
@@ -175,7 +176,6 @@ _ACTS: Mapping[type[Event], Callable[[PipelineMetrics, Any], None]] = {
     StepRouted: _routed,
     ToolFinished: _tool_finished,
     ToolFailed: _tool_failed,
-    BudgetReached: _budget,
     ArmCommitted: _arm_chosen,
     ArmFailed: _arm_failed,
     ArmRestarted: _arm_chosen,

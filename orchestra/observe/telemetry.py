@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from orchestra.events import Event
+    from orchestra.policies.money.ledger import Reached
     from orchestra.policies.observed import CallEnded
 
 
@@ -49,6 +50,10 @@ class Telemetry(ObservesCalls):
     def called(self, ended: CallEnded) -> None:
         """Note a model call that has ended."""
         self._observers.called(ended)
+
+    def on_budget(self, reached: Reached) -> None:
+        """Note a threshold of a budget that was reached."""
+        self._metrics.on_budget(reached)
 
     def collect(self) -> Iterator[Metric]:
         """The metrics so far, for a registry of prometheus-client."""

@@ -19,7 +19,6 @@ from orchestra.events import (
     ArmCommitted,
     ArmFailed,
     ArmRestarted,
-    BudgetReached,
     Delta,
     Event,
     RunCancelled,
@@ -38,6 +37,8 @@ from orchestra.observe import names
 from orchestra.observe.metrics import Metrics, step_label
 from orchestra.observe.requests import OTHER_METHOD
 from orchestra.observe.tally import Tally
+from orchestra.policies.money.budget import Budget, Period
+from orchestra.policies.money.ledger import Reached
 from orchestra.policies.observed import CANCELLED, CallEnded
 from orchestra.testing.simulate import simulate
 from orchestra.testing.strategies import worlds
@@ -176,7 +177,7 @@ def test_what_policies_tell_is_counted_by_its_own_names() -> None:
     saw(StepCached(2, 0.0, "s", "fast", 0.9))
     saw(StepCoalesced(3, 0.0, "s", "fast"))
     saw(StepRouted(4, 0.0, "s", "either", "fast"))
-    saw(BudgetReached(5, 0.0, "s", "organisation acme, a month", 80, 8, 10))
+    metrics.on_budget(Reached(Budget("organisation", "acme", Period.MONTH, 10), 80, 8))
     saw(ToolFailed(6, 0.0, "each[3]/s", "look", "KeyError", "no"))
     saw(ToolFinished(6, 0.0, "each[3]/s", "look", "c", 2.0))
     saw(ArmCommitted(6, 0.0, "race", "1:a"))

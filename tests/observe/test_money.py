@@ -17,6 +17,7 @@ from orchestra.engine.bindings import NoBindings
 from orchestra.engine.engine import open_engine
 from orchestra.engine.run import Run
 from orchestra.errors import OverloadedError
+from orchestra.events import RunFinished
 from orchestra.observe import names
 from orchestra.observe.metrics import Metrics
 from orchestra.observe.observers import Observers
@@ -35,9 +36,11 @@ from orchestra.testing.virtual import virtual
 from orchestra.testing.world import ScriptedModel
 from orchestra.values import Stopped, StopReason, TextDelta, UsageReport
 from tests.observe.test_traces import BEGAN_NS
+from tests.policies.money.test_budget import watched
 
 ACME = Caller("acme")
 PLENTY = 10**18
+STOPPED = (0.0, Stopped(StopReason.END))
 again = Policy(retry=Retry(attempts_max=2, delay_s=0.5))
 
 
@@ -49,6 +52,11 @@ def raced(text: str) -> Stream[str]:
 @pipeline
 def instead(text: str) -> Stream[str]:
     return fallback(generate(text, model="a", policy=again), generate(text, model="b"))
+
+
+@pipeline
+def alone(text: str) -> Stream[str]:
+    return generate(text, model="a")
 
 
 PIPELINES = {"raced": raced, "instead": instead}
@@ -183,3 +191,24 @@ def test_what_runs_cost_is_the_same_wherever_it_is_told(
             assert sum(round(each * 1e9) for each in told_dollars) == cost
     assert spent == total
     assert told.counted(names.MODEL_COST) == told.counted(names.RUN_COST) == total
+
+
+def test_a_threshold_is_counted_even_if_the_state_takes_it_after_the_end_of_its_run() -> None:
+    metrics = Metrics({})
+    thresholds = metrics.tally.counters.get
+
+    async def main() -> None:
+        state = watched(away=lambda: 1 <= trio.current_time() < 9)
+        purse = Purse(Budgets(organisation=SpendingLimits(day=2_000)), state, metrics.on_budget)
+        says = ((2.0, TextDelta("hi")), (0.0, UsageReport(Usage(1_500, 100))), STOPPED)
+        price = Price(input=1_000_000, output=1_000_000)  # a nano-dollar a token
+        model = GuardedModel(ScriptedModel(says), name="a", price=price, purse=purse)
+        async with open_engine(Deployment({"a": model}), observe=metrics.observe) as engine:
+            run = engine.start(alone, {"text": "hello"}, caller=ACME)
+            await run.wait_ended()
+            assert isinstance(run.journal.last, RunFinished)
+            assert thresholds(names.BUDGET_THRESHOLDS.name) is None
+            await trio.sleep(20)
+
+    virtual(main)
+    assert thresholds(names.BUDGET_THRESHOLDS.name) == {("50",): 1, ("80",): 1}

@@ -39,6 +39,9 @@ DEPLOYED = """\
 [models.echo]
 class = "echoing_model:Echo"
 prices = { input = 1, output = 10 }
+
+[budgets]
+request = "0.00002"
 """
 WHO: ContextVar[str] = ContextVar("who", default="nobody")
 """A context variable of the program's own."""
@@ -46,7 +49,7 @@ WHO: ContextVar[str] = ContextVar("who", default="nobody")
 
 @pipeline
 def say(question: str) -> Stream[str]:
-    return generate(question, model="echo")
+    return generate(question, model="echo", output_tokens_max=1)
 
 
 @step
@@ -117,6 +120,8 @@ def test_a_run_through_a_portal_is_within_the_span_of_its_request_and_counted(
     assert program.counted("orchestra_run_duration_seconds_count", **runs) == 1
     cost = program.counted("orchestra_model_cost_dollars_total", model="echo")
     assert cost == pytest.approx(13e-6)
+    assert program.counted("orchestra_budget_thresholds_total", percent="50") == 1
+    assert program.counted("orchestra_budget_thresholds_total", percent="80") is None
     shown = generate_latest(program.registry).decode()
     assert "gen_ai_client_token_usage_count{" in shown
     assert "orchestra_spans_made_total" not in shown, "that is a server's"

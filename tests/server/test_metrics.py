@@ -183,6 +183,7 @@ def served(settings: Settings) -> tuple[Known, Reply]:
 def test_a_server_tells_how_its_models_are_and_hears_their_calls() -> None:
     bindings, reply = served(Settings())
     assert bindings.on_call is not None
+    assert bindings.on_budget is not None
     found = {
         (sample.name, *sample.labels.values()): sample.value
         for family in parsed(reply.body.decode())
@@ -202,4 +203,5 @@ def test_a_server_tells_how_its_models_are_and_hears_their_calls() -> None:
 def test_a_server_that_is_told_to_counts_nothing() -> None:
     bindings, reply = served(Settings(metrics=False))
     assert bindings.on_call is None
+    assert bindings.on_budget is None
     assert reply.status == 404

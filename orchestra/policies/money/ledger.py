@@ -19,7 +19,7 @@ the state answers at once and never fails, the call itself knows this, and the h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from math import ceil
@@ -172,6 +172,11 @@ class Reached:
     budget: Budget
     percent: int
     spent: int
+
+
+OnBudget: TypeAlias = Callable[[Reached], None]
+"""Called synchronously when a threshold is known to be reached, which may be after the run of its
+call has ended; must neither block nor raise."""
 
 
 def hold(

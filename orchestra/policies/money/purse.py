@@ -26,6 +26,7 @@ from orchestra.policies.money.ledger import (
     ENCODING,
     HOLD_KEY,
     Hold,
+    OnBudget,
     Reached,
     Refusal,
     Settlement,
@@ -52,11 +53,13 @@ class Purse:
     """Pays for the calls of a deployment. The spending is kept in `state`, and shared through it.
 
     The purse itself keeps the ends of calls that the state has not accepted yet, in `outbox`, and
-    the ledger of each run's own budget, as long as the run lasts.
+    the ledger of each run's own budget, as long as the run lasts. `on_budget` is called for each
+    threshold of a budget that is reached.
     """
 
-    def __init__(self, budgets: Budgets, state: State) -> None:
+    def __init__(self, budgets: Budgets, state: State, on_budget: OnBudget | None = None) -> None:
         self.budgets = budgets
+        self._on_budget = on_budget
         self._keys_only = budgets == NO_BUDGETS
         self._state = state
         self.outbox: Outbox[_End] = Outbox(state, self._settled, _LOST)
@@ -125,8 +128,19 @@ class Purse:
 
     async def _settled(self, end: _End) -> None:
         reached = await self._state.revise(end.keys, partial(settle, end.settlement), ENCODING)
-        if reached:
-            _tell(end.account, reached)
+        for each in reached:
+            spent, limit = in_dollars(each.spent), in_dollars(each.budget.limit_nanodollars)
+            level = logging.WARNING if each.percent >= _ALL_PERCENT else logging.INFO
+            line = "%d %% of the budget of %s: %s of %s"
+            log.log(level, line, each.percent, each.budget, spent, limit)
+            self.tell(end.account, each)
+
+    def tell(self, account: Account, reached: Reached) -> None:
+        """Report a threshold to `on_budget`, and to its call's run, if that has not ended."""
+        if self._on_budget is not None:
+            self._on_budget(reached)
+        budget, percent, spent = reached.budget, reached.percent, reached.spent
+        account.record(BudgetReached, str(budget), percent, spent, budget.limit_nanodollars)
 
     def _of_run(self, account: Account) -> RunLedger | None:
         """The ledger of the calling run; None outside runs, or if runs have no budget."""
@@ -204,7 +218,7 @@ class Reservation:
         if of_run is not None:
             self.there_of_run = 0
             for percent in of_run.settle(held, cost):
-                _record(self.account, of_run.budget, percent, of_run.spent)
+                self.purse.tell(self.account, Reached(of_run.budget, percent, of_run.spent))
         if self.payers:
             await self._settle_shared(cost)
 
@@ -241,25 +255,8 @@ def _paying(budgets: Budgets, caller: Caller) -> tuple[tuple[Payer, ...], tuple[
     return payers, tuple(payer.key for payer in payers)
 
 
-def _tell(account: Account, reached: Sequence[Reached]) -> None:
-    """Record the thresholds that a call has reached, in its account and in the log.
-
-    The log is for calls that are settled late: their run may have ended. A used-up budget is a
-    warning, since its owner is refused from now on.
-    """
-    for each in reached:
-        spent, limit = in_dollars(each.spent), in_dollars(each.budget.limit_nanodollars)
-        level = logging.WARNING if each.percent >= _ALL_PERCENT else logging.INFO
-        line = "%d %% of the budget of %s: %s of %s"
-        log.log(level, line, each.percent, each.budget, spent, limit)
-        _record(account, each.budget, each.percent, each.spent)
-
-
-def _record(account: Account, budget: Budget, percent: int, spent: int) -> None:
-    account.record(BudgetReached, str(budget), percent, spent, budget.limit_nanodollars)
-
-
 _ALL_PERCENT = 100
+"""From here on a threshold is logged as a warning, as its owner is refused."""
 _LEAST = 1
 """The least amount, in nano-dollars: a budget without room for it has nothing left."""
 _BOUND = "bound the answer by output_tokens_max (in OpenAI's API: max_completion_tokens)"

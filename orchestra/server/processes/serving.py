@@ -264,6 +264,8 @@ class Serving:
         )
         if watcher is not None and deployed is not None:
             deployed.on_call = watcher.called
+        if counting is not None and deployed is not None:
+            deployed.on_budget = counting.metrics.on_budget
         observe = None if watcher is None else watcher.observe
         try:
             async with (
