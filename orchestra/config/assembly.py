@@ -52,10 +52,10 @@ class Assembly:
 
     `state` and `embedder` are called when they are first needed; `budget_state` gives the state
     for spending, by default that of `state`. `opened` owns and closes what this opens. `on_call`
-    gives what is called after each call of a remote model, None if nothing is. `on_budget` is called
-    when a budget reaches a threshold or refuses a call. `stand_ins` replace remote models by name,
-    so that no key, address or network is needed; the policies remain. `draw` gives random numbers
-    in [0, 1), for routes and the pauses of breakers.
+    gives what is called after each call of a remote model, None if nothing is. `on_budget` is
+    called when a budget reaches a threshold or refuses a call. `stand_ins` replace remote models by
+    name, so that no key, address or network is needed; the policies remain. `draw` gives random
+    numbers in [0, 1), for routes and the pauses of breakers.
     """
 
     def __init__(

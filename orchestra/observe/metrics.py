@@ -1,8 +1,8 @@
 """Metrics of runs, of model calls, and of HTTP requests.
 
 Runs are counted from the events of their journals, as these are written. A model call is counted
-when it ends: it may belong to several runs, to a run that ended before it, or to none. So may a
-budget's threshold, which is counted when the budget's ledger reports it.
+when it ends: it may belong to several runs, to a run that ended before it, or to none. So may what
+budgets report, which is counted as they report it.
 
 Rules of the file: no work per token; per step, only an addition.
 """
@@ -37,7 +37,7 @@ from orchestra.events import (
 from orchestra.observe import names
 from orchestra.observe.requests import known_method, scheme
 from orchestra.observe.tally import Histogram, Tally
-from orchestra.policies.money.ledger import Reached
+from orchestra.policies.money.ledger import Reached, Refusal
 from orchestra.policies.observed import CallEnded
 
 _PLACE = re.compile(r"\[[^\]]*\]")
@@ -68,9 +68,13 @@ class Metrics:
             found = self._calls[key] = CallMetrics(self.tally, self._names, ended)
         found.ended(ended)
 
-    def on_budget(self, reached: Reached) -> None:
-        """Count a threshold of a budget that was reached."""
-        self.tally.count(names.BUDGET_THRESHOLDS, (str(reached.percent),))
+    def on_budget(self, told: Reached | Refusal) -> None:
+        """Count a threshold of a budget that was reached, or a refusal."""
+        if isinstance(told, Reached):
+            self.tally.count(names.BUDGET_THRESHOLDS, (str(told.percent),))
+        else:
+            labels = told.budget.kind, told.budget.period.value
+            self.tally.count(names.BUDGET_REFUSALS, labels)
 
     def answered(
         self, asked: Mapping[str, Any], route: str, status: int, duration_s: float

@@ -121,6 +121,11 @@ ROUTED = _count(
 BUDGET_THRESHOLDS = _count(
     "orchestra_budget_thresholds", "Thresholds of budgets that were reached.", "percent"
 )
+BUDGET_REFUSALS = _count(
+    "orchestra_budget_refusals",
+    "Calls and requests that a budget refused, and answers that it stopped.",
+    *("payer", "period"),
+)
 MODEL_COST = Family(
     "orchestra_model_cost_dollars",
     "counter",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from orchestra.events import Event
-    from orchestra.policies.money.ledger import Reached
+    from orchestra.policies.money.ledger import Reached, Refusal
     from orchestra.policies.observed import CallEnded
 
 
@@ -51,9 +51,9 @@ class Telemetry(ObservesCalls):
         """Note a model call that has ended."""
         self._observers.called(ended)
 
-    def on_budget(self, reached: Reached) -> None:
-        """Note a threshold of a budget that was reached."""
-        self._metrics.on_budget(reached)
+    def on_budget(self, told: Reached | Refusal) -> None:
+        """Note a threshold of a budget that was reached, or a refusal."""
+        self._metrics.on_budget(told)
 
     def collect(self) -> Iterator[Metric]:
         """The metrics so far, for a registry of prometheus-client."""

@@ -38,7 +38,7 @@ from orchestra.observe.metrics import Metrics, step_label
 from orchestra.observe.requests import OTHER_METHOD
 from orchestra.observe.tally import Tally
 from orchestra.policies.money.budget import Budget, Period
-from orchestra.policies.money.ledger import Reached
+from orchestra.policies.money.ledger import Reached, Refusal
 from orchestra.policies.observed import CANCELLED, CallEnded
 from orchestra.testing.simulate import simulate
 from orchestra.testing.strategies import worlds
@@ -177,7 +177,9 @@ def test_what_policies_tell_is_counted_by_its_own_names() -> None:
     saw(StepCached(2, 0.0, "s", "fast", 0.9))
     saw(StepCoalesced(3, 0.0, "s", "fast"))
     saw(StepRouted(4, 0.0, "s", "either", "fast"))
-    metrics.on_budget(Reached(Budget("organisation", "acme", Period.MONTH, 10), 80, 8))
+    of_acme = Budget("organisation", "acme", Period.MONTH, 10)
+    metrics.on_budget(Reached(of_acme, 80, 8))
+    metrics.on_budget(Refusal(of_acme, 8, 0, None))
     saw(ToolFailed(6, 0.0, "each[3]/s", "look", "KeyError", "no"))
     saw(ToolFinished(6, 0.0, "each[3]/s", "look", "c", 2.0))
     saw(ArmCommitted(6, 0.0, "race", "1:a"))
@@ -188,6 +190,7 @@ def test_what_policies_tell_is_counted_by_its_own_names() -> None:
         names.COALESCED.name: {("fast",): 1},
         names.ROUTED.name: {("either", "fast"): 1},
         names.BUDGET_THRESHOLDS.name: {("80",): 1},
+        names.BUDGET_REFUSALS.name: {("organisation", "month"): 1},
         names.TOOL_DURATION.name: {("p", "each[*]/s", "look"): 1},
         names.TOOL_FAILURES.name: {("p", "each[*]/s", "look", "KeyError"): 1},
         names.ARM_COMMITS.name: {("p", "race", "1:a"): 1},

@@ -174,9 +174,9 @@ class Reached:
     spent: int
 
 
-OnBudget: TypeAlias = Callable[[Reached], None]
+OnBudget: TypeAlias = Callable[[Reached | Refusal], None]
 """Called synchronously when a threshold is known to be reached, which may be after the run of its
-call has ended; must neither block nor raise."""
+call has ended, and when a budget refuses a call; must neither block nor raise."""
 
 
 def hold(

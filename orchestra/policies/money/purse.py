@@ -41,7 +41,7 @@ from orchestra.policies.outbox import Outbox
 from orchestra.protocols import State
 
 CALLERS_MAX = 1_000
-"""The number of callers whose payers are cached."""
+"""The number of callers whose payers are cached, and of budgets known to have refused a call."""
 HELD_WAIT_S = 1.0
 """Seconds after which a call may be retried, if only the holds of other calls blocked it."""
 _LOST = "their cost is in no budget, and what they held is free when it expires"
@@ -54,12 +54,14 @@ class Purse:
 
     The purse itself keeps the ends of calls that the state has not accepted yet, in `outbox`, and
     the ledger of each run's own budget, as long as the run lasts. `on_budget` is called for each
-    threshold of a budget that is reached.
+    threshold of a budget that is reached, and for each refusal, unless only the holds of other
+    calls cause it.
     """
 
     def __init__(self, budgets: Budgets, state: State, on_budget: OnBudget | None = None) -> None:
         self.budgets = budgets
         self._on_budget = on_budget
+        self._refused: dict[Budget, float] = {}
         self._keys_only = budgets == NO_BUDGETS
         self._state = state
         self.outbox: Outbox[_End] = Outbox(state, self._settled, _LOST)
@@ -109,7 +111,7 @@ class Purse:
             return
         refusal = await self._state.look(keys, partial(used_up, payers), ENCODING)
         if refusal is not None:
-            raise _exceeded(refusal, _LEAST, "", begun=False)
+            raise self.refused(refusal, _LEAST, "", begun=False)
 
     async def held(self, wanted: Wanted, keys: Sequence[str]) -> Hold | Refusal:
         """Hold money for all payers, or return the refusal.
@@ -141,6 +143,26 @@ class Purse:
             self._on_budget(reached)
         budget, percent, spent = reached.budget, reached.percent, reached.spent
         account.record(BudgetReached, str(budget), percent, spent, budget.limit_nanodollars)
+
+    def refused(
+        self, refusal: Refusal, nanodollars: int, model: str, *, begun: bool
+    ) -> BudgetExceededError:
+        """The error of a refusal, which is reported to `on_budget`.
+
+        The first of a budget in each of its periods is logged, as its owner may never reach 100 %.
+        """
+        error = _exceeded(refusal, nanodollars, model, begun=begun)
+        if isinstance(error, BudgetHeldError):
+            return error
+        if self._on_budget is not None:
+            self._on_budget(refusal)
+        budget, resets_at_s = refusal.budget, refusal.resets_at_s
+        if resets_at_s is not None and self._refused.get(budget) != resets_at_s:
+            if len(self._refused) >= CALLERS_MAX:
+                self._refused.clear()
+            self._refused[budget] = resets_at_s
+            log.warning("a budget refuses calls, which is logged once in its period: %s", error)
+        return error
 
     def _of_run(self, account: Account) -> RunLedger | None:
         """The ledger of the calling run; None outside runs, or if runs have no budget."""
@@ -198,7 +220,7 @@ class Reservation:
         if self.of_run is not None:
             refusal = self.of_run.hold(before, nanodollars)
             if refusal is not None:
-                raise _exceeded(refusal, nanodollars, self.model, begun=self.begun)
+                raise self.purse.refused(refusal, nanodollars, self.model, begun=self.begun)
             self.there_of_run = nanodollars
         try:
             if self.payers:
@@ -245,7 +267,7 @@ class Reservation:
                 await self._settle_shared(0)  # noqa: ASYNC102 - it is shielded and bounded
             raise
         if isinstance(found, Refusal):
-            raise _exceeded(found, nanodollars, self.model, begun=self.begun)
+            raise self.purse.refused(found, nanodollars, self.model, begun=self.begun)
         self.there = found
 
 
