@@ -52,6 +52,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     pipeline: str
+    model: str | None = None
+    """The requested name, if a client called a model directly."""
     process: str
     """The id of the process in which it runs or ran."""
     created_s: float

@@ -94,13 +94,15 @@ class Registry:
 
     # ------------------------------------------------------------- runs of this process
 
-    def adopt(self, run: Run, *, linger_s: float = CANCEL, readers: int = 1) -> None:
+    def adopt(
+        self, run: Run, *, linger_s: float = CANCEL, readers: int = 1, model: str | None = None
+    ) -> None:
         """Register a run of this process; its record is written in the background.
 
         `readers` is how many followers it has already; each of them must call `leave` once. After
-        the last one, it goes on for `linger_s`.
+        the last one, it goes on for `linger_s`. `model` is the model that a client called directly.
         """
-        self._recorder.started(self._adopted(run, linger_s, readers))
+        self._recorder.started(self._adopted(run, linger_s, readers, model))
 
     async def adopt_durably(
         self, run: Run, *, linger_s: float = CANCEL, readers: int = 1
@@ -277,8 +279,10 @@ class Registry:
         what = f"{name} failed, and is started again"
         self._nursery.start_soon(lasting, task, log, what, name=name)
 
-    def _adopted(self, run: Run, linger_s: float, readers: int) -> Record:
+    def _adopted(self, run: Run, linger_s: float, readers: int, model: str | None = None) -> Record:
         record = self._record(run.id, run.pipeline, run.caller, run.request_id, run.tags)
+        if model is not None:
+            record = msgspec.structs.replace(record, model=model)
         self._local.runs[run.id] = LocalRun(run, record, linger_s, readers)
         self._claims.begun(run.id)
         before = run.on_end

@@ -38,6 +38,9 @@ RUN, RUN_RESULT = "Run", "RunResult"
 _VIEW = closed(
     id=TEXT,
     pipeline=TEXT,
+    model=or_null(
+        {**TEXT, "description": "The requested name, if a model was called; `pipeline` is `relay`."}
+    ),
     status={"enum": list(STATUSES)},
     created_s=NUMBER,
     ended_s=or_null(NUMBER),

@@ -35,6 +35,7 @@ from orchestra.server.responses.caller_problems import NOT_STARTED, not_started
 from orchestra.server.responses.problems import HttpProblem, fit_for_clients
 from orchestra.server.responses.whole_answers import Pairs, answer, as_json
 from orchestra.server.runs.outlines import outline
+from orchestra.server.runs.words import model_of
 from orchestra.server.settings import is_form
 from orchestra.tags import NO_TAGS, Tags
 
@@ -247,7 +248,8 @@ class Runs(msgspec.Struct, dict=True, eq=False):
 
     def adopt(self, run: Run) -> None:
         """Register a run that has one reader; call `left` when the reader has gone."""
-        self.registry.adopt(run, linger_s=self.settings.linger_of(run.pipeline))
+        linger_s = self.settings.linger_of(run.pipeline)
+        self.registry.adopt(run, linger_s=linger_s, model=model_of(run))
 
     def left(self, run: Run) -> None:
         """Tell that a reader has gone; after the last, the pipeline's `linger_s` applies."""

@@ -32,6 +32,7 @@ def shown(record: Record, last: EventLine | None = None) -> dict[str, object]:
     view: dict[str, object] = {
         "id": record.id,
         "pipeline": record.pipeline,
+        "model": record.model,
         "status": record.status,
         "created_s": record.created_s,
         "ended_s": record.ended_s,

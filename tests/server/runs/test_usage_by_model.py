@@ -83,3 +83,22 @@ def test_a_run_that_failed_before_any_answer_has_none() -> None:
 def last_of(reply: Reply) -> Any:
     """The last event of a stream."""
     return json.loads(reply.body.split(b"data: ")[-1])
+
+
+def test_the_record_of_a_called_model_has_the_name_that_was_requested() -> None:
+    """That of a pipeline's run has none."""
+
+    async def main() -> list[tuple[str, str | None]]:
+        async with open_asked(ANSWERING) as asked:
+            await asked.ask(ASK, KEYED)
+            await asked.ask(CHAT)
+            found: list[tuple[str, str | None]] = []
+            with trio.fail_after(5):
+                while len(found) < 2:  # a run of a model is recorded after its answer
+                    listed: Any = (await asked.ask("GET /v1/runs HTTP/1.1")).json
+                    found = [(each["pipeline"], each["model"]) for each in listed["runs"]]
+            return found
+
+    found = trio.run(main)
+    assert found[0] == ("relay", "smart")
+    assert found[1][1] is None
