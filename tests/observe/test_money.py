@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import attrs
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +29,7 @@ from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.policies.money.prices import Price
 from orchestra.policies.money.purse import Purse
 from orchestra.policies.observed import CallEnded, Teller
+from orchestra.protocols import Change
 from orchestra.server.runs.usage_log import usage_of
 from orchestra.steps import generate
 from orchestra.stores.state.memory import MemoryState
@@ -36,8 +38,9 @@ from orchestra.testing.virtual import virtual
 from orchestra.testing.world import ScriptedModel
 from orchestra.values import Stopped, StopReason, TextDelta, UsageReport
 from tests.observe.test_traces import BEGAN_NS
-from tests.policies.money.test_budget import watched
+from tests.policies.money.test_budget import Watched, watched
 
+T = TypeVar("T")
 ACME = Caller("acme")
 PLENTY = 10**18
 STOPPED = (0.0, Stopped(StopReason.END))
@@ -193,12 +196,30 @@ def test_what_runs_cost_is_the_same_wherever_it_is_told(
     assert told.counted(names.MODEL_COST) == told.counted(names.RUN_COST) == total
 
 
-def test_a_threshold_is_counted_even_if_the_state_takes_it_after_the_end_of_its_run() -> None:
+class Silent(Watched):
+    """A state that makes the first change after a second, but whose answer is lost."""
+
+    silent = True
+
+    async def change(
+        self, keys: Sequence[str], decide: Callable[[Sequence[bytes | None], float], Change[T]]
+    ) -> T:
+        result = await super().change(keys, decide)
+        if self.silent and trio.current_time() >= 1:
+            self.silent = False
+            await trio.sleep_forever()
+        return result
+
+
+@pytest.mark.parametrize("kind", [Watched, Silent])
+def test_a_threshold_is_counted_even_if_the_state_takes_it_after_the_end_of_its_run(
+    kind: type[Watched],
+) -> None:
     metrics = Metrics({})
     thresholds = metrics.tally.counters.get
 
     async def main() -> None:
-        state = watched(away=lambda: 1 <= trio.current_time() < 9)
+        state = watched(kind, away=lambda: kind is Watched and 1 <= trio.current_time() < 9)
         purse = Purse(Budgets(organisation=SpendingLimits(day=2_000)), state, metrics.on_budget)
         says = ((2.0, TextDelta("hi")), (0.0, UsageReport(Usage(1_500, 100))), STOPPED)
         price = Price(input=1_000_000, output=1_000_000)  # a nano-dollar a token

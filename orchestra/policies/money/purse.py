@@ -26,6 +26,7 @@ from orchestra.policies.money.ledger import (
     ENCODING,
     HOLD_KEY,
     Hold,
+    Kept,
     OnBudget,
     Reached,
     Refusal,
@@ -39,6 +40,7 @@ from orchestra.policies.money.prices import in_dollars
 from orchestra.policies.money.run_ledger import RunLedger
 from orchestra.policies.outbox import Outbox
 from orchestra.protocols import State
+from orchestra.records import Revision
 
 CALLERS_MAX = 1_000
 """The number of callers whose payers are cached, and of budgets known to have refused a call."""
@@ -129,8 +131,8 @@ class Purse:
         return found
 
     async def _settled(self, end: _End) -> None:
-        reached = await self._state.revise(end.keys, partial(settle, end.settlement), ENCODING)
-        for each in reached:
+        await self._state.revise(end.keys, end.decide, ENCODING)
+        for each in end.reached:
             spent, limit = in_dollars(each.spent), in_dollars(each.budget.limit_nanodollars)
             level = logging.WARNING if each.percent >= _ALL_PERCENT else logging.INFO
             line = "%d %% of the budget of %s: %s of %s"
@@ -175,15 +177,28 @@ class Purse:
 
 
 class _End(msgspec.Struct, frozen=True, eq=False):
-    """The end of a call, with its account."""
+    """The end of a call, with its account.
+
+    `reached` are the thresholds that the settlement last decided, since the state may make a change
+    whose result is lost: an end that is sent `again` and finds its hold settled has the same ones.
+    """
 
     account: Account
     keys: tuple[str, ...]
     settlement: Settlement
+    reached: list[Reached] = []
+
+    def decide(
+        self, kept: Sequence[Kept | None], now_s: float
+    ) -> Revision[Sequence[Reached], Kept]:
+        found = settle(self.settlement, kept, now_s)
+        if found.records:  # else it is settled already
+            self.reached[:] = found.result
+        return found
 
     def again(self) -> _End:
         again = msgspec.structs.replace(self.settlement, again=True)
-        return _End(self.account, self.keys, again)
+        return _End(self.account, self.keys, again, self.reached)
 
 
 @attrs.define(eq=False)
