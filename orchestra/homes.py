@@ -25,6 +25,7 @@ PUBLIC = (
     *("orchestra.batch.ledger", "orchestra.steps.ingest", "orchestra.failed", "orchestra.logprobs"),
     *("orchestra.citations", "orchestra.portal.portal", "orchestra.event_lines"),
     *("orchestra.providers.transport", "orchestra.observe.telemetry"),
+    *("orchestra.server.responses.problems", "orchestra.server.runs.problems"),
 )
 """The modules of `docs/api.md`; if several have a name, the first of them is suggested."""
 
