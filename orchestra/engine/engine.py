@@ -340,7 +340,7 @@ def _deployed(bindings: Bindings | None, observe: object) -> Iterator[Deployment
         before = bindings.on_call, bindings.on_budget
         if isinstance(observe, ObservesCalls):
             bindings.on_call = observe.called
-            bindings.on_budget = getattr(observe, "on_budget", None)
+            bindings.on_budget = observe.on_budget
         try:
             yield bindings
         finally:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 import trio
 
 from orchestra.accounts import Usage
 from orchestra.values import ChatRequest, EmbedRequest
+
+if TYPE_CHECKING:
+    from orchestra.policies.money.ledger import Reached, Refusal
 
 CANCELLED = "cancelled"
 
@@ -56,11 +59,15 @@ OnCall: TypeAlias = Callable[[CallEnded], None]
 
 
 class ObservesCalls:
-    """An `observe=` of an engine that is told of the calls of models, too."""
+    """An `observe=` of an engine that is told of the calls of models and of budgets, too."""
 
     @abstractmethod
     def called(self, ended: CallEnded) -> None:
         """Note a model call that has ended."""
+
+    @abstractmethod
+    def on_budget(self, told: Reached | Refusal) -> None:
+        """Note a threshold of a budget that was reached, or a refusal."""
 
 
 class Teller(msgspec.Struct, frozen=True):
