@@ -8,33 +8,78 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from orchestra.errors import OverloadedError
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
 
 
+@pytest.fixture
+def run_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], ModuleType]:
+    def run(document: Path) -> ModuleType:
+        """Block after block, in one namespace."""
+        blocks = [m["code"] for m in BLOCK.finditer(document.read_text()) if not m["file"]]
+        path = tmp_path / f"{document.stem.replace('-', '_').lower()}_examples.py"
+        path.write_text("\n\n".join(blocks))
+        spec = spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, path.stem, module)  # as of who has imported it
+        spec.loader.exec_module(module)
+        return module
+
+    return run
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_the_python_in_a_document_runs(
-    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    document: Path, run_document: Callable[[Path], ModuleType]
 ) -> None:
-    """Block after block, in one namespace; tests in it are called."""
-    blocks = [m["code"] for m in BLOCK.finditer(document.read_text()) if not m["file"]]
-    path = tmp_path / f"{document.stem.replace('-', '_').lower()}_examples.py"
-    path.write_text("\n\n".join(blocks))
-    spec = spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, path.stem, module)  # as of who has imported it
-    spec.loader.exec_module(module)
-    for name, value in list(vars(module).items()):
+    """Tests in it are called."""
+    for name, value in list(vars(run_document(document)).items()):
         if name.startswith("test_"):
             value()
+
+
+def test_the_fastapi_application_answers(
+    run_document: Callable[[Path], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = generate_private_key(public_exponent=65537, key_size=2048)
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    monkeypatch.setenv("JWT_PUBLIC_KEY", public.decode())
+    app: FastAPI = run_document(ROOT / "docs/asyncio.md").app
+
+    @app.get("/full")
+    async def full() -> None:
+        raise OverloadedError("full", retry_after_s=7)
+
+    def signed(audience: str) -> dict[str, str]:
+        claims = {"org": "acme", "sub": "ada", "aud": audience}
+        return {"Authorization": f"Bearer {jwt.encode(claims, key, algorithm='RS256')}"}
+
+    with TestClient(app) as client:
+        assert client.get("/look-up?name=ada").status_code == 401
+        assert client.get("/look-up?name=ada", headers=signed("other")).status_code == 401
+        assert client.get("/look-up?name=ada", headers=signed("shop")).json() == "ADA"
+        events = client.get("/spell?word=ada", headers=signed("shop")).text
+        refused = client.get("/full")
+    assert re.findall("event: (.*)", events)[-1] == "run.finished"
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "7")
+    assert refused.json()["type"].endswith("provider-overloaded")
 
 
 INCLUDED = re.compile(
