@@ -237,14 +237,11 @@ def allows_others(cls: Any) -> bool:
 
 def is_written_alike(cls: Any) -> bool:
     """Whether `model_dump` writes a model in the form in which it is read."""
-    if any(map(_is_untold, _models_in(cls, set()))):
-        return False
     try:
         read = cls.model_json_schema()
-        written = cls.model_json_schema(by_alias=by_alias(cls), mode="serialization")
     except Exception:  # noqa: BLE001 - a field without a schema, and a user's hooks
         return False
-    return bool(_without_required(read) == _without_required(written))
+    return bool(_without_required(read) == _without_required(written_schema(cls)))
 
 
 def written_schema(cls: Any) -> Json:

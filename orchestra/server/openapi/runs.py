@@ -11,10 +11,10 @@ from orchestra.server import sse
 from orchestra.server.openapi.events import BY_MODEL, USAGE, reference
 from orchestra.server.openapi.words import (
     EVENTS,
-    GIVEN_TAGS,
     NUMBER,
     OF_TAGS,
     TEXT,
+    TEXTS,
     UNREADABLE,
     Answer,
     Operation,
@@ -47,7 +47,7 @@ _VIEW = closed(
     user=TEXT,
     key=TEXT,
     request_id=TEXT,
-    tags=GIVEN_TAGS,
+    tags=TEXTS,
     usage=or_null(reference(USAGE)),
     usage_by_model=BY_MODEL,
     links=closed(self=TEXT, events=TEXT),

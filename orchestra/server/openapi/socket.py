@@ -12,7 +12,7 @@ from orchestra.server.front.bearer import BEARER_PROTOCOL
 from orchestra.server.front.ws_messages import CLOSES, ID_CHARS_MAX, PROTOCOL
 from orchestra.server.openapi.events import EVENT, reference
 from orchestra.server.openapi.runs import UNKNOWN
-from orchestra.server.openapi.words import GIVEN_TAGS, TEXT, Answer, Operation, closed, or_null
+from orchestra.server.openapi.words import TEXT, TEXTS, Answer, Operation, closed, or_null
 from orchestra.server.responses import problems
 from orchestra.values import Json
 
@@ -30,7 +30,7 @@ _WAIT: Json = {
     "minimum": 1,
     "description": "Seconds to wait before another attempt; as the header `Retry-After`.",
 }
-_START = closed(type={"const": "start"}, id=_ID, inputs={"type": "object"}, tags=GIVEN_TAGS)
+_START = closed(type={"const": "start"}, id=_ID, inputs={"type": "object"}, tags=TEXTS)
 SCHEMAS: Mapping[str, Json] = {
     MESSAGE: {
         "title": MESSAGE,

@@ -106,8 +106,6 @@ OF_ANTHROPIC = header(
 
 
 OF_TAGS = header(TAGS, ABOUT)
-GIVEN_TAGS: Json = {"type": "object", "additionalProperties": TEXT}
-"""Tags by name."""
 
 
 OF_END_USER = {
