@@ -198,7 +198,7 @@ def judged(question: str) -> str:
 
 def test_a_line_says_what_each_model_has_cost_in_all_attempts(tmp_path: Path) -> None:
     """So the cost of a model can be told from that of its judge."""
-    verdicts = iter([ScriptedModel((), OverloadedError("full")), "nine"])
+    verdicts = iter([ScriptedModel((), OverloadedError("full")), ScriptedModel.saying("nine")])
     scripts = {
         "answerer": ScriptedModel.saying("nine"),
         "judge": ScriptedAnswers(lambda _: next(verdicts)),
