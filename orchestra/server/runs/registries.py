@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from orchestra.errors import OrchestraError
 from orchestra.events import RunFailed
 from orchestra.runs.registry import Registry, open_registry
-from orchestra.server.responses.problems import fit_for_clients
+from orchestra.server.runs.fit_events import fit_for_clients
 from orchestra.stores.state.memory import MemoryState
 
 if TYPE_CHECKING:
