@@ -84,9 +84,9 @@ def _import_others() -> None:
     When the first one fails, there may be no descriptor left with which to read a module.
     """
     from orchestra.server.inputs import uploads
-    from orchestra.server.runs import durable, problems, words
+    from orchestra.server.runs import durable, failures, problems, words
 
-    del uploads, durable, problems, words
+    del uploads, durable, failures, problems, words
 
 
 class Runs(msgspec.Struct, dict=True, eq=False):

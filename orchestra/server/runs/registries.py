@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from orchestra.errors import OrchestraError
-from orchestra.events import RunFailed
+import trio
+
 from orchestra.runs.registry import Registry, open_registry
 from orchestra.server.runs.fit_events import fit_for_clients
 from orchestra.stores.state.memory import MemoryState
@@ -18,12 +17,8 @@ if TYPE_CHECKING:
     from orchestra.engine.engine import Engine
     from orchestra.engine.run import Run
     from orchestra.protocols import State
+    from orchestra.server.runs.failures import Causes
     from orchestra.server.settings import Settings
-
-
-log = logging.getLogger("orchestra.server")
-
-SERVER_FAULT = 500
 
 
 def open_runs(
@@ -55,7 +50,7 @@ def registry_beside(engine: Engine, settings: Settings) -> Registry:
 
 def _teller(settings: Settings) -> Callable[[Run], None]:
     """The callback for ended runs; its log lines have the run's ids, like those of its steps."""
-    callbacks: list[Callable[[Run], None]] = [report]
+    callbacks: list[Callable[[Run], None]] = [_reporter()]
     if settings.usage_log:
         from orchestra.server.runs.usage_log import tell_usage
 
@@ -69,32 +64,17 @@ def _teller(settings: Settings) -> Callable[[Run], None]:
     return tell
 
 
-def report(run: Run) -> None:
-    """Log why a run failed, whether or not anybody follows it.
+def _reporter() -> Callable[[Run], None]:
+    """The callback that logs failed runs; what it needs is imported with the first of them."""
+    causes: Causes | None = None
 
-    A foreign exception is logged with its traceback, since clients are not told its message. An
-    error of the provider or of the deployment is logged as one line. Errors that the caller can fix
-    (in the request, rate or budget) are not logged.
-    """
-    error = run.error
-    if error is None:
-        return
-    last = run.journal.last
-    if not isinstance(last, RunFailed):
-        return
-    from orchestra.server.runs.words import asked, failed_at  # only failed runs need it
+    def report(run: Run) -> None:
+        nonlocal causes
+        if run.error is None:
+            return
+        from orchestra.server.runs import failures
 
-    if not isinstance(error, OrchestraError):
-        log.error("run %s of %s failed", run.id, asked(run), exc_info=error)
-    elif _is_ours_to_mend(error):
-        at, why = failed_at(error), f"{last.error}: {last.message}"
-        what = f"{at}: {why}".encode(errors="backslashreplace").decode()
-        log.warning("run %s of %s failed%s", run.id, asked(run), what)
+        causes = failures.Causes() if causes is None else causes
+        failures.report(run, causes, trio.current_time())
 
-
-def _is_ours_to_mend(error: OrchestraError) -> bool:
-    """Whether one of the errors in it is for the operator to fix, even if clients see another."""
-    from orchestra.codecs.serving.decisive import leaves  # only failed runs need it
-    from orchestra.server.runs.problems import kind_of
-
-    return any(kind_of(each).status >= SERVER_FAULT for each in leaves(error))
+    return report
