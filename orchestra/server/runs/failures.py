@@ -94,15 +94,8 @@ def report(run: Run, causes: Causes, now_s: float) -> None:
     if foreign or brief != text:
         before, recent = causes.told(cause_of(run, error), run.id, now_s)
     if before is not None and recent:
-        log.log(
-            level,
-            "run %s of %s failed%s: %s, as run %s did",
-            run.id,
-            what,
-            at,
-            brief,
-            before.run_id,
-        )
+        why = f"{at}: {brief}{_within(error)}, as run {before.run_id} did"
+        log.log(level, "run %s of %s failed%s", run.id, what, why)
         return
     end = "" if foreign else f"{at}: {text}"
     if before is not None and before.more:
@@ -112,8 +105,14 @@ def report(run: Run, causes: Causes, now_s: float) -> None:
 
 def shortened(text: str) -> str:
     """The first line of a message, up to `LINE_CHARS`; the message itself if that is all of it."""
-    first = text.split("\n", 1)[0]
+    first = text.split("\n", 1)[0].rstrip(":")
     return first if len(first) <= LINE_CHARS else first[: LINE_CHARS - 3] + "..."
+
+
+def _within(error: BaseException) -> str:
+    """The classes of the errors in an error, such as ` (OverloadedError)`; "" if it has none."""
+    names = dict.fromkeys(class_name(each) for each in leaves(error) if each is not error)
+    return f" ({', '.join(names)})" if names else ""
 
 
 def cause_of(run: Run, error: BaseException) -> Hashable:

@@ -94,7 +94,7 @@ def test_of_many_runs_that_a_route_fails_one_has_the_details(
         line = record.getMessage()
         assert (record.levelname, record.exc_info) == ("WARNING", None)
         assert line.startswith(f"run {run.id} of pipeline 'answer' failed: ModelsFailedError: all ")
-        assert line.endswith(f", as run {runs[0].id} did")
+        assert line.endswith(f" (OverloadedError, RateLimitError), as run {runs[0].id} did")
         assert len(line) < LINE_CHARS + 120
 
 
