@@ -116,7 +116,8 @@ def test_answer_events_record_and_repetition_have_the_same_problem() -> None:
         streamed = dispatched((await one.ask(f"{START}\n{STREAM}", FULL)).body)
         assert as_told(read_back(streamed[-1].data.encode())) == problem
         for server in (one, other):
-            shown = (await server.ask(f"GET {run}")).json
+            while (shown := (await server.ask(f"GET {run}")).json)["status"] == "running":
+                pass  # its end is written in a moment
             assert as_told(shown) == problem
             followed = dispatched((await server.ask(f"GET {run}/events\n{STREAM}")).body)
             assert as_told(read_back(followed[-1].data.encode())) == problem
