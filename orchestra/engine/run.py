@@ -303,8 +303,8 @@ class Run(Generic[T_co]):
         if not journal.ended and error is not None:
             failure = self._failure
             step, where = (failure.step, failure.where) if failure is not None else (None, None)
-            what = name_and_message(error)
-            journal.append(RunFailed, *what, step, where, usage, by_model)
+            what = *name_and_message(error), step, where, usage, by_model
+            journal.append(partial(RunFailed, cause=error), *what)
         self._error, self._scope = error, None
         self._traceback = error.__traceback__ if error is not None else None
         if self._ended is not None:

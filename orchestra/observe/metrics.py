@@ -68,6 +68,18 @@ class Metrics:
             found = self._calls[key] = CallMetrics(self.tally, self._names, ended)
         found.ended(ended)
 
+    def served(
+        self, model: str, operation: str, duration_s: float, first_s: float | None, error: str
+    ) -> None:
+        """Count a run of a model or route for a client that asked for it by its name, `model`.
+
+        `first_s` is when its first chunk came. `error` is as in `CallEnded`.
+        """
+        of_model = operation, model
+        self.tally.histogram(names.SERVED_DURATION, (*of_model, error)).observe(duration_s)
+        if first_s is not None and not error:
+            self.tally.histogram(names.SERVED_FIRST_TOKEN, of_model).observe(first_s)
+
     def on_budget(self, told: Reached | Refusal) -> None:
         """Count a threshold of a budget that was reached, or a refusal."""
         if isinstance(told, Reached):
@@ -195,7 +207,7 @@ class CallMetrics:
     def __init__(self, tally: Tally, known: names.Convention, ended: CallEnded) -> None:
         self._tally = tally
         self._names = known
-        operation = "embeddings" if ended.embeds else "chat"
+        operation = names.EMBEDDINGS if ended.embeds else names.CHAT
         provider = names.PROVIDERS.get(ended.provider, ended.provider)
         self._labels = operation, provider, ended.request_model, ended.model
         timed = *self._labels, ended.error

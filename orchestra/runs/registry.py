@@ -150,8 +150,8 @@ class Registry:
         if record is None:
             return None
         if record.ended:
-            return await following.follow_kept(self._archive, record)
-        return following.RemoteFollower(self._archive, record)
+            return await following.follow_kept(self._archive, record, self._fit)
+        return following.RemoteFollower(self._archive, record, self._fit)
 
     async def cancel(self, run_id: str, reason: str) -> Record | None:
         """Cancel a run and return its record; None if the run is unknown.

@@ -324,7 +324,9 @@ class Serving:
         if state is None:
             state = self._memory = MemoryState(limit_bytes=settings.runs.kept_total_bytes)
         shared = loaded.state is not None or bool(self._generations)
-        return open_runs(state, settings, shared=shared)
+        counting = self._house.counting if settings.metrics else None
+        metrics = None if counting is None else counting.metrics
+        return open_runs(state, settings, shared=shared, metrics=metrics)
 
 
 async def _deliver(deployed: DeploymentBindings | None, registry: Registry) -> None:
