@@ -26,6 +26,9 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     explain
         Print for each edge whether it streams, and why.
     """
+    import trio
+
+    from orchestra.cli.callers.unknown_owners import unknown_owners
     from orchestra.cli.deployment_checks import (
         forgotten_budgets,
         hidden_by_models,
@@ -63,6 +66,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
                 *unset_in(bindings.deployment, os.environ),
                 *hidden_by_models(pipelines, bindings),
                 *forgotten_budgets(bindings),
+                *trio.run(unknown_owners, bindings),
             ):
                 terminal.note(note, "yellow")
         for pipeline in pipelines:

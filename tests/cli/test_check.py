@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -230,6 +231,44 @@ def test_a_model_that_would_be_refused_for_its_price_is_told(say: Project) -> No
     assert out.endswith("1 problem\n")
     say.write("orchestra.toml", PRICED.replace("refuse", "flag"))
     assert say.orchestra("check")[0] == 0
+
+
+NAMED_OWNERS = """\
+    [limits.users.ada]
+    runs = 2
+
+    [budgets.organisations.acmee]
+    month = 100
+    [budgets.organisations.acme]
+    month = 100
+"""
+
+
+def test_an_organisation_or_user_that_no_key_belongs_to_is_a_note(say: Project) -> None:
+    """Not an error: its first key may be made later, and so may the first key of all."""
+    say.write("orchestra.toml", NAMED_OWNERS)
+    nothing_wrong = (0, "2 pipelines, no problems\n", "")
+    assert say.orchestra("check") == nothing_wrong
+    assert not (say.folder / ".orchestra").exists(), "it only looks"
+    key = ("keys", "create", "--pipelines", "*", "--organisation")
+    assert say.orchestra(*key, "acme", "--user", "eve")[0] == 0
+    code, out, err = say.orchestra("check")
+    assert (code, out) == nothing_wrong[:2]
+    assert err == (
+        "orchestra.toml:1: limits.users.ada: no key belongs to user 'ada'; `orchestra keys list` "
+        "shows the owners of keys\n"
+        "orchestra.toml:4: budgets.organisations.acmee: no key belongs to organisation 'acmee'; "
+        "did you mean 'acme'?\n"
+    )
+    assert say.orchestra(*key, "acmee", "--end-users")[0] == 0, "its requests may name any user"
+    assert say.orchestra("check") == nothing_wrong
+
+
+@pytest.mark.parametrize("url", ["sqlite:state.sqlite", "redis://127.0.0.1:1/0"])
+def test_keys_that_cannot_be_read_are_nobodys_mistake(say: Project, url: str) -> None:
+    say.write("orchestra.toml", f'[state]\nurl = "{url}"\n{dedent(NAMED_OWNERS)}')
+    assert say.orchestra("check") == (0, "2 pipelines, no problems\n", "")
+    assert not [*say.folder.glob(".orchestra/*")]
 
 
 def test_explain_prints_what_streams(say: Project) -> None:
