@@ -28,7 +28,6 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     """
     import trio
 
-    from orchestra.cli.callers.unknown_owners import unknown_owners
     from orchestra.cli.deployment_checks import (
         forgotten_budgets,
         hidden_by_models,
@@ -37,6 +36,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         unservable,
     )
     from orchestra.cli.model_views import misread_in, unset_in
+    from orchestra.cli.unknown_owners import unknown_owners
     from orchestra.config import default_bindings
     from orchestra.config.finding import find_file
     from orchestra.errors import ConfigError

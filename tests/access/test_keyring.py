@@ -365,6 +365,7 @@ def test_the_last_page_of_keys_says_that_it_is_the_last(
         pages = [await ring.list(number) for number in range(len(nexts))]
         assert [page.next for page in pages] == nexts
         assert [key.id for page in pages for key in page.keys] == made
+        assert [key.id for key in (await ring.list_all())[0]] == made
 
     run(main)
 

@@ -196,7 +196,7 @@ class Loader:
         return {name: each for name, each in pipelines.items() if name not in refused}, by_json
 
     async def _admit(self, bindings: LocalBindings) -> Admission:
-        from orchestra.cli.callers.unknown_owners import unknown_owners
+        from orchestra.cli.unknown_owners import unknown_owners
 
         if self._moves:  # a server keeps its state, even if the new one cannot be reached
             from orchestra.server.health import check_state

@@ -27,13 +27,11 @@ async def unknown_owners(bindings: LocalBindings) -> list[str]:
     named = [*_named(bindings.caller_rules, bindings.budgets)]
     if not named or bindings.rules.keys == "none":
         return []
-    from orchestra.cli.callers.keys import all_keys
-
     try:
         file = bindings.keys_file
         if file is not None and not file.exists():  # noqa: ASYNC240 - it does not wait
             return []  # reading would create the file of a state
-        records, _ = await all_keys(bindings.keyring)
+        records, _ = await bindings.keyring.list_all()
     except (BindingError, StateError):
         return []  # `check`, the start of the server or the first request says why
     where = bindings.deployment.where
