@@ -271,6 +271,65 @@ def test_keys_that_cannot_be_read_are_nobodys_mistake(say: Project, url: str) ->
     assert not [*say.folder.glob(".orchestra/*")]
 
 
+ROUTED = """\
+    [models.first]
+    provider = "openai"
+    model = "m"
+
+    [models.second]
+    provider = "openai"
+    model = "n"
+
+    [routes.smart]
+    models = ["first", "second"]
+"""
+IMPATIENT = """\
+    from orchestra import Policy, Stream, pipeline
+    from orchestra.steps.generate import generate
+
+
+    @pipeline
+    def asked(question: str) -> Stream[str]:
+        return generate(question, model="smart", policy=Policy(first_chunk_s=3))
+"""
+
+
+def test_a_step_that_ends_before_a_stalled_model_of_its_route_is_left_is_told_of(
+    project: Project,
+) -> None:
+    project.write("pipelines/asked.py", IMPATIENT)
+    project.write("orchestra.toml", ROUTED)
+    code, out, err = project.orchestra("check")
+    assert (code, out) == (0, "1 pipeline, no problems\n")
+    assert err == (
+        "pipelines/asked.py:7: generate: first_chunk_s=3 bounds all models of route 'smart' "
+        "together: if 'first' stalls, the step fails before the next model is called; write "
+        "timeouts = { first_byte_s = 1.5 } in [models.first], or any number below 3\n"
+    )
+    project.write("orchestra.toml", f'{dedent(ROUTED)}by = "weight"\n')
+    err = project.orchestra("check")[2]
+    assert "if 'first' or 'second' stalls" in err, "either may be asked first"
+    assert err.endswith("any number below 3, and so for the others\n")
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        ('model = "m"', 'model = "m"\n    timeouts = { first_byte_s = 2.9 }'),
+        ('models = ["first", "second"]', 'models = ["first"]\n    by = "weight"'),
+        ('"second"]', '"second"]\n    fallback = false'),
+        ("first_chunk_s=3", "first_chunk_s=61"),
+        ("first_chunk_s=3", "timeout_s=3"),
+        ('provider = "openai"\n    model = "m"', 'provider = "extractive"'),
+    ],
+)
+def test_no_other_step_is(project: Project, written: str, instead: str) -> None:
+    assert written in ROUTED + IMPATIENT, "or nothing is tried"
+    project.write("pipelines/asked.py", IMPATIENT.replace(written, instead))
+    project.write("orchestra.toml", ROUTED.replace(written, instead))
+    assert project.orchestra("check") == (0, "1 pipeline, no problems\n", "")
+
+
 def test_explain_prints_what_streams(say: Project) -> None:
     code, out, _ = say.orchestra("check", "pipelines.say:say", "--explain")
     assert code == 0
