@@ -227,8 +227,10 @@ class Keys(RuleBasedStateMachine):
             theirs = each.wanted
             starter = Caller(theirs.organisation, theirs.user, each.id)
             same = theirs.organisation == wanted.organisation
-            assert found.may_see(starter) == (
-                same and (bool(wanted.organisation) or theirs.user == wanted.user)
+            assert found.sees(starter, "another") == (
+                "*" in wanted.pipelines
+                and same
+                and (bool(wanted.organisation) or theirs.user == wanted.user)
             )
 
     @rule(text=tokens, at=st.integers(0, 64), wrong=st.characters(), which=st.integers(0, 1))

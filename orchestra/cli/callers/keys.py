@@ -63,7 +63,7 @@ def create(
     Parameters
     ----------
     organisation
-        The organisation it belongs to; its users see each other's runs.
+        The organisation it belongs to; its users see each other's runs of pipelines.
     user
         The user it belongs to, within the organisation.
     name
