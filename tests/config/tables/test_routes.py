@@ -33,7 +33,7 @@ from orchestra.policies.routing import FALLBACK, ByCost, ByLatency, ByOrder, ByW
 from orchestra.protocols import Model
 from orchestra.providers.routing import RoutedModel
 from orchestra.providers.unready import UnreadyModel
-from orchestra.values import ChatRequest, Message, ModelEvent
+from orchestra.values import ChatRequest, EmbedRequest, Message, ModelEvent
 from tests.config.layers import unlimited
 from tests.config.mistakes import FILE, problem, problems
 
@@ -347,9 +347,12 @@ def test_a_key_that_comes_later_is_used_from_then_on(
     """As without a route: a sidecar may write the file after the start."""
     route = unlimited(keyless.model("whole"))
     assert isinstance(route, RoutedModel)
-    (tmp_path / "key").write_text("k")
     first = route._desk._models["first"]
     assert isinstance(first, UnreadyModel)
+    with pytest.raises(AuthenticationError, match="has no key"):
+        trio.run(first.embed, EmbedRequest(("a",)))
+    (tmp_path / "key").write_text("k")
+    assert first.capabilities == keyless.model("first").capabilities
     assert first._made() is unlimited(keyless.model("first"))
 
 
