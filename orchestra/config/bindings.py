@@ -116,7 +116,11 @@ class LocalBindings(DeploymentBindings, Closing):
         return bound("seam", seam, seams)()
 
     def model(self, name: str) -> Model:
-        """The model or route, made on first use. Raises BindingError, also for a missing key."""
+        """The model or route, made on first use.
+
+        Raises:
+            BindingError: there is no such model; or its key is missing, for a route all keys.
+        """
         found = self._models.get(name)
         if found is None:
             models, routes = self.deployment.models, self.deployment.routes
