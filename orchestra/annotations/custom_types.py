@@ -35,9 +35,10 @@ from typing import (
 import msgspec
 
 from orchestra.annotations.acceptance import is_among
-from orchestra.annotations.complaints import complaint_of, refuse_unknown_class, with_place
+from orchestra.annotations.complaints import complaint_of, refuse_unknown_class
 from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import spell
+from orchestra.annotations.places import with_place
 from orchestra.annotations.pydantic_models import (
     PydanticCheck,
     PydanticModel,
@@ -164,6 +165,11 @@ class TaggedUnion:
         """The name of the tag, which distinguishes the classes; empty if there is none."""
         return tag_of(self.records)
 
+    @cached_property
+    def tags(self) -> tuple[tuple[object, ...], ...]:
+        """The values of the tag, for each of the records."""
+        return tuple(_literals_of(each).get(self.tag, ()) for each in self.records)
+
     @property
     def parts(self) -> tuple[Any, ...]:
         """The annotations from whose schemas `schema_from` builds the schema."""
@@ -180,9 +186,8 @@ class TaggedUnion:
             return None
         if len(self.records) == 1:
             return self.records[0]
-        tag = value.get(self.tag)
-        tags = ((each, _literals_of(each).get(self.tag, ())) for each in self.records)
-        return next((each for each, listed in tags if is_among(tag, listed)), None)
+        tag, listed = value.get(self.tag), zip(self.records, self.tags, strict=True)
+        return next((each for each, tags in listed if is_among(tag, tags)), None)
 
     def make(self, value: object, *, strict: bool) -> object:
         """Make a member of the union from a value in JSON.
@@ -203,7 +208,7 @@ class TaggedUnion:
             return f"Expected `object`, got `{type(value).__name__}`"
         if self.tag not in value:
             return f"Object missing required field `{self.tag}`"
-        tags = [repr(tag) for each in self.records for tag in _literals_of(each)[self.tag]]
+        tags = [repr(tag) for listed in self.tags for tag in listed]
         return with_place(f"{value[self.tag]!r:.100} is none of {', '.join(tags)}", f".{self.tag}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NewType, NotRequired, TypedDict
 
 import attrs
 import msgspec
@@ -44,6 +44,17 @@ class Order:
 class Deep:
     size: int
     rest: Any
+
+
+@attrs.frozen
+class Loose:
+    size: int
+    rest: Any
+    rates: list[float]
+    either: int | float
+
+
+Ids = NewType("Ids", list[int])
 
 
 class SpeechlessError(Exception):
@@ -119,7 +130,25 @@ def test_a_float_that_is_no_integer_stays_one() -> None:
     assert read(list[int | None], [1e3, None]) == ([1000, None], ())
     assert read(tuple[float, Any], [1.0, 2.5]) == ((1.0, 2.5), ())
     (misfit,) = read(Order, {"lines": [], "stock": {"a": 1.0, "b": 1.5}})[1]
-    assert str(misfit) == "`stock['b']`: expected `int`, got `float`"
+    assert str(misfit) == "`stock.b`: expected `int`, got `float`"
+
+
+@given(json.map(as_floats))
+def test_where_a_float_fits_it_stays_one(value: object) -> None:
+    """Whether or not another part of the value is an int that was written as `5.0`."""
+    found, _ = read(Loose, {"size": 5.0, "rest": value, "rates": [1.0], "either": 1.0})
+    assert found == Loose(5, value, [1.0], 1.0)
+    assert repr(found) == repr(Loose(5, value, [1.0], 1.0))  # 5 == 5.0
+
+
+def test_a_float_under_any_stays_one() -> None:
+    found, _ = read(Deep, {"size": 5.0, "rest": {"a": [1.0]}})
+    assert repr(found) == "Deep(size=5, rest={'a': [1.0]})"
+
+
+def test_a_float_is_an_int_in_a_new_type() -> None:
+    assert read(Ids, [5.0, 6]) == ([5, 6], ())
+    assert repr(read(Ids, [5.0])[0]) == "[5]"
 
 
 def test_a_deep_value_beside_a_float_that_is_an_integer_is_no_error() -> None:
