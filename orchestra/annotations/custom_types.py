@@ -6,7 +6,7 @@ that reads other members. Defaults of a dataclass it leaves in the class, and wh
 instance as JSON, they are missing. It also cannot read a union of two classes. `for_msgspec`
 replaces each of these, and every class that contains one, with a `CustomType`. msgspec then reads
 the members as those of a TypedDict, and the class is called with them. A Pydantic model is read and
-described by Pydantic. Any other annotation stays as it is.
+described by Pydantic, and `object` is read as `Any`. Any other annotation stays as it is.
 """
 
 from __future__ import annotations
@@ -326,7 +326,7 @@ def _custom_type(recipe: Recipe) -> type[CustomType]:
 
 
 def _needs_help(kind: object) -> bool:
-    if is_checked(kind):
+    if is_checked(kind) or kind is object:
         return True
     if is_union(kind):
         records = tuple(each for each in alternatives(kind) if is_record(each))
@@ -337,7 +337,7 @@ def _needs_help(kind: object) -> bool:
 def _kinds_in(
     kind: object, seen: set[object], aliases: tuple[object, ...] = ()
 ) -> Iterator[object]:
-    """Every class and union in an annotation; each class once.
+    """Every class and union in an annotation, and `object`; each class once.
 
     `aliases` are the aliases that contain `kind`, up to the nearest class.
 
@@ -359,6 +359,8 @@ def _kinds_in(
     for member in alternatives(bare):
         yield from filter(is_checked, layers(member))
         origin, given = parts(plain(member))
+        if origin is object:  # for msgspec, it is a class without a form in JSON
+            yield origin
         for inner in () if origin is Literal else given:
             yield from _kinds_in(inner, seen, aliases)
         if isinstance(origin, type) and is_record(origin) and origin not in seen:

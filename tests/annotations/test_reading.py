@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from decimal import Decimal
 from typing import Any, Literal, NewType, NotRequired, TypedDict
 
 import attrs
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.annotations.reading import MISFITS_MAX, decoded, read, read_members
+from orchestra.annotations.schemas import class_schema
 
 
 class Colour(enum.Enum):
@@ -44,6 +46,13 @@ class Order:
 class Deep:
     size: int
     rest: Any
+
+
+@attrs.frozen
+class Open:
+    name: str
+    meta: dict[str, object] = attrs.field(factory=dict)
+    more: object = None
 
 
 @attrs.frozen
@@ -213,6 +222,31 @@ def test_what_is_deep_is_told_as_far_as_is_looked() -> None:
 def test_keys_may_be_numbers_and_anything_is_anything() -> None:
     assert read(dict[int, str], {"1": "a"}) == ({1: "a"}, ())
     assert read(object, {"1": "a"}) == ({"1": "a"}, ())
+
+
+@given(json)
+def test_an_object_is_anything_wherever_it_is(value: object) -> None:
+    """As `Any`, which ruff refuses by its rule ANN401."""
+    assert read(list[object], [value]) == ([value], ())
+    assert read(object | None, value) == (value, ())
+    assert read(int | object, value) == (value, ())
+    meta = {"name": "a", "meta": {"b": value}, "more": value}
+    assert read(list[Open], [meta]) == ([Open("a", {"b": value}, value)], ())
+    assert class_schema(Open).schema["properties"].keys() == {"name", "meta", "more"}
+
+
+@given(st.integers(-(10**15) + 1, 10**15 - 1), st.integers(0, 20))
+def test_a_number_of_15_digits_is_an_exact_decimal_and_a_text_always_is(
+    digits: int, places: int
+) -> None:
+    value = Decimal(digits).scaleb(-places)
+    assert read(Decimal, decoded(f"{value:f}")) == (value, ())
+    longer = value + Decimal(1).scaleb(-25)
+    assert read(Decimal, decoded(f'"{longer:f}"')) == (longer, ())
+
+
+def test_a_set_takes_an_item_twice() -> None:
+    assert read(set[int], [1, 2.0, 1]) == ({1, 2}, ())
 
 
 @pytest.mark.parametrize("text", ["", "{", "nope", "[" * 100_000, '"\ud800"'])
