@@ -216,14 +216,17 @@ BEGINNINGS: dict[str, tuple[str, Json]] = {
 }
 
 
+@pytest.mark.parametrize("done", [[], [("", b"[DONE]")]])
 @pytest.mark.parametrize("dialect", BEGINNINGS)
-def test_an_error_of_a_gateway_at_the_end_of_a_stream_is_that_error(dialect: str) -> None:
-    """FastAPI's form, without a name that the dialect knows."""
+def test_an_error_of_a_gateway_at_the_end_of_a_stream_is_that_error(
+    dialect: str, done: list[tuple[str, bytes]]
+) -> None:
+    """FastAPI's form, without a name that the dialect knows; some gateways write `[DONE]` then."""
     name, began = BEGINNINGS[dialect]
     told = b'{"detail": "the model has run out of memory"}'
     frames = [(name, json.dumps(began).encode()), ("", told)]
     with pytest.raises(ProviderServerError, match="the model has run out of memory"):
-        heard(dialect, frames)
+        heard(dialect, [*frames, *done])
     with pytest.raises(TruncatedStreamError):
         heard(dialect, frames[:1])
 

@@ -168,9 +168,11 @@ class FrameDecoder(ABC):
         self.done = True
 
     def _error_in_place(self) -> ModelError | None:
-        """The error that was sent as JSON in place of frames; None if there is none."""
-        malformed = isinstance(self._error, MalformedStreamError)
-        return self._error_in(self._beginning or b"") if malformed and not self._events else None
+        """The error that was sent as JSON in place of frames, or before one that is malformed."""
+        if not isinstance(self._error, MalformedStreamError):
+            return None
+        beginning = b"" if self._events else self._beginning or b""
+        return self._error_in(beginning) or self._error_in(self._last[:LARGE_BYTES])
 
     def _error_may_continue(self) -> bool:
         """Whether JSON in place of frames may be incomplete, so that more of an error may come."""
