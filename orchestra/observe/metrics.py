@@ -38,12 +38,12 @@ from orchestra.observe import names
 from orchestra.observe.requests import known_method, scheme
 from orchestra.observe.tally import Histogram, Tally
 from orchestra.policies.money.ledger import Reached, Refusal
-from orchestra.policies.observed import CallEnded
+from orchestra.policies.observed import CallEnded, ObservesCalls
 
 _PLACE = re.compile(r"\[[^\]]*\]")
 
 
-class Metrics:
+class Metrics(ObservesCalls):
     """Counts the events of one process, in `tally`. It neither blocks nor raises."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:

@@ -14,6 +14,7 @@ from orchestra.accounts import Usage
 from orchestra.values import ChatRequest, EmbedRequest
 
 if TYPE_CHECKING:
+    from orchestra.events import Event
     from orchestra.policies.money.ledger import Reached, Refusal
 
 CANCELLED = "cancelled"
@@ -59,15 +60,25 @@ OnCall: TypeAlias = Callable[[CallEnded], None]
 
 
 class ObservesCalls:
-    """An `observe=` of an engine that is told of the calls of models and of budgets, too."""
+    """An `observe=` of an engine that is told of the calls of models and of budgets, too.
+
+    It is called in the task of the run or the call.
+    """
+
+    @abstractmethod
+    def observe(self, pipeline: str) -> Callable[[Event], None]:
+        """A function to be called with each event of a run, except the chunks of its output."""
+
+    def __call__(self, pipeline: str) -> Callable[[Event], None]:
+        """As `observe`."""
+        return self.observe(pipeline)
 
     @abstractmethod
     def called(self, ended: CallEnded) -> None:
         """Note a model call that has ended."""
 
-    @abstractmethod
     def on_budget(self, told: Reached | Refusal) -> None:
-        """Note a threshold of a budget that was reached, or a refusal."""
+        """Note a threshold of a budget that was reached, or a refusal; by default, ignore it."""
 
 
 class Teller(msgspec.Struct, frozen=True):
