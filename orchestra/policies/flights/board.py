@@ -28,7 +28,8 @@ from orchestra.policies.flights.waiter import Waiter
 from orchestra.policies.observed import ASKED_FIRST
 from orchestra.policies.requests.extras import Sharing, sharing_in
 from orchestra.protocols import Embedder
-from orchestra.values import ChatRequest, EmbedRequest, Vector
+from orchestra.rankings import AnyRequest
+from orchestra.values import Vector
 
 Item = TypeVar("Item")
 
@@ -65,7 +66,7 @@ class FlightBoard(Generic[Item]):
 
     async def waiter(
         self,
-        request: ChatRequest | EmbedRequest,
+        request: AnyRequest,
         call: Callable[[Flight[Item]], Awaitable[None]],
         *,
         in_one_piece: bool = False,

@@ -13,9 +13,10 @@ import attrs
 
 from orchestra.errors import InvalidRequestError
 from orchestra.nearest import did_you_mean
+from orchestra.rankings import RerankRequest
 from orchestra.values import ChatRequest, EmbedRequest, Extras
 
-Asked = TypeVar("Asked", ChatRequest, EmbedRequest)
+Asked = TypeVar("Asked", ChatRequest, EmbedRequest, RerankRequest)
 
 EXTRAS = "orchestra"
 """The key of these settings in the extras."""
