@@ -41,14 +41,16 @@ def test_the_best_are_some_of_those_given_in_descending_order(
     assert best(request, found) == found
 
 
+HALF: Any = 0.5
+NONE: Any = None
 BREAKS: list[tuple[Callable[[Ranked, int], Any], str]] = [
     (lambda each, count: attrs.evolve(each, index=count), "the indexes 0 to"),
     (lambda each, _: attrs.evolve(each, index=-1), "index -1"),
     (lambda each, _: attrs.evolve(each, index=True), "index True"),
-    (lambda each, _: attrs.evolve(each, index=0.5), "index 0.5"),
+    (lambda each, _: Ranked(HALF, each.score), "index 0.5"),
     (lambda each, _: attrs.evolve(each, score=float("nan")), "not a finite number"),
     (lambda each, _: attrs.evolve(each, score=float("inf")), "not a finite number"),
-    (lambda each, _: attrs.evolve(each, score=None), "not a finite number"),
+    (lambda each, _: Ranked(each.index, NONE), "not a finite number"),
 ]
 
 

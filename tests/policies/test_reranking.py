@@ -156,14 +156,15 @@ def test_a_failed_or_cancelled_call_is_charged_as_estimated_and_all_is_given_bac
     async def main() -> None:
         failing = guarded(Ranker(fault=OverloadedError("full")), SEARCH)
         async with trio.open_nursery() as nursery:
-            payer = Payer(nursery, "r1", Caller("acme", "ada"))
-            PRESENT.set(payer)
+            refused, payer = (Payer(nursery, run, Caller("acme", "ada")) for run in ("r1", "r2"))
+            PRESENT.set(refused)
             with pytest.raises(OverloadedError):
                 await failing.rerank(ASKED)
-            assert payer.usage is None
+            PRESENT.set(payer)
             leaving = guarded(Ranker(), SEARCH)
             with trio.move_on_after(0.5):
                 await leaving.rerank(ASKED)
+        assert refused.usage is None
         assert payer.usage is not None
         assert payer.usage.cost_nanodollars == 2_000_000
         assert payer.usage.certainty is Certainty.ESTIMATED

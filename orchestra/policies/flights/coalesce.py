@@ -21,11 +21,10 @@ from orchestra.answers import Completion
 from orchestra.policies.caching.alike import last_text
 from orchestra.policies.requests.canonical import written_of
 from orchestra.policies.requests.extras import COALESCE, without
-from orchestra.rankings import AnyRequest, Ranking, RerankRequest
+from orchestra.rankings import AnyRequest, Ranking
 from orchestra.values import (
     ChatRequest,
     Embeddings,
-    EmbedRequest,
     Message,
     ModelEvent,
     TextPart,
@@ -79,13 +78,10 @@ def question_of(
 ) -> Question | None:
     """The question of a request to this model within this tenant; None if it has no key."""
     scope = (tenant, model)
-    if isinstance(request, EmbedRequest):
-        key = _key(scope, without(request, COALESCE))
-        return None if key is None else Question(key)
-    if isinstance(request, RerankRequest):
-        key = _key(scope, without(request, COALESCE))
-        return None if key is None else Question(key)
     request = without(request, COALESCE)
+    if not isinstance(request, ChatRequest):
+        key = _key(scope, request)
+        return None if key is None else Question(key)
     if rule.normalize:
         messages = tuple(_normal(each) for each in request.messages)
         request = attrs.evolve(request, messages=messages)

@@ -13,10 +13,10 @@ import attrs
 
 from orchestra.errors import InvalidRequestError
 from orchestra.nearest import did_you_mean
-from orchestra.rankings import RerankRequest
-from orchestra.values import ChatRequest, EmbedRequest, Extras
+from orchestra.rankings import AnyRequest
+from orchestra.values import ChatRequest, Extras
 
-Asked = TypeVar("Asked", ChatRequest, EmbedRequest, RerankRequest)
+Asked = TypeVar("Asked", bound=AnyRequest)
 
 EXTRAS = "orchestra"
 """The key of these settings in the extras."""
