@@ -81,3 +81,9 @@ def test_a_text_with_two_scores_and_results_that_are_missing_or_too_many_are_err
     if count not in (request.wanted, len(request.texts)):
         with pytest.raises(MalformedStreamError, match=f"{request.wanted} were wanted"):
             best(request, given_[:count])
+
+
+def test_a_text_that_is_first_twice_is_an_error() -> None:
+    twice = [Ranked(0, 0.9), Ranked(0, 0.1)]
+    with pytest.raises(MalformedStreamError, match=r"a text more than once: \[0, 0\]"):
+        best(RerankRequest("q", ("a", "b")), twice)

@@ -134,9 +134,9 @@ class LocalBindings(DeploymentBindings, Closing):
         from orchestra.providers.known.addresses import capabilities
 
         models, routes = self.deployment.models, self.deployment.routes
-        if name in models:
-            return capabilities(models[name])
-        return together(map(capabilities, bound("model", name, routes).models.values()))
+        bound("model", name, {**models, **routes})
+        several = routes[name].models.values() if name in routes else [models[name]]
+        return together(map(capabilities, several))
 
     def embedder(self, name: str) -> Embedder:
         """The embedder, made on first use. Raises BindingError, also for a missing key."""

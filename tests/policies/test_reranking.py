@@ -23,7 +23,12 @@ from orchestra.errors import (
     UnknownPriceError,
 )
 from orchestra.policies.account import NOBODY, PRESENT
-from orchestra.policies.caching.cache import CacheRule, decode_ranking, encode_ranking
+from orchestra.policies.caching.cache import (
+    CacheRule,
+    decode_ranking,
+    encode_ranking,
+    encode_vector,
+)
 from orchestra.policies.caching.cached import CachedModel
 from orchestra.policies.flights.coalesced import CoalescedModel
 from orchestra.policies.guard import GuardedModel
@@ -42,7 +47,7 @@ from orchestra.providers.routing import RoutedModel
 from orchestra.rankings import Ranked, Ranking, RerankRequest
 from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.virtual import virtual
-from orchestra.values import Capabilities, ChatRequest
+from orchestra.values import Capabilities, ChatRequest, Vector
 from tests.policies.waiters import Payer
 
 ASKED = RerankRequest("When?", ("At nine.", "Outside."), 1)
@@ -204,6 +209,19 @@ def test_equal_calls_are_made_once_and_others_each() -> None:
     virtual(main)
 
 
+def test_tenants_share_no_cached_ranking() -> None:
+    async def main() -> None:
+        ranker, state = Ranker(), MemoryState(now_s=trio.current_time)
+        model = CachedModel(ranker, state, CacheRule(), name="m", identity="m")
+        async with trio.open_nursery() as nursery:
+            for caller in (Caller("acme", "ada"), Caller("acme", "bob"), Caller("", "eve")):
+                PRESENT.set(Payer(nursery, "r1", caller))
+                await model.rerank(ASKED)
+        assert ranker.asked == 2
+
+    virtual(main)
+
+
 @given(
     st.lists(st.builds(Ranked, st.integers(0, 2**31), st.floats(allow_nan=False)), max_size=5),
     st.text(st.characters(exclude_categories=["Cs"])),
@@ -217,6 +235,21 @@ def test_a_cached_ranking_is_read_as_it_was_written(
     assert decode_ranking("k", data) == Ranking(tuple(results), Usage(), model)
     assert decode_ranking("other", data) is None
     assert decode_ranking("k", junk) is None
+    vector = encode_vector("k", Vector.of([1.0]), model)
+    assert vector is not None
+    assert decode_ranking("k", vector) is None
+
+
+def test_a_ranking_that_cannot_be_written_is_not_cached() -> None:
+    async def main() -> None:
+        ranker = Ranker(Ranking(RESULTS, model="\ud800"))
+        state = MemoryState(now_s=trio.current_time)
+        model = CachedModel(ranker, state, CacheRule(), name="m", identity="m")
+        await model.rerank(ASKED)
+        await model.rerank(ASKED)
+        assert ranker.asked == 2
+
+    virtual(main)
 
 
 def test_equal_calls_at_the_same_time_share_one() -> None:

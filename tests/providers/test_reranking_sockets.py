@@ -18,6 +18,7 @@ from orchestra.config import LocalBindings
 from orchestra.config.reading import read
 from orchestra.errors import (
     AuthenticationError,
+    BindingError,
     InvalidRequestError,
     MalformedStreamError,
     ModelError,
@@ -25,6 +26,7 @@ from orchestra.errors import (
 )
 from orchestra.steps import rerank
 from orchestra.values import Passage
+from tests.config.mistakes import problems
 from tests.providers.upstream import Handler, Visit, upstream
 
 FILE = Path("orchestra.toml")
@@ -192,3 +194,55 @@ def test_a_ping_reranks() -> None:
         assert b"POST /v2/rerank" in asked[0]
 
     trio.run(main)
+
+
+ROUTE = """
+[models.cohere]
+provider = "cohere"
+model = "rerank-v3.5"
+[models.chat]
+provider = "openai"
+model = "gpt-5"
+[models.unknown]
+provider = "vllm"
+model = "our-own"
+[routes.r]
+models = ["cohere", "unknown"]
+"""
+
+
+def test_what_models_and_routes_can_do_is_known_without_their_keys() -> None:
+    with closing(LocalBindings(deployment=read(ROUTE, FILE), environ={})) as bindings:
+        able = {name: bindings.capabilities(name).reranking for name in bindings.names("model")}
+        assert {"cohere": True, "chat": False, "unknown": None, "r": True}.items() <= able.items()
+        with pytest.raises(BindingError, match="no model named 'no' .*'cohere'"):
+            bindings.capabilities("no")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ('"cohere", "unknown"', '"cohere", "chat"', '"cohere" reranks, but "chat" does not'),
+        (
+            'model = "rerank-v3.5"',
+            'model = "rerank-v3.5"\nprices = { search = 0.002 }',
+            "0.002 is a price for one search, and this is for a thousand",
+        ),
+        (
+            'model = "our-own"',
+            'model = "our-own"\nbase_url = "http://localhost:8000/v1/rerank"',
+            "it ends in /rerank, which orchestra appends to it",
+        ),
+        (
+            'models = ["cohere", "unknown"]',
+            'models = ["cohere", "unknown"]\nby = "cost"',
+            '"cohere" has no prices.input, which',
+        ),
+    ],
+)
+def test_mistakes_in_the_table_of_a_rerank_model_are_told(
+    before: str, after: str, says: str
+) -> None:
+    assert before in ROUTE
+    told = "\n".join(map(str, problems(ROUTE.replace(before, after))))
+    assert says in told
