@@ -4,8 +4,8 @@ Cohere's `/v2/rerank` takes `query`, `documents` and `top_n`, and gives `results
 `relevance_score`; `meta.billed_units.search_units` counts what it bills (Cohere's API reference;
 the types of LiteLLM and xinference). Jina, vLLM, llama.cpp, Together and SiliconFlow give the same
 results, with tokens in `usage` (Jina's reference, the docs of OpenVINO and vLLM). Voyage has `data`
-for `results` and `top_k` for `top_n` (its SDK, clojure-llm-sdk). Text Embeddings Inference gives a
-bare list, with `score` (its gRPC schema, Azure's catalog).
+for `results` and `top_k` for `top_n` (its SDK, clojure-llm-sdk). Text Embeddings Inference takes
+`texts`, and gives a bare list, with `score` (its own types, Azure's catalog).
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ class _Answer(msgspec.Struct):
 _ANSWERS = msgspec.json.Decoder(_Answer | list[_Result])
 
 
-def rerank_fields(request: RerankRequest, top_key: str | None = "top_n") -> Json:
+def rerank_fields(
+    request: RerankRequest, top_key: str | None = "top_n", texts_key: str = "documents"
+) -> Json:
     """The fields of a call, without model and extras; without a key for `top`, all are ranked."""
-    fields: Json = {"query": request.query, "documents": request.texts}
+    fields: Json = {"query": request.query, texts_key: request.texts}
     if top_key is not None and request.top is not None:
         fields[top_key] = request.wanted
     return fields

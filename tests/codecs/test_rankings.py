@@ -14,7 +14,7 @@ from orchestra.codecs.bedrock.converse import BedrockDialect
 from orchestra.codecs.cohere.dialect import CohereDialect
 from orchestra.codecs.dialect import Dialect
 from orchestra.codecs.openai.dialect import OpenAiDialect
-from orchestra.codecs.openai.quirks import GENERIC, PRESETS, VLLM
+from orchestra.codecs.openai.quirks import GENERIC, PRESETS, TEI, VLLM
 from orchestra.errors import (
     CapabilityError,
     InvalidRequestError,
@@ -48,6 +48,13 @@ REQUESTS: list[tuple[Dialect, str, str, str, dict[str, Any]]] = [
         {"model": "rerank-2.5", "return_documents": False},
     ),
     (
+        OpenAiDialect(TEI),
+        "bge",
+        "tei",
+        "/rerank",
+        {"model": "bge", "texts": FIELDS["documents"], "return_documents": False},
+    ),
+    (
         BedrockDialect(),
         "cohere.rerank-v3-5:0",
         "bedrock",
@@ -62,11 +69,14 @@ def test_a_request_is_sent_in_the_format_of_the_server(
     dialect: Dialect, model: str, provider: str, path: str, more: dict[str, Any]
 ) -> None:
     call = dialect.ask_ranking(model, ASKED)
-    assert (call.path, json.loads(call.body)) == (path, FIELDS | more)
+    wanted = FIELDS | more
+    if "texts" in wanted:
+        del wanted["documents"]
+    assert (call.path, json.loads(call.body)) == (path, wanted)
     all_of_them = json.loads(dialect.ask_ranking(model, attrs.evolve(ASKED, top=None)).body)
     assert "top_n" not in all_of_them
     with_more = dialect.ask_ranking(model, attrs.evolve(ASKED, extras={provider: EXTRAS}))
-    assert json.loads(with_more.body) == FIELDS | more | EXTRAS
+    assert json.loads(with_more.body) == wanted | EXTRAS
 
 
 ANSWERS: list[tuple[str, Any, Ranking]] = [

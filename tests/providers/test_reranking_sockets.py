@@ -215,7 +215,7 @@ def test_what_models_and_routes_can_do_is_known_without_their_keys() -> None:
     with closing(LocalBindings(deployment=read(ROUTE, FILE), environ={})) as bindings:
         able = {name: bindings.capabilities(name).reranking for name in bindings.names("model")}
         assert {"cohere": True, "chat": False, "unknown": None, "r": True}.items() <= able.items()
-        with pytest.raises(BindingError, match="no model named 'no' .*'cohere'"):
+        with pytest.raises(BindingError, match=r"no model named 'no' .*'cohere'"):
             bindings.capabilities("no")
 
 

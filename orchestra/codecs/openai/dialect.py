@@ -67,8 +67,10 @@ class OpenAiDialect(Dialect):
         quirks = self.quirks
         if not quirks.reranking:
             return super().ask_ranking(model, request)
-        fields = {"model": model, **rerank_fields(request, quirks.rerank_top_key)}
-        body = with_extras({**fields, "return_documents": False}, request.extras, quirks)
+        fields = rerank_fields(request, quirks.rerank_top_key, quirks.rerank_texts_key)
+        body = with_extras(
+            {"model": model, **fields, "return_documents": False}, request.extras, quirks
+        )
         return Call("/rerank", msgspec.json.encode(body))
 
     def decode_ranking(self, body: bytes) -> Ranking:

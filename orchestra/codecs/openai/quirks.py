@@ -91,6 +91,7 @@ class Quirks:
     reranking: bool = False
     rerank_top_key: str | None = "top_n"
     """The field for the number of results; without one, the server is asked for all of them."""
+    rerank_texts_key: str = "documents"
 
     busy_marks: tuple[str, ...] = ()
     """Texts in an error's body that mean a rate limit, whatever its status."""
@@ -195,6 +196,14 @@ LLAMA_CPP = Quirks(
     embeddings_format="base64",
     reranking=True,
 )
+TEI = Quirks(
+    name="tei",
+    embeddings_path="/v1/embeddings",  # reranking is not below /v1
+    texts_max=32,
+    reranking=True,
+    rerank_top_key=None,
+    rerank_texts_key="texts",
+)
 XAI = Quirks(
     name="xai",
     max_tokens_key="max_completion_tokens",
@@ -264,6 +273,7 @@ PRESETS: Mapping[str, Quirks] = MappingProxyType(
             TOGETHER,
             VLLM,
             LLAMA_CPP,
+            TEI,
             XAI,
             PERPLEXITY,
             CEREBRAS,

@@ -24,7 +24,8 @@ KEYS = frozenset(
     {
         *(EXTRAS, "openai-dialect", "openai-compatible", "openai", "azure", "anthropic", "gemini"),
         *("bedrock", "cerebras", "cohere", "deepseek", "groq", "huggingface", "llama-cpp"),
-        *("mistral", "moonshot", "ollama", "openrouter", "perplexity", "together", "vllm", "xai"),
+        *("mistral", "moonshot", "ollama", "openrouter", "perplexity", "tei", "together"),
+        *("vllm", "xai"),
     }
 )
 """All keys of extras that providers, dialects and policies read."""
