@@ -136,10 +136,10 @@ def unable_models(nodes: tuple[Node, ...], bindings: Bindings) -> Iterator[Probl
         return
     for node in nodes:
         for parameter, seam, name in named_by(node):
-            names = bindings.names(seam)
             assert isinstance(node, Call), "as for `named_by`"
             ability = node.step.names[parameter].ability
-            if not ability or name not in names:
+            names = bindings.names(seam) if ability else ()
+            if name not in names:
                 continue
             if getattr(bindings.capabilities(name), ability) is not False:
                 continue

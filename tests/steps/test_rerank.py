@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import pytest
@@ -19,10 +20,10 @@ from orchestra.errors import CapabilityError, CheckError, InputError, MalformedS
 from orchestra.events import RunFinished
 from orchestra.protocols import Model, ModelReply
 from orchestra.rankings import Ranked, Ranking, RerankRequest
-from orchestra.steps import rerank
+from orchestra.steps import rerank, retrieve
 from orchestra.testing.simulate import simulate
 from orchestra.testing.world import ScriptedModel, World
-from orchestra.values import Capabilities, ChatRequest, Passage
+from orchestra.values import Capabilities, ChatRequest, Passage, Vector
 
 
 @attrs.define(eq=False)
@@ -128,6 +129,28 @@ class _Chatting(Model):
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
         raise NotImplementedError(request)
+
+
+class Counting(World):
+    """It keeps which names it was asked for: a database is asked over a connection."""
+
+    asked: ClassVar[list[str]] = []
+
+    def names(self, seam: str) -> Sequence[str]:
+        self.asked.append(seam)
+        return super().names(seam)
+
+
+@pipeline
+def from_a_store(question: str) -> list[Passage]:
+    found = retrieve(Vector.of([1.0]), store="notes")
+    return rerank(found, question, model="ranker")
+
+
+def test_names_of_stores_are_looked_up_only_to_see_if_they_are_there() -> None:
+    Counting.asked.clear()
+    plan(from_a_store, Counting(models={"ranker": Ranker([])}, stores={"notes": None}))
+    assert Counting.asked.count("store") == 1
 
 
 @pipeline

@@ -64,7 +64,9 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def any_ability(self) -> bool:
         """Whether it needs any ability."""
-        return any(getattr(self, ability) for ability in ABILITIES)
+        made = self.embeddings or self.reranking
+        to_read = self.vision or self.files
+        return to_read or self.tools or self.json_schema or self.reasoning or made
 
 
 def needs_of(request: AnyRequest) -> Needs:
