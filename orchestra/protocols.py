@@ -100,12 +100,11 @@ class Model(Protocol):
         """Return the texts that are most relevant to the query, best first.
 
         Raises:
-            CapabilityError: the model does not rerank.
-            ModelError: the call failed.
+            ModelError: the call failed; or a CapabilityError: the model does not rerank.
         """
         raise CapabilityError(
-            f"{type(self).__name__} cannot rerank {len(request.texts)} texts: it is no rerank "
-            "model; use one, or the step `nearest`, which needs only an embedder"
+            f"{type(self).__name__} cannot rerank {len(request.texts)} texts; use a rerank model, "
+            "or the step `nearest`, which needs only an embedder"
         )
 
 
