@@ -50,7 +50,7 @@ class Metrics(ObservesCalls):
         self.tally = Tally()
         self._names = names.convention(environ)
         self._pipelines: dict[str, PipelineMetrics] = {}
-        self._calls: dict[tuple[str, str, str, bool, str], CallMetrics] = {}
+        self._calls: dict[tuple[str, str, str, str, str], CallMetrics] = {}
         self._answers: dict[tuple[str, str, str, int], Histogram] = {}
 
     def observe(self, pipeline: str) -> Callable[[Event], None]:
@@ -62,7 +62,7 @@ class Metrics(ObservesCalls):
 
     def called(self, ended: CallEnded) -> None:
         """Count a model call that has ended."""
-        key = ended.model, ended.provider, ended.request_model, ended.embeds, ended.error
+        key = ended.model, ended.provider, ended.request_model, ended.operation, ended.error
         found = self._calls.get(key)
         if found is None:
             found = self._calls[key] = CallMetrics(self.tally, self._names, ended)
@@ -207,9 +207,8 @@ class CallMetrics:
     def __init__(self, tally: Tally, known: names.Convention, ended: CallEnded) -> None:
         self._tally = tally
         self._names = known
-        operation = names.EMBEDDINGS if ended.embeds else names.CHAT
         provider = names.PROVIDERS.get(ended.provider, ended.provider)
-        self._labels = operation, provider, ended.request_model, ended.model
+        self._labels = ended.operation, provider, ended.request_model, ended.model
         timed = *self._labels, ended.error
         self._duration = tally.histogram(known.duration, timed)
         self._first_chunk = partial(tally.histogram, known.first_chunk, timed)

@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from orchestra.accounts import Usage
-from orchestra.values import ChatRequest, EmbedRequest
+from orchestra.rankings import AnyRequest
 
 if TYPE_CHECKING:
     from orchestra.events import Event
@@ -44,11 +44,19 @@ class CallEnded(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     usage: Usage | None
     settings: Mapping[str, float] = {}
+    reranks: bool = False
     answer_id: str = ""
     answer_model: str = ""
     finish_reason: str = ""
     address: str = ""
     port: int = 0
+
+    @property
+    def operation(self) -> str:
+        """The operation, named as in OpenTelemetry's conventions; they have none for reranking."""
+        if self.reranks:
+            return "rerank"
+        return "embeddings" if self.embeds else "chat"
 
 
 ASKED_FIRST: ContextVar[tuple[str, str]] = ContextVar("asked_first", default=("", ""))
@@ -97,7 +105,7 @@ SETTINGS = (
 )
 
 
-def settings_of(request: ChatRequest | EmbedRequest) -> dict[str, float]:
+def settings_of(request: AnyRequest) -> dict[str, float]:
     """The numeric settings of a request, by field name."""
     return {
         name: value

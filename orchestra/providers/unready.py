@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from orchestra.answers import Completion
 from orchestra.errors import AuthenticationError, BindingError
 from orchestra.protocols import Model, ModelReply
+from orchestra.rankings import Ranking, RerankRequest
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest
 
 
@@ -40,6 +41,9 @@ class UnreadyModel(Model):
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         return await self._made().embed(request)
+
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        return await self._made().rerank(request)
 
     def _made(self) -> Model:
         try:

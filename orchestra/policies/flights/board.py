@@ -29,7 +29,8 @@ from orchestra.policies.observed import ASKED_FIRST
 from orchestra.policies.outages import Outages
 from orchestra.policies.requests.extras import Sharing, sharing_in
 from orchestra.protocols import Embedder
-from orchestra.values import ChatRequest, EmbedRequest, Vector
+from orchestra.rankings import AnyRequest
+from orchestra.values import Vector
 
 Item = TypeVar("Item")
 
@@ -67,7 +68,7 @@ class FlightBoard(Generic[Item]):
 
     async def waiter(
         self,
-        request: ChatRequest | EmbedRequest,
+        request: AnyRequest,
         call: Callable[[Flight[Item]], Awaitable[None]],
         *,
         in_one_piece: bool = False,
