@@ -236,7 +236,7 @@ def test_a_step_that_lets_others_run_is_not_told(
 def test_a_step_that_works_and_lets_others_run_is_not_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert told(working, caplog, limit_s=2.0) == []
+    assert told(working, caplog, limit_s=PATIENCE_S) == []
 
 
 @pytest.mark.parametrize("holders", [1, 2])
