@@ -37,7 +37,7 @@ from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Scope
 from orchestra.groups import contained
 from orchestra.server.connections.bodies import CONNECTION
 from orchestra.server.connections.bounded_listener import BoundedListener
-from orchestra.server.connections.sockets import wait_left
+from orchestra.server.connections.sockets import has_arrived, wait_left
 
 if TYPE_CHECKING:
     from orchestra.server.settings import Settings
@@ -65,8 +65,9 @@ _FAILED = "a connection failed and is closed; the others go on"
 class HttpServer:
     """Serves an application over HTTP, until `shut`; no connection is left after `serve` returns.
 
-    `shut` stops accepting, and closes idle connections at once. Busy ones are closed after their
-    response, or cut at the time passed to `close_by`.
+    After `wind_down`, each response closes its connection, and says so. `shut` stops accepting, and
+    closes idle connections at once. Busy ones are closed after their response, or cut at the time
+    passed to `close_by`.
     """
 
     app: ASGIFramework
@@ -76,6 +77,15 @@ class HttpServer:
     _inside: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
     _clients: BoundedListener | None = attrs.field(init=False, default=None)
     _connections: set[Connection] = attrs.field(init=False, factory=set)
+
+    async def wind_down(self) -> None:
+        """Close each connection after its next response, which has `Connection: close`.
+
+        A proxy keeps connections and sends requests over them. If one arrives while its connection
+        is being closed as idle, the proxy cannot know whether a run was started: it does not repeat
+        a POST, and its client gets a 502. A proxy told in time sends the next request elsewhere.
+        """
+        await self._context.terminate.set()
 
     def shut(self) -> None:
         """Stop accepting; a second call does nothing."""
@@ -111,7 +121,7 @@ class HttpServer:
                     accepting.cancel_scope.cancel()
                 await self._context.terminated.set()
                 for connection in self._connections:
-                    connection.patience.end()
+                    connection.end_if_idle()
 
     async def _connection(
         self, clients: BoundedListener, app: AppWrapper, config: Config, stream: trio.SocketStream
@@ -150,10 +160,10 @@ class IdleTimer(TrioSingleTask):
         """Start the time limit for a client that still sends after its last response."""
         self.scope.deadline = trio.current_time() + LINGER_S
 
-    def end(self) -> None:
-        """Close the connection now if a time limit runs: it is idle, or has its last response."""
-        if self.scope.deadline < inf:
-            self.scope.deadline = -inf
+    @property
+    def runs(self) -> bool:
+        """Whether a time limit runs: the connection is idle, or has its last response."""
+        return self.scope.deadline < inf
 
 
 class Turn(EventWrapper):
@@ -199,6 +209,11 @@ class Connection(TCPServer):
         if isinstance(event, Closed) and self._is_sent_to():
             return await self._linger()
         return await super().protocol_send(event)
+
+    def end_if_idle(self) -> None:
+        """Close the connection now if it is idle, unless a request has arrived but is not read."""
+        if self.patience.runs and not has_arrived(self.stream.socket.fileno()):
+            self._abandon()  # now: until a deadline expires, a request may arrive
 
     def _is_sent_to(self) -> bool:
         """Whether the client is still sending a body; False if the server is stopping."""
