@@ -54,10 +54,10 @@ REQUESTS_MAX = 1_000
 """The requests after which a connection is closed, as in nginx. Its client opens another one, so
 that a replaced worker or an added host gets its share of the clients that stay connected.
 """
+LAST_S = 0.1
+"""How long the requests of the last clients may take to arrive: a proxy connects, then sends."""
 BURST_MAX = 16
 """The writes without waiting after which a connection lets other tasks run."""
-
-
 _FAILED = "a connection failed and is closed; the others go on"
 
 
@@ -66,8 +66,8 @@ class HttpServer:
     """Serves an application over HTTP, until `shut`; no connection is left after `serve` returns.
 
     After `wind_down`, each response closes its connection, and says so. `shut` stops accepting, and
-    closes idle connections at once. Busy ones are closed after their response, or cut at the time
-    passed to `close_by`.
+    closes idle connections after `LAST_S`. Busy ones are closed after their response, or cut at the
+    time passed to `close_by`.
     """
 
     app: ASGIFramework
@@ -81,15 +81,18 @@ class HttpServer:
     async def wind_down(self) -> None:
         """Close each connection after its next response, which has `Connection: close`.
 
-        A proxy keeps connections and sends requests over them. If one arrives while its connection
-        is being closed as idle, the proxy cannot know whether a run was started: it does not repeat
-        a POST, and its client gets a 502. A proxy told in time sends the next request elsewhere.
+        If a proxy sends a POST over a connection that is closed as idle, it cannot know whether a
+        run has started, and its client gets a 502. If it was told, it uses another connection.
         """
         await self._context.terminate.set()
 
     def shut(self) -> None:
         """Stop accepting; a second call does nothing."""
         self._shut.set()
+
+    async def wait_shut(self) -> None:
+        """Wait, after `shut`, until every request that had arrived is being served."""
+        await self._context.terminated.wait()
 
     def close_by(self, deadline: float) -> None:
         """Cut the connections still open at `deadline`, a time of `trio.current_time()`."""
@@ -103,22 +106,21 @@ class HttpServer:
     async def serve(self, listener: socket.socket) -> None:
         """Serve the connections to a listening socket, and close it at the end."""
         self._clients = clients = BoundedListener(listener, self.settings)
-        handler = partial(
-            self._connection,
-            clients,
-            _as_hypercorn_calls(self.app),
-            _hypercorn_config(self.settings),
-        )
-        with self._inside:
+        app, config = _as_hypercorn_calls(self.app), _hypercorn_config(self.settings)
+        handler = partial(self._connection, clients, app, config)
+        with self._inside, listener.dup() as door:  # open until all is accepted that has come
             async with trio.open_nursery() as connections:
+                accept = partial(
+                    trio.serve_listeners, handler, [clients], handler_nursery=connections
+                )
                 async with trio.open_nursery() as accepting:
-                    accepting.start_soon(
-                        partial(
-                            trio.serve_listeners, handler, [clients], handler_nursery=connections
-                        )
-                    )
+                    accepting.start_soon(accept)
                     await self._shut.wait()
                     accepting.cancel_scope.cancel()
+                for stream in clients.arrived(door):
+                    connections.start_soon(handler, stream)
+                door.close()
+                await trio.sleep(LAST_S)
                 await self._context.terminated.set()
                 for connection in self._connections:
                     connection.end_if_idle()

@@ -179,6 +179,7 @@ async def _drain(
         await trio.sleep(settings.shutdown_delay_s)
         server.shut()
         serving.close_sockets()
+        await server.wait_shut()
         with trio.move_on_after(settings.drain_s):
             await serving.wait_idle()
         nursery.cancel_scope.cancel()

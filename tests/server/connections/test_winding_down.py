@@ -6,20 +6,27 @@ A proxy does not repeat a POST that was sent and not answered: its client gets a
 from __future__ import annotations
 
 import os
+import socket
+from contextlib import ExitStack
 
 import pytest
 import trio
 import trio.testing
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
+from orchestra.server.connections import listen
 from orchestra.server.connections.hardening import mend_hypercorn
 from orchestra.server.settings import Settings
+from tests.patience import PATIENCE_S
 from tests.server.wire import Client, Reply, open_house
 
 
 @pytest.fixture(autouse=True)
 def _mended() -> None:
     mend_hypercorn()
+
+
+REQUEST = b"GET /whole HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 async def hello(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -63,7 +70,7 @@ def test_a_request_that_has_arrived_is_answered_though_its_connection_was_idle()
                 await client.ask("GET /whole HTTP/1.1")
             await house.server.wind_down()
             await trio.testing.wait_all_tasks_blocked()
-            os.write(asking.stream.socket.fileno(), b"GET /whole HTTP/1.1\r\nHost: a\r\n\r\n")
+            os.write(asking.stream.socket.fileno(), REQUEST)
             for connection in house.server._connections:
                 connection.end_if_idle()
             return await asking.reply(), await asking.closed(), await idle.closed()
@@ -71,3 +78,40 @@ def test_a_request_that_has_arrived_is_answered_though_its_connection_was_idle()
     reply, *closed = trio.run(main)
     assert (reply.status, reply.headers["connection"]) == (200, "close")
     assert closed == [True, True]
+
+
+def test_who_has_connected_but_is_not_accepted_yet_is_answered() -> None:
+    """The kernel resets the connections that wait at a socket when that is closed."""
+    count = 20
+
+    async def main() -> list[int]:
+        async with open_house(hello, Settings()) as house:
+            await trio.testing.wait_all_tasks_blocked()
+            with ExitStack() as opened:
+                at_once = [
+                    opened.enter_context(socket.create_connection(("127.0.0.1", house.port)))
+                    for _ in range(count)
+                ]
+                for each in at_once:
+                    each.sendall(REQUEST)
+                house.server.shut()
+                clients = [
+                    Client(trio.SocketStream(trio.socket.from_stdlib_socket(each)))
+                    for each in at_once
+                ]
+                return [(await client.reply()).status for client in clients]
+
+    assert trio.run(main) == [200] * count
+
+
+def test_who_connects_and_then_sends_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "LAST_S", PATIENCE_S / 2)
+
+    async def main() -> int:
+        async with open_house(hello, Settings()) as house:
+            client = await house.connect()
+            house.server.shut()
+            await trio.testing.wait_all_tasks_blocked()
+            return (await client.ask("GET /whole HTTP/1.1")).status
+
+    assert trio.run(main) == 200
