@@ -11,8 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra import Context, Stream, injected, pipeline, step
-from orchestra.errors import InvalidRequestError
+from orchestra import Context, Stream, fallback, injected, pipeline, step
+from orchestra.codecs.openai_serving.errors import openai_error_body
+from orchestra.codecs.serving.errors import NO_RETRY, error_reply
+from orchestra.errors import ArmsFailedError, InvalidRequestError
+from orchestra.event_lines import encode
+from orchestra.server.runs.fit_events import fit_for_clients
+from orchestra.server.runs.problems import problem_of
 from orchestra.steps import generate, tool
 from orchestra.steps.conversation.tools import FunctionTool, as_tools
 from orchestra.testing.simulate import Simulation, simulate
@@ -293,6 +298,54 @@ def test_a_tool_with_a_value_of_the_run_asks_too() -> None:
     assert (end.value, ran) == ("Sent.", ["bob: hi"])
 
 
+def test_clients_learn_which_tool_waits_and_nothing_that_was_said() -> None:
+    card = ToolCall("1", "pay", '{"euros": 4111}')
+    simulation, _ = run(card, asked=[Message("user", "Take it from card 4111.")])
+    error = needed(simulation)
+    told = [encode(fit_for_clients(event)) for event in simulation.events]
+    problem, reply = problem_of(error), error_reply(error)
+    assert (problem.status, problem.code) == (409, "approval-needed")
+    assert (reply.status, reply.code, reply.headers) == (409, "approval_needed", (NO_RETRY,))
+    for each in (*told, problem.encode(), openai_error_body(reply)):
+        assert b"4111" not in each
+    assert b"approval: pay;" in told[-1]
+
+
+def test_in_an_arm_it_is_a_failure_and_the_next_arm_may_ask_too() -> None:
+    @pipeline
+    def either(asked: list[Message]) -> Stream[str]:
+        return fallback(generate(asked, tools=(pay,)), generate(asked, tools=(pay,)))
+
+    ran.clear()
+    model = ScriptedTurns.saying(call(1, asks=True), call(2, asks=True))
+    simulation = simulate(either, World(models={"default": model}), asked=ASKED)
+    assert isinstance(simulation.error, ArmsFailedError)
+    errors = simulation.error.errors.values()
+    assert [each.calls for each in errors if isinstance(each, ApprovalNeededError)] == [
+        (call(1, asks=True),),
+        (call(2, asks=True),),
+    ]
+    assert ran == []
+
+
+def test_in_a_pipeline_that_is_a_tool_it_is_the_result_of_the_call() -> None:
+    @pipeline
+    def buy(what: str) -> Stream[str]:
+        """Buy something."""
+        return generate(what, tools=(pay,))
+
+    @pipeline
+    def outer(asked: list[Message], approved: Mapping[str, bool]) -> Stream[str]:
+        return generate(asked, tools=(buy,), approved=approved)
+
+    inner = ToolCall("1", "buy", '{"what": "a lamp"}')
+    simulation, model = run(inner, call(1, asks=True), "Not yet.", shop=outer)
+    assert (simulation.value, ran) == ("Not yet.", [])
+    (result,) = model.asked[2].messages[-1].parts
+    assert isinstance(result, ToolResult)
+    assert result.content.startswith("ApprovalNeededError: ")
+
+
 def test_a_request_keeps_its_settings() -> None:
     @pipeline
     def served(request: ChatRequest) -> Stream[str]:
@@ -308,7 +361,7 @@ def test_a_request_keeps_its_settings() -> None:
 
 
 def test_a_paused_turn_goes_on_before_anybody_is_asked() -> None:
-    paused = ["Wait. ", Stopped(StopReason.PAUSED)]
+    paused: list[TurnPart] = ["Wait. ", Stopped(StopReason.PAUSED)]
     simulation, model = run(paused, call(1, asks=True))
     assert [each.role for each in needed(simulation).messages] == ["user", "assistant", "assistant"]
     assert len(model.asked) == 2
