@@ -9,6 +9,7 @@ refused or filtered answer never looks complete.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import attrs
 
@@ -32,6 +33,7 @@ from orchestra.steps.conversation.approvals import (
     with_results,
 )
 from orchestra.steps.conversation.calling import answer_all, needs_approval
+from orchestra.steps.conversation.claims import run_once
 from orchestra.steps.conversation.options import Asked, GenerateSettings
 from orchestra.steps.conversation.tools import FunctionTool
 from orchestra.transcripts import ApprovalNeededError
@@ -127,8 +129,10 @@ class Talk:
         calls = open_calls(self.request.messages)
         if calls:
             approved = self.settings.approved
-            await self._call(tuple(each for each in calls if approved[each.id]))
-            self._answer([refusal(each) for each in calls if not approved[each.id]])
+            running = tuple(each for each in calls if approved[each.id])
+            parts = await run_once(self._transcript, approved, partial(self._results, running))
+            refused = [refusal(each) for each in calls if not approved[each.id]]
+            self._answer([*parts, *refused])
             self._set_free()
 
     def account(self, answer: Answer) -> None:
@@ -163,26 +167,30 @@ class Talk:
         self.add(ended.message)
         if calls:
             waiting = tuple(each for each in calls if needs_approval(self.tools, each))
-            await self._call(tuple(each for each in calls if each not in waiting))
+            self._answer(await self._results(tuple(each for each in calls if each not in waiting)))
             if waiting:
-                prompts = 0 if self.settings.system is None else 1
-                raise ApprovalNeededError(self.request.messages[prompts:], waiting)
+                raise ApprovalNeededError(self._transcript, waiting)
             self._set_free()
         return True
 
-    async def _call(self, calls: tuple[ToolCall, ...]) -> None:
-        """Run calls of the model's last turn, and add the results."""
+    @property
+    def _transcript(self) -> tuple[Message, ...]:
+        """The conversation so far, without the prompt of the setting `system`."""
+        return self.request.messages[0 if self.settings.system is None else 1 :]
+
+    async def _results(self, calls: tuple[ToolCall, ...]) -> tuple[Part, ...]:
+        """Run these calls."""
         one_by_one = self.request.parallel_tool_calls is False
-        parts = await answer_all(
+        return await answer_all(
             self.tools,
             calls,
             self.context,
             at_once=1 if one_by_one else self.settings.tools_at_once,
             timeout_s=self.settings.tool_timeout_s,
         )
-        self._answer(parts)
 
     def _answer(self, parts: Sequence[Part]) -> None:
+        """Add results of the model's last turn."""
         messages = with_results(self.request.messages, parts)
         self.request = attrs.evolve(self.request, messages=messages)
 

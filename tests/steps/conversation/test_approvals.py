@@ -8,13 +8,25 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra import Context, Stream, fallback, injected, pipeline, step
+from orchestra import (
+    Context,
+    Policy,
+    Retry,
+    Stream,
+    collect,
+    fallback,
+    injected,
+    pipeline,
+    race,
+    step,
+)
 from orchestra.codecs.openai_serving.errors import openai_error_body
 from orchestra.codecs.serving.errors import NO_RETRY, error_reply
-from orchestra.errors import ArmsFailedError, InvalidRequestError
+from orchestra.errors import ArmsFailedError, InvalidRequestError, OverloadedError
 from orchestra.event_lines import encode
 from orchestra.server.runs.fit_events import fit_for_clients
 from orchestra.server.runs.problems import problem_of
@@ -22,7 +34,7 @@ from orchestra.steps import generate, tool
 from orchestra.steps.conversation.tools import FunctionTool, as_tools
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.turns import ScriptedTurns, TurnPart
-from orchestra.testing.world import World
+from orchestra.testing.world import ScriptedModel, World
 from orchestra.transcripts import ApprovalNeededError, read_messages, write_messages
 from orchestra.values import (
     ChatRequest,
@@ -309,6 +321,88 @@ def test_clients_learn_which_tool_waits_and_nothing_that_was_said() -> None:
     for each in (*told, problem.encode(), openai_error_body(reply)):
         assert b"4111" not in each
     assert b"approval: pay;" in told[-1]
+
+
+WAITING = [*ASKED, Message("assistant", (call(1, asks=True),))]
+FULL = ScriptedModel((), OverloadedError("full"))
+"""A turn in which the model fails, and may be asked again."""
+
+
+def attempted_again(tool: Any) -> Any:
+    @pipeline
+    def retried(asked: list[Message]) -> Stream[str]:
+        policy = Policy(first_chunk_s=2, retry=Retry(attempts_max=2))
+        return generate(asked, tools=(tool,), approved={"id1": True}, policy=policy)
+
+    return retried
+
+
+def in_two_arms(control: Any) -> Any:
+    """Of two steps that differ only in their system prompt."""
+
+    def made(tool: Any) -> Any:
+        @pipeline
+        def armed(asked: list[Message]) -> Stream[str]:
+            given = partial(generate, asked, tools=(tool,), approved={"id1": True})
+            found: Stream[str] = control(given(system="Be brief."), given(system="Be kind."))
+            return found
+
+        return armed
+
+    return made
+
+
+@pytest.mark.parametrize("paying", [attempted_again, in_two_arms(fallback)], ids=["retry", "arms"])
+def test_a_decision_runs_its_call_once_in_a_run(paying: Any) -> None:
+    """Though the model fails after it, and the step is attempted again, or another in its place."""
+    ran.clear()
+    model = ScriptedTurns((FULL, *ScriptedTurns.saying("Paid.").turns))
+    simulation = simulate(paying(pay), World(models={"default": model}), asked=WAITING)
+    assert (simulation.value, ran) == ("Paid.", ["pay 1"])
+    first, second = model.asked
+    assert first.messages[-1] == second.messages[-1]
+    assert first.messages[-1].role == "tool"
+
+
+@pytest.mark.parametrize("paying", [attempted_again, in_two_arms(race)], ids=["retry", "arms"])
+def test_a_call_that_was_begun_and_not_ended_is_not_made_again(paying: Any) -> None:
+    """The attempt is cancelled in the middle of it, or has not ended yet."""
+
+    @tool(name="pay", needs_approval=True)
+    async def slow(euros: int) -> str:
+        ran.append(f"pay {euros}")
+        await trio.sleep(5)
+        return "paid"
+
+    ran.clear()
+    model = ScriptedTurns.saying("Paid.")
+    simulation = simulate(paying(slow), World(models={"default": model}), asked=WAITING)
+    assert ran == ["pay 1"]
+    if paying is attempted_again:
+        assert isinstance(simulation.error, InvalidRequestError)
+        assert "they are not made twice" in str(simulation.error)
+    else:
+        assert simulation.value == "Paid."
+
+
+@step
+def joined(one: str, two: str) -> str:
+    return one + two
+
+
+def test_two_conversations_of_a_run_each_make_their_own_call() -> None:
+    """Though ids and arguments are equal."""
+
+    @pipeline
+    def two(one: list[Message], other: list[Message]) -> str:
+        given = partial(generate, tools=(pay,), approved={"id1": True})
+        return joined(collect(given(one)), collect(given(other)))
+
+    ran.clear()
+    other = [Message("user", "Buy another."), *WAITING[1:]]
+    model = ScriptedTurns.saying("Paid.", "Paid.")
+    simulation = simulate(two, World(models={"default": model}), one=WAITING, other=other)
+    assert (simulation.value, ran) == ("Paid.Paid.", ["pay 1", "pay 1"])
 
 
 def test_in_an_arm_it_is_a_failure_and_the_next_arm_may_ask_too() -> None:
