@@ -25,7 +25,7 @@ _SHOWN_MAX = 100
 def open_calls(messages: Sequence[Message]) -> tuple[ToolCall, ...]:
     """The calls in the model's last turn that have no result, in order."""
     at = _last_turn(messages)
-    if at is None:
+    if at < 0:
         return ()
     called = [part for part in messages[at].parts if isinstance(part, ToolCall)]
     ended = {part.call_id for part in _results(messages[at + 1 :])} if called else set()
@@ -70,24 +70,24 @@ def with_results(messages: Sequence[Message], parts: Sequence[Part]) -> tuple[Me
     All results of a turn are in one message directly behind it, as providers require, in the order
     of the calls.
     """
-    at = _last_turn(messages)
-    begun = end = len(messages) if at is None else at + 1
+    begun = end = _last_turn(messages) + 1
     while end < len(messages) and messages[end].role == "tool":
         end += 1
     order = [each.id for each in messages[begun - 1].parts if isinstance(each, ToolCall)]
 
     def place(part: Part) -> int:
-        return order.index(part.call_id) if isinstance(part, ToolResult) else len(order)
+        call_id = part.call_id if isinstance(part, ToolResult) else None
+        return order.index(call_id) if call_id in order else len(order)
 
     before = [part for each in messages[begun:end] for part in each.parts]
     given = sorted((*before, *parts), key=place)
     return *messages[:begun], *result_turns(given), *messages[end:]
 
 
-def _last_turn(messages: Sequence[Message]) -> int | None:
-    """The index of the model's last turn; None if it has had none."""
+def _last_turn(messages: Sequence[Message]) -> int:
+    """The index of the model's last turn; -1 if it has had none."""
     backwards = range(len(messages) - 1, -1, -1)
-    return next((at for at in backwards if messages[at].role == "assistant"), None)
+    return next((at for at in backwards if messages[at].role == "assistant"), -1)
 
 
 def _results(messages: Iterable[Message]) -> list[ToolResult]:

@@ -231,6 +231,16 @@ def test_results_that_are_there_already_answer_their_calls() -> None:
     )
 
 
+def test_a_result_without_a_call_is_left_where_it_was() -> None:
+    """A conversation may come from a client."""
+    stray = ToolResult("other", "look", "seen")
+    simulation, model = run(
+        "Done.", asked=[*WAITING, Message("tool", (stray,))], approved={"id1": True}
+    )
+    assert (simulation.value, ran) == ("Done.", ["pay 1"])
+    assert model.asked[0].messages[-1].parts == (ToolResult("id1", "pay", "paid 1"), stray)
+
+
 def test_all_results_of_a_turn_come_before_what_a_tool_has_shown() -> None:
     """Providers refuse a user's turn between the results of one turn."""
     photo = ToolCall("p", "look", '{"at": "photo"}')
