@@ -31,6 +31,7 @@ from orchestra.event_lines import encode
 from orchestra.server.runs.fit_events import fit_for_clients
 from orchestra.server.runs.problems import problem_of
 from orchestra.steps import generate, tool
+from orchestra.steps.conversation.claims import run_once
 from orchestra.steps.conversation.tools import FunctionTool, as_tools
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.turns import ScriptedTurns, TurnPart
@@ -40,6 +41,7 @@ from orchestra.values import (
     ChatRequest,
     ImagePart,
     Message,
+    Part,
     Stopped,
     StopReason,
     TextPart,
@@ -393,6 +395,20 @@ def test_a_call_that_was_begun_and_not_ended_is_not_made_again(paying: Any) -> N
         assert "they are not made twice" in str(simulation.error)
     else:
         assert simulation.value == "Paid."
+
+
+def test_outside_a_run_nothing_is_remembered() -> None:
+    """A step's function, called with a fake context in a test."""
+    made: list[str] = []
+
+    async def make() -> tuple[Part, ...]:
+        made.append("made")
+        await trio.lowlevel.checkpoint()
+        return ()
+
+    for _ in range(2):
+        assert trio.run(run_once, tuple(WAITING), {"id1": True}, make) == ()
+    assert len(made) == 2
 
 
 @step
