@@ -52,7 +52,7 @@ class Allowlist:
 
     def why_not(self, field: str, value: object) -> str | None:
         """The reason why a field with this value is refused; None if it is allowed."""
-        name = field.lower()
+        name = field.casefold()
         if name not in GUARDED or name in self.fields:
             return None
         if value in _USUAL.get(name, ()):
