@@ -1,9 +1,9 @@
 """Decides which fields of clients' requests reach providers, with this server's credentials.
 
 Some fields make a provider do more than answer: use another model, search an index or the web,
-fetch a URL, run code, or produce something that costs extra. A key of our server does not include these
-rights, and our budgets do not count them. So these fields are refused for every provider: the route
-chooses the provider later, and the validity of a request must not depend on it.
+fetch a URL, run code, or produce something that costs extra. A key of our server does not include
+these rights, and our budgets do not count them. So these fields are refused for every provider: the
+route chooses the provider later, and the validity of a request must not depend on it.
 """
 
 from __future__ import annotations
