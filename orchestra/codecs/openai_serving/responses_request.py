@@ -68,9 +68,9 @@ _NOT_HERE = {
     "prompt": "this server has no stored prompts; write a pipeline for a prompt that is used again",
 }
 _OF_CHATS = {
-    "messages": "it is a field of chats; send `input`",
-    "max_tokens": "it is a field of chats; send `max_output_tokens`",
-    "max_completion_tokens": "it is a field of chats; send `max_output_tokens`",
+    "messages": "send `input`",
+    "max_tokens": "send `max_output_tokens`",
+    "max_completion_tokens": "send `max_output_tokens`",
     "n": "a response has one answer; leave it out, or send a chat",
 }
 """Fields that would replace those of the chat request that a provider gets for a response."""

@@ -84,7 +84,7 @@ def extras_of(
     """The body's unknown fields as extras, each under the key that `meant_for` returns for it.
 
     No extra may replace what this server sends itself: `elsewhere` has the fields that providers
-    get under other names than clients send them, and why they are refused. A known field in other
+    get under other names than clients send them, and what to send instead. A known field in other
     letters is refused, too, since servers in Go read `MODEL` as `model`, and the last one counts.
 
     Raises:
@@ -96,7 +96,10 @@ def extras_of(
             name = key.casefold()  # unlike `lower`, this also reads the long s as an s, as Go does
             if name in asked.__struct_fields__:
                 raise refused(key, f"some providers read it as {name!r}; send {name!r}")
-            if why := elsewhere.get(name) or allowed.why_not(key, value):
+            if instead := elsewhere.get(name):
+                told = f"there is no field `{key}`: {instead}"  # other APIs have it: not as a path
+                raise InvalidRequestError(told, code="invalid_value", status=400)
+            if why := allowed.why_not(key, value):
                 raise refused(key, why)
             extras.setdefault(meant_for(key), {})[key] = value
     return extras

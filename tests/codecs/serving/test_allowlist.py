@@ -84,14 +84,15 @@ def test_no_extra_is_a_field_in_other_letters(at: tuple[Any, str], data: st.Data
 
 @given(st.sampled_from(GUARDED).filter(lambda field: "s" in field))
 def test_no_guarded_field_passes_in_other_letters(field: str) -> None:
-    with pytest.raises(InvalidRequestError, match=r"pass_fields"):
-        ask(**{field.replace("s", _LIKE["s"]): {}})
+    fields: dict[str, Any] = {field.replace("s", _LIKE["s"]): {}}
+    with pytest.raises(InvalidRequestError, match="pass_fields"):
+        ask(**fields)
 
 
 @pytest.mark.parametrize("quirks", [OPENAI, GENERIC])
 @given(field=st.sampled_from(ChatBody.__struct_fields__), value=st.sampled_from([2, [USER], "x"]))
 def test_a_response_cannot_say_otherwise_to_the_provider(
-    field: str, value: object, quirks: Quirks
+    field: str, value: Any, quirks: Quirks
 ) -> None:
     """What was checked, held for and cached is what the provider is asked: the same question."""
     before = respond(max_output_tokens=5)
@@ -107,6 +108,19 @@ def test_a_response_cannot_say_otherwise_to_the_provider(
 
 _LIKE = {"s": "\u017f", "k": "\u212a"}
 """Letters that fold to another: the long s, and the sign of the kelvin."""
+
+
+@pytest.mark.parametrize(
+    ("field", "instead"), [("messages", "send `input`"), ("N", "a response has one answer")]
+)
+def test_a_field_of_chats_in_a_response_is_told_by_its_own_name(field: str, instead: str) -> None:
+    """Its path in a response would be that of another field."""
+    fields: dict[str, Any] = {field: [USER]}
+    with pytest.raises(InvalidRequestError) as caught:
+        respond(**fields)
+    told = error_reply(caught.value).worded({"messages": "input", "n": "x"})
+    assert told.message.startswith(f"there is no field `{field}`: {instead}")
+    assert (told.status, told.param) == (400, None)
 
 
 def test_text_is_what_an_answer_is_of_anyway() -> None:
