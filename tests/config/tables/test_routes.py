@@ -33,6 +33,7 @@ from orchestra.policies.routing import FALLBACK, ByCost, ByLatency, ByOrder, ByW
 from orchestra.protocols import Model
 from orchestra.providers.routing import RoutedModel
 from orchestra.providers.unready import UnreadyModel
+from orchestra.rankings import RerankRequest
 from orchestra.values import ChatRequest, EmbedRequest, Message, ModelEvent
 from tests.config.layers import unlimited
 from tests.config.mistakes import FILE, problem, problems
@@ -351,6 +352,8 @@ def test_a_key_that_comes_later_is_used_from_then_on(
     assert isinstance(first, UnreadyModel)
     with pytest.raises(AuthenticationError, match="has no key"):
         trio.run(first.embed, EmbedRequest(("a",)))
+    with pytest.raises(AuthenticationError, match="has no key"):
+        trio.run(first.rerank, RerankRequest("a", ("b",)))
     (tmp_path / "key").write_text("k")
     assert first.capabilities == keyless.model("first").capabilities
     assert first._made() is unlimited(keyless.model("first"))
