@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from orchestra.errors import StoreError
+from orchestra.stores import keyword_index
 from orchestra.stores.sqlite import SqliteCollection, SqliteStores
 from orchestra.stores.sqlite_files import connection as sqlite_connection
 from orchestra.stores.sqlite_files.connection import (
@@ -293,6 +294,76 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         assert message.endswith("; give another folder")
 
 
+def without_keyword_index(path: Path) -> None:
+    """The file as it would be if an orchestra without keyword search had made it."""
+    db = sqlite3.connect(path)
+    for name in ("after_delete", "after_update"):
+        db.execute(f"DROP TRIGGER {name}")
+    for name in ("word_place", "word_count", "word", "wording"):
+        db.execute(f"DROP TABLE {name}")
+    db.close()
+
+
+def keyword_hits(collection: SqliteCollection, query: str) -> list[str]:
+    async def main() -> list[str]:
+        return [each.id for each in await collection.search_keywords(query, top=9)]
+
+    return trio.run(main)
+
+
+def test_a_file_made_without_a_keyword_index_gets_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyword_index, "ADDED_AT_ONCE", 2)
+    path = tmp_path / "store.sqlite"
+    some = [Passage(f"{number}", f"door {number}") for number in range(5)]
+    with SqliteStores(path) as stores:
+        trio.run(stores.collection("a").upsert, some, [EAST] * 5)
+    without_keyword_index(path)
+    with SqliteStores(path) as stores:
+        assert keyword_hits(stores.collection("a"), "door") == ["0", "1", "2", "3", "4"]
+    without_keyword_index(path)
+    with SqliteStores(path) as stores:  # a passage that comes first is not all of the index
+        trio.run(stores.collection("a").upsert, [Passage("5", "door 5")], [EAST])
+        assert keyword_hits(stores.collection("a"), "door") == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_what_an_older_orchestra_writes_is_found_by_its_new_words(tmp_path: Path) -> None:
+    """It does not know the keyword index, whose triggers forget what it changes."""
+    path = tmp_path / "store.sqlite"
+    some = [Passage("1", "door"), Passage("2", "wall"), Passage("3", "roof")]
+    with SqliteStores(path) as stores:
+        collection = stores.collection("a")
+        trio.run(collection.upsert, some, [EAST] * 3)
+        db = sqlite3.connect(path)
+        db.execute("UPDATE passage SET text = 'window' WHERE id = '1'")
+        db.execute("DELETE FROM passage WHERE id = '2'")
+        db.execute(
+            "INSERT INTO passage (collection, id, source, text, metadata, vector) "
+            "SELECT collection, '4', '', 'a new wall', '{}', vector FROM passage WHERE id = '3'"
+        )
+        db.commit()
+        db.close()
+        assert keyword_hits(collection, "door") == []
+        assert keyword_hits(collection, "wall") == ["4"]
+        assert keyword_hits(collection, "window roof") == ["1", "3"]
+
+
+def test_without_fts5_only_keyword_search_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyword_index, "MODULE", "fts9")
+    with SqliteStores(tmp_path / "store.sqlite") as stores:
+        collection = stores.collection("a")
+        trio.run(fill, collection)
+        assert trio.run(collection.count) == 1
+        told = refused(lambda: collection.search_keywords("text", top=1))
+        assert f"needs FTS5, which the SQLite {sqlite3.sqlite_version} of this Python" in told
+        assert "another Python, keep the store in Postgres, or leave out keywords=..." in told
+        monkeypatch.undo()
+        assert keyword_hits(collection, "text") == ["one"]
+
+
 def test_a_closed_store_says_so(tmp_path: Path) -> None:
     stores = SqliteStores(tmp_path / "store.sqlite")
     trio.run(fill, stores.collection("handbook"))
@@ -340,7 +411,8 @@ def test_processes_may_make_and_write_one_file_at_once(tmp_path: Path) -> None:
     """Each starts on a file that is not there, at the same moment, and each is heard."""
     code = """if True:
         import sys, trio
-        from orchestra.stores.sqlite import SqliteStores
+        from orchestra.stores import keyword_index
+from orchestra.stores.sqlite import SqliteStores
         from orchestra.values import Passage, Vector
 
         async def main():
