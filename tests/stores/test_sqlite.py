@@ -411,8 +411,7 @@ def test_processes_may_make_and_write_one_file_at_once(tmp_path: Path) -> None:
     """Each starts on a file that is not there, at the same moment, and each is heard."""
     code = """if True:
         import sys, trio
-        from orchestra.stores import keyword_index
-from orchestra.stores.sqlite import SqliteStores
+        from orchestra.stores.sqlite import SqliteStores
         from orchestra.values import Passage, Vector
 
         async def main():
