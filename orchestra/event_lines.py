@@ -10,7 +10,7 @@ from typing import Any, get_args
 import attrs
 import msgspec
 
-from orchestra.events import Event
+from orchestra.events import UNWRITTEN, Event
 
 
 def encode(event: Event, request_id: str = "") -> bytes:
@@ -64,7 +64,10 @@ def _escaped(value: object) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
-_NAMES = {cls: [field.name for field in attrs.fields(cls)] for cls in get_args(Event)}
+_NAMES = {
+    cls: [field.name for field in attrs.fields(cls) if field.name not in UNWRITTEN]
+    for cls in get_args(Event)
+}
 _FIELDS = {cls: (names, attrgetter(*names)) for cls, names in _NAMES.items()}
 """The fields of each event class, by name, with a function that gets their values."""
 

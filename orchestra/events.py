@@ -276,7 +276,12 @@ class RunFinished(_OfRun):
 
 @event
 class RunFailed(_OfRun):
-    """The last event of a run that failed: the error of the step, its path and source line."""
+    """The last event of a run that failed: the error of the step, its path and source line.
+
+    `problem` (RFC 9457) and `retry_after_s` are what a server would have answered, in its body and
+    in the header `Retry-After`; `fit_for_clients` of `orchestra.server` adds them. `cause` is the
+    exception itself; it is not written for clients.
+    """
 
     type: ClassVar[Literal["run.failed"]] = "run.failed"
     error: str
@@ -285,6 +290,9 @@ class RunFailed(_OfRun):
     where: str | None = None
     usage: Usage | None = None
     usage_by_model: Mapping[str, Usage] = attrs.field(factory=dict, hash=False)
+    problem: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
+    retry_after_s: int | None = None
+    cause: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @event
@@ -323,3 +331,5 @@ _Life: TypeAlias = StepStarted | StepFinished | StepSkipped | StepFailed | StepR
 _Choice: TypeAlias = ArmCommitted | ArmFailed | ArmRestarted | ItemFailed
 Event: TypeAlias = RunStarted | Delta | _Life | Note | StepCancelled | _Choice | Snapshot | Terminal
 TERMINAL = (RunFinished, RunFailed, RunCancelled)
+UNWRITTEN = ("cause",)
+"""Fields that are not part of an event as it is written: they are for this process only."""

@@ -23,6 +23,7 @@ PUBLIC = (
     *("orchestra.stores.memory", "orchestra.stores.sqlite", "orchestra.batch.batch"),
     "orchestra.stores.postgres.stores",
     *("orchestra.batch.ledger", "orchestra.steps.ingest", "orchestra.failed", "orchestra.logprobs"),
+    "orchestra.rankings",
     *("orchestra.citations", "orchestra.portal.portal", "orchestra.event_lines"),
     *("orchestra.providers.transport", "orchestra.observe.telemetry"),
     *("orchestra.server.responses.problems", "orchestra.server.runs.problems"),

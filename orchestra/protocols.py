@@ -10,16 +10,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Annotated, Generic, Literal, Protocol, TypeAlias, TypeVar, cast
+from typing import Annotated, Literal, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 import attrs
-import msgspec
 
 from orchestra.accounts import Caller, Usage
 from orchestra.answers import Answer, Completion
 from orchestra.errors import CapabilityError
 from orchestra.eventclass import event
+from orchestra.rankings import Ranking, RerankRequest
+from orchestra.records import Change as Change  # noqa: PLC0414 - re-exported
 from orchestra.records import Encoding, Revision
+from orchestra.records import Entry as Entry  # noqa: PLC0414 - re-exported
 from orchestra.streams import RunsPipelines
 from orchestra.streams import Stream as Stream  # noqa: PLC0414 - re-exported
 from orchestra.values import (
@@ -92,6 +94,17 @@ class Model(Protocol):
         raise CapabilityError(
             f"{type(self).__name__} cannot embed {len(request.texts)} texts: it makes no vectors; "
             "use a model that does"
+        )
+
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        """Return the texts that are most relevant to the query, best first.
+
+        Raises:
+            ModelError: the call failed; or a CapabilityError: the model does not rerank.
+        """
+        raise CapabilityError(
+            f"{type(self).__name__} cannot rerank {len(request.texts)} texts; use a rerank model, "
+            "or the step `nearest`, which needs only an embedder"
         )
 
 
@@ -224,12 +237,8 @@ class Origin(Protocol):
         """The caller that the run is for."""
 
 
-class Context(Origin, RunsPipelines, Protocol):
-    """A step's access to the run that it is part of.
-
-    A step that needs it declares a keyword `context: Context = injected`; the
-    engine fills it in. Names are those of the deployment's bindings.
-    """
+class Finds(Protocol):
+    """Finds the models, embedders and stores of a deployment by their names."""
 
     def model(self, name: str) -> Model:
         """The model of this name. Raises BindingError."""
@@ -239,6 +248,14 @@ class Context(Origin, RunsPipelines, Protocol):
 
     def store(self, name: str) -> VectorStore:
         """The store of this name. Raises BindingError."""
+
+
+class Context(Origin, RunsPipelines, Finds, Protocol):
+    """A step's access to the run that it is part of.
+
+    A step that needs it declares a keyword `context: Context = injected`; the
+    engine fills it in. Names are those of the deployment's bindings.
+    """
 
     def used(self, usage: Usage | None) -> None:
         """Add the usage of a call (its `Completion.usage`) to the account of the step."""
@@ -263,28 +280,6 @@ class Context(Origin, RunsPipelines, Protocol):
         Raises:
             LimitExceededError: it is longer than 16 KiB as JSON (`limit` is `told_bytes`).
         """
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """A value in a state, kept for `ttl_s` seconds from now; None means for ever.
-
-    With `newest`, a state in memory keeps at most that many entries, the newest, among those whose
-    keys are equal up to the last colon.
-    """
-
-    data: bytes
-    ttl_s: float | None = None
-    newest: int | None = None
-
-
-class Change(msgspec.Struct, Generic[T_co], frozen=True):
-    """The entries that a change writes, and the result that it returns.
-
-    A key that is not in `entries` keeps its value; None removes a key.
-    """
-
-    result: T_co
-    entries: Mapping[str, Entry | None] = {}
 
 
 WhenStateFails: TypeAlias = Literal["open", "closed"]
@@ -360,20 +355,19 @@ class State(Protocol):
         """
 
 
-class Bindings(Protocol):
+class Bindings(Finds, Protocol):
     """The objects that names in pipelines refer to in this deployment."""
 
     def names(self, seam: str) -> Sequence[str]:
         """The names bound for `model`, `embedder` or `store`, for checks and error messages."""
 
-    def model(self, name: str) -> Model:
-        """The model of this name. Raises BindingError."""
 
-    def embedder(self, name: str) -> Embedder:
-        """The embedder of this name. Raises BindingError."""
+@runtime_checkable
+class KnowsModels(Protocol):
+    """`Bindings` that know what their models can do before these are made."""
 
-    def store(self, name: str) -> VectorStore:
-        """The store of this name. Raises BindingError."""
+    def capabilities(self, name: str) -> Capabilities:
+        """What the model or route of this name can do, as far as is known. Raises BindingError."""
 
 
 class _Injected:
@@ -388,11 +382,16 @@ injected: Context = cast("Context", _Injected())
 
 @attrs.frozen
 class Names:
-    """Marks a `str` parameter as the name of something bound: `Annotated[str, Names("model")]`."""
+    """Marks a `str` parameter as the name of something bound: `Annotated[str, Names("model")]`.
+
+    `ability` is what a model of this name has to be able to do, named as in `Capabilities`.
+    """
 
     seam: str
+    ability: str = ""
 
 
 ModelName: TypeAlias = Annotated[str, Names("model")]
+RerankerName: TypeAlias = Annotated[str, Names("model", "reranking")]
 EmbedderName: TypeAlias = Annotated[str, Names("embedder")]
 StoreName: TypeAlias = Annotated[str, Names("store")]

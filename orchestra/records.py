@@ -71,3 +71,25 @@ class Revision(msgspec.Struct, Generic[T_co, D], frozen=True):
 
     result: T_co
     records: Mapping[str, tuple[D, float] | None] = {}
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A value in a state, kept for `ttl_s` seconds from now; None means for ever.
+
+    With `newest`, a state in memory keeps at most that many entries, the newest, among those whose
+    keys are equal up to the last colon.
+    """
+
+    data: bytes
+    ttl_s: float | None = None
+    newest: int | None = None
+
+
+class Change(msgspec.Struct, Generic[T_co], frozen=True):
+    """The entries that a change writes, and the result that it returns.
+
+    A key that is not in `entries` keeps its value; None removes a key.
+    """
+
+    result: T_co
+    entries: Mapping[str, Entry | None] = {}

@@ -6,7 +6,6 @@ The bounds are those that OpenAI documents for `metadata`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TypeAlias
 from urllib.parse import unquote
@@ -17,8 +16,6 @@ TAGS_MAX = 16
 NAME_CHARS_MAX = 64
 VALUE_CHARS_MAX = 512
 NO_TAGS: Tags = MappingProxyType({})
-RUN_TAGS: ContextVar[Tags] = ContextVar("run_tags", default=NO_TAGS)
-"""The tags of the current task's run, for logs."""
 
 
 def fault_of(tags: object) -> str | None:

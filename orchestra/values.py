@@ -64,7 +64,7 @@ class Passage:
     """A piece of a document, as a store keeps and finds it.
 
     `id` is unique in its collection; `source` says where a person can look the text up; `score` is
-    its similarity to the query (cosine, -1 to 1), or 0.0 if there was no query.
+    its similarity to the query (cosine, -1 to 1; after `rerank`, the model's score), or 0.0.
     """
 
     id: str
@@ -397,3 +397,4 @@ class Capabilities:
     json_schema: bool | None = None
     reasoning: bool | None = None
     embeddings: bool | None = None
+    reranking: bool | None = None

@@ -123,6 +123,7 @@ LATER = {
     "server.models.shapes",
     "server.openapi.description",
     "server.inputs.forms",
+    "server.runs.failures",
     "server.runs.problems",
     "server.runs.resources",
     "server.inputs.uploads",

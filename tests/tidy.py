@@ -27,6 +27,7 @@ ANY: Mapping[str, str] = {
     "orchestra/events.py:Delta": "a chunk is whatever the pipeline's last step yields",
     "orchestra/events.py:StepTold": "what a step tells is any JSON",
     "orchestra/events.py:Snapshot": "chunks, put together",
+    "orchestra/events.py:RunFailed": "a problem is any JSON; a schema has no exceptions",
     "orchestra/events.py:RunFinished": "a result is whatever the pipeline's last step returns",
     "orchestra/graph/control/constructs.py:route": "a Mapping is invariant in its keys, and labels vary",
     "orchestra/graph/control/constructs.py:_NONE": "stands in a parameter of any type for: not given",

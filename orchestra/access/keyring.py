@@ -126,6 +126,20 @@ class Keyring:
         records = await self._state.look(keys, listed, AS_IT_IS) if keys else ()
         return Page(records, index.now_s, page + 1 if more else None)
 
+    async def list_all(self) -> tuple[Sequence[KeyRecord], float]:
+        """All keys that were ever created, as `list` has them, and the time of the state.
+
+        Raises:
+            StateError: as for `any_made`.
+        """
+        found: list[KeyRecord] = []
+        page = await self.list()
+        found += page.keys
+        while page.next is not None:
+            page = await self.list(page.next)
+            found += page.keys
+        return found, page.now_s
+
     async def find(self, id: str) -> KeyRecord:  # noqa: A002 - what it is
         """The record of one key.
 

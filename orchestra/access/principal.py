@@ -42,14 +42,19 @@ class Principal:
     caller: Caller
     scopes: Scopes
 
-    def may_see(self, starter: Caller) -> bool:
-        """Whether the caller may see, follow and cancel a run that `starter` started.
+    def sees(self, starter: Caller, pipeline: str, model: str | None = None) -> bool:
+        """Whether the caller may see a run that `starter` started, cancel it, and read its answer.
 
-        A run is visible to its starter and to the starter's organisation; the run of an end user
-        only to that end user. On a server without keys, all callers are anonymous and the same:
-        each sees all runs that were started anonymously.
+        It belongs to the starter's organisation, or to the end user alone. Within it, a run is
+        visible to those who may run its `pipeline`. If a `model` was asked without a pipeline,
+        which `relay` stands for, the run is also visible to the same user, with any key that may
+        ask this model. On a server without keys, everybody is anonymous, and sees every run.
         """
-        return self.caller.tenant == starter.tenant
+        if self.caller.tenant != starter.tenant:
+            return False
+        if self.scopes.may_run(pipeline):
+            return True
+        return model is not None and starter.user == self.caller.user and self.scopes.may_ask(model)
 
     def for_end_user(self, name: str) -> Principal:
         """This principal on behalf of an end user; limits of key and organisation still hold."""

@@ -1,7 +1,7 @@
 """Whether a value fits an annotation: the check during a run, where `fits` says only MAY.
 
 A request may contain a list of a hundred thousand lists. So in each check, an annotation is
-analysed once (`_Known`), and not again for each element.
+analysed once (`once`), and not again for each element.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def accepts(target: object, value: object) -> bool:
     return _fits(target, value, {})
 
 
-def _fits(target: object, value: object, known: _Known, *, inside: bool = True) -> bool:
+def _fits(target: object, value: object, known: Known, *, inside: bool = True) -> bool:
     try:
         return _accepts(target, value, known, inside=inside)
     except Exception:  # noqa: BLE001 - it calls the value's `__iter__`, `__eq__`, `__class__`
@@ -54,7 +54,7 @@ def misfit(target: object, value: object) -> tuple[str, object, object]:
     If several parts do not fit, it is the first one. The place is in Python's notation,
     `[2]['name']`, and empty for the value itself. Never raises, whatever the value's methods do.
     """
-    known: _Known = {}
+    known: Known = {}
     try:
         for where, wanted, held in _placed_parts(target, value):
             if not _fits(wanted, held, known):
@@ -107,12 +107,12 @@ _PLAIN = (type, ABCMeta)
 """Metaclasses that do not change `isinstance`."""
 
 
-_Known: TypeAlias = dict[tuple[object, ...], tuple[Any, tuple[object, ...]]]
+Known: TypeAlias = dict[tuple[object, ...], tuple[Any, tuple[object, ...]]]
 """The results of functions for annotations, by the annotations' ids, as not all can be hashed. The
 annotations are kept beside their result, so that no other object can get the same id."""
 
 
-def _once(known: _Known, function: Callable[..., T], *annotations: object) -> T:
+def once(known: Known, function: Callable[..., T], *annotations: object) -> T:
     """The function's result for these annotations, computed once in a check."""
     key = (function, *map(id, annotations))
     found = known.get(key)
@@ -127,11 +127,11 @@ def _meaning(target: object) -> tuple[Any, tuple[object, ...], Any, tuple[object
     return target, alternatives(target), *parts(target)
 
 
-def _accepts(target: object, value: object, known: _Known, *, inside: bool = True) -> bool:
+def _accepts(target: object, value: object, known: Known, *, inside: bool = True) -> bool:
     """As `accepts`; without `inside`, as `is_of`."""
     if type(value) is target:
         return True
-    target, members, origin, given = _once(known, _meaning, target)
+    target, members, origin, given = once(known, _meaning, target)
     if target is Any or target is object:
         return True
     if len(members) > 1:
@@ -153,29 +153,29 @@ def _accepts(target: object, value: object, known: _Known, *, inside: bool = Tru
     return not inside or get_origin(target) is None or _accepts_inside(target, value, known)
 
 
-def _accepts_keys(target: object, value: object, known: _Known) -> bool:
-    origin, _ = _once(known, parts, target)
-    if not isinstance(value, dict) or not _once(known, required_keys, origin) <= value.keys():
+def _accepts_keys(target: object, value: object, known: Known) -> bool:
+    origin, _ = once(known, parts, target)
+    if not isinstance(value, dict) or not once(known, required_keys, origin) <= value.keys():
         return False
-    hints = _once(known, fields, target)
+    hints = once(known, fields, target)
     return all(_accepts(hints[key], item, known) for key, item in value.items() if key in hints)
 
 
-def _accepts_inside(target: object, value: object, known: _Known) -> bool:
+def _accepts_inside(target: object, value: object, known: Known) -> bool:
     """Whether the contents of a value fit the arguments of a subscripted class."""
-    items = _once(known, tuple_items, target)
+    items = once(known, tuple_items, target)
     if isinstance(value, tuple) and items is not None:
         return len(items) == len(value) and all(map(_accepts, items, value, repeat(known)))
     if isinstance(value, type) and (of := parts(target))[0] is type:
         return _accepts_class(of[1][0], value)
-    if isinstance(value, abc.Mapping) and (pairs := _once(known, arguments, target, abc.Mapping)):
+    if isinstance(value, abc.Mapping) and (pairs := once(known, arguments, target, abc.Mapping)):
         keys, values = pairs
         return all(
             _accepts(keys, key, known) and _accepts(values, held, known)
             for key, held in value.items()
         )
-    of_all = _once(known, arguments, target, abc.Iterable)
-    of_all = of_all or _once(known, arguments, target, abc.Container)
+    of_all = once(known, arguments, target, abc.Iterable)
+    of_all = of_all or once(known, arguments, target, abc.Container)
     if isinstance(value, abc.Iterable) and isinstance(value, abc.Sized) and of_all:
         return all(_accepts(of_all[0], item, known) for item in _elements_to_check(value))
     return _accepts_fields(target, value, known)
@@ -210,10 +210,10 @@ def _accepts_class(wanted: object, cls: type) -> bool:
     return classes.inherits(cls, origin)
 
 
-def _accepts_fields(target: object, value: object, known: _Known) -> bool:
+def _accepts_fields(target: object, value: object, known: Known) -> bool:
     """Whether the attributes fit whose annotations depend on the generic class's arguments."""
-    open_hints = _once(known, fields, _once(known, parts, target)[0])
-    for name, hint in _once(known, fields, target).items():
+    open_hints = once(known, fields, once(known, parts, target)[0])
+    for name, hint in once(known, fields, target).items():
         held = getattr(value, name, MISSING)
         if held is MISSING or same(hint, open_hints[name]):
             continue

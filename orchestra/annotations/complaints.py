@@ -69,11 +69,6 @@ def refuse_unknown_class(kind: object, *_: object) -> NoReturn:
     raise NotImplementedError(f"JSON has no form for {kind!r}; use a type that JSON can represent")
 
 
-def with_place(what: str, path: str) -> str:
-    """The complaint with its place, in msgspec's notation, as `complaint_of` reads it."""
-    return f"{what} - at `${path}`" if path else what
-
-
 def with_allowed(complaint: str, kind: object) -> str:
     """The complaint about a whole value; for an enum or Literal, with the allowed values added."""
     allowed = [repr(each) for each in _allowed(kind)]

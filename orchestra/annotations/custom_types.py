@@ -6,7 +6,7 @@ that reads other members. Defaults of a dataclass it leaves in the class, and wh
 instance as JSON, they are missing. It also cannot read a union of two classes. `for_msgspec`
 replaces each of these, and every class that contains one, with a `CustomType`. msgspec then reads
 the members as those of a TypedDict, and the class is called with them. A Pydantic model is read and
-described by Pydantic. Any other annotation stays as it is.
+described by Pydantic, and `object` is read as `Any`. Any other annotation stays as it is.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ from typing import (
 import msgspec
 
 from orchestra.annotations.acceptance import is_among
-from orchestra.annotations.complaints import complaint_of, refuse_unknown_class, with_place
+from orchestra.annotations.complaints import complaint_of, refuse_unknown_class
 from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import spell
+from orchestra.annotations.places import with_place
 from orchestra.annotations.pydantic_models import (
     PydanticCheck,
     PydanticModel,
@@ -164,6 +165,11 @@ class TaggedUnion:
         """The name of the tag, which distinguishes the classes; empty if there is none."""
         return tag_of(self.records)
 
+    @cached_property
+    def tags(self) -> tuple[tuple[object, ...], ...]:
+        """The values of the tag, for each of the records."""
+        return tuple(_literals_of(each).get(self.tag, ()) for each in self.records)
+
     @property
     def parts(self) -> tuple[Any, ...]:
         """The annotations from whose schemas `schema_from` builds the schema."""
@@ -180,9 +186,8 @@ class TaggedUnion:
             return None
         if len(self.records) == 1:
             return self.records[0]
-        tag = value.get(self.tag)
-        tags = ((each, _literals_of(each).get(self.tag, ())) for each in self.records)
-        return next((each for each, listed in tags if is_among(tag, listed)), None)
+        tag, listed = value.get(self.tag), zip(self.records, self.tags, strict=True)
+        return next((each for each, tags in listed if is_among(tag, tags)), None)
 
     def make(self, value: object, *, strict: bool) -> object:
         """Make a member of the union from a value in JSON.
@@ -203,7 +208,7 @@ class TaggedUnion:
             return f"Expected `object`, got `{type(value).__name__}`"
         if self.tag not in value:
             return f"Object missing required field `{self.tag}`"
-        tags = [repr(tag) for each in self.records for tag in _literals_of(each)[self.tag]]
+        tags = [repr(tag) for listed in self.tags for tag in listed]
         return with_place(f"{value[self.tag]!r:.100} is none of {', '.join(tags)}", f".{self.tag}")
 
 
@@ -321,7 +326,7 @@ def _custom_type(recipe: Recipe) -> type[CustomType]:
 
 
 def _needs_help(kind: object) -> bool:
-    if is_checked(kind):
+    if is_checked(kind) or kind is object:
         return True
     if is_union(kind):
         records = tuple(each for each in alternatives(kind) if is_record(each))
@@ -332,7 +337,7 @@ def _needs_help(kind: object) -> bool:
 def _kinds_in(
     kind: object, seen: set[object], aliases: tuple[object, ...] = ()
 ) -> Iterator[object]:
-    """Every class and union in an annotation; each class once.
+    """Every class and union in an annotation, and `object`; each class once.
 
     `aliases` are the aliases that contain `kind`, up to the nearest class.
 
@@ -354,6 +359,8 @@ def _kinds_in(
     for member in alternatives(bare):
         yield from filter(is_checked, layers(member))
         origin, given = parts(plain(member))
+        if origin is object:  # for msgspec, it is a class without a form in JSON
+            yield origin
         for inner in () if origin is Literal else given:
             yield from _kinds_in(inner, seen, aliases)
         if isinstance(origin, type) and is_record(origin) and origin not in seen:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeGuard, cast, get_args, get_origin
 
 import msgspec
 
+from orchestra.annotations.places import with_place
 from orchestra.event_lines import by_alias
 from orchestra.eventclass import frozen
 from orchestra.values import Json
@@ -42,8 +43,7 @@ class ModelFaults(ValueError):  # noqa: N818 - read where it is raised
     """A value does not fit a model: `faults` has the message and the path of each fault."""
 
     def __init__(self, faults: tuple[tuple[str, str], ...]) -> None:
-        what, path = faults[0]
-        super().__init__(f"{what} - at `${path}`" if path else what)
+        super().__init__(with_place(*faults[0]))
         self.faults = faults
 
 

@@ -6,20 +6,29 @@ value read one by one, to find the other faults.
 
 from __future__ import annotations
 
-import operator
 from collections import abc
-from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count, islice, repeat
+from typing import Any, NewType
 
 import attrs
 import msgspec
 
+from orchestra.annotations import stand_ins
+from orchestra.annotations.acceptance import Known, is_anything, once
 from orchestra.annotations.complaints import complaints_of, with_allowed
 from orchestra.annotations.custom_types import custom_dec_hook, for_msgspec, record_at
+from orchestra.annotations.places import Place, place_of, spelled
 from orchestra.annotations.pydantic_models import is_model
 from orchestra.annotations.records import members_of
-from orchestra.annotations.shapes import alternatives, arguments, class_of, plain, tuple_items
+from orchestra.annotations.shapes import (
+    MISSING,
+    alternatives,
+    arguments,
+    class_of,
+    plain,
+    tuple_items,
+)
 from orchestra.nearest import did_you_mean
 
 MISFITS_MAX = 20
@@ -33,13 +42,18 @@ _WHOLE_MAX = 2**53
 
 @attrs.frozen
 class Misfit:
-    """A part of a value that does not fit: its path (`filters[0].year`, "" for all), and why."""
+    """A part of a value that does not fit: its place, empty for the whole value; and why."""
 
-    path: str
+    place: Place
     what: str
 
+    @property
+    def path(self) -> str:
+        """The place in a text: `filters[0].year`."""
+        return spelled(self.place)
+
     def __str__(self) -> str:
-        return f"`{self.path}`: {self.what}" if self.path else self.what
+        return f"`{self.path}`: {self.what}" if self.place else self.what
 
 
 def decoded(text: str) -> object:
@@ -54,16 +68,23 @@ def decoded(text: str) -> object:
         raise ValueError(f"this is not JSON: {error}; write one JSON value") from error
 
 
-def read(kind: object, value: object, path: str = "") -> tuple[object, tuple[Misfit, ...]]:
+def read(kind: object, value: object, place: Place = ()) -> tuple[object, tuple[Misfit, ...]]:
     """Convert a value to its annotation; return `(value, ())`, or `(None, misfits)` if it fails.
 
     Strict: `"5"` is not an int, but `5.0` is one, as in JSON Schema. Members that the class does
-    not have are ignored. Pydantic models decide both for themselves.
+    not have are ignored. Pydantic models decide both for themselves. `Document` and `Message` are
+    read from JSON if `kind` has their stand-ins. `place` is that of the value.
     """
     found, complaints = _converted(kind, value)
     if not complaints:
         return found, ()
-    return None, tuple(islice(_misfits(kind, value, path, _DEPTH_MAX), MISFITS_MAX))
+    known: Known = {}
+    whole = _with_whole_numbers(kind, value, _DEPTH_MAX, known)
+    if whole is not value:
+        found, complaints = _converted(kind, whole)
+    misfits = _explained(kind, whole, complaints, place, known)
+    wrong = tuple(islice(misfits, MISFITS_MAX)) if complaints else ()
+    return None if wrong else found, wrong
 
 
 def read_members(
@@ -74,11 +95,11 @@ def read_members(
     misfits: list[Misfit] = []
     for name, value in given.items():
         if name in kinds:
-            found[name], wrong = read(kinds[name], value, name)
+            found[name], wrong = read(kinds[name], value, (name,))
             misfits += wrong
         else:
-            misfits.append(Misfit(name[:_NAME_MAX], _unknown(name, kinds)))
-    misfits += [Misfit(name, "is missing") for name in kinds if name in required - given.keys()]
+            misfits.append(Misfit((name[:_NAME_MAX],), _unknown(name, kinds)))
+    misfits += [Misfit((name,), "is missing") for name in kinds if name in required - given.keys()]
     return found, tuple(misfits[:MISFITS_MAX])
 
 
@@ -87,98 +108,110 @@ def _unknown(name: str, kinds: Mapping[str, object]) -> str:
     return f"is unknown; {did_you_mean(name, kinds, written='`{}`'.format) or f'there is {known}'}"
 
 
-def convert(value: object, kind: Any, dec_hook: Callable[[type, Any], Any]) -> Any:
-    """A JSON value as msgspec reads it, but `5.0` is an int, too, as it is for a JSON Schema.
-
-    Strict: `"5"` is not an int. `kind` is a type for msgspec, as `for_msgspec` returns it.
-
-    Raises:
-        msgspec.ValidationError: the value does not fit.
-    """
-    try:
-        return msgspec.convert(value, kind, str_keys=True, dec_hook=dec_hook)
-    except msgspec.ValidationError:
-        whole = _with_whole_numbers(value, _DEPTH_MAX)
-        if whole is value:
-            raise
-    return msgspec.convert(whole, kind, str_keys=True, dec_hook=dec_hook)
+def misfits_of(
+    kind: object, complaints: Iterable[tuple[str, str]], place: Place = ()
+) -> Iterator[Misfit]:
+    """The complaints about a value at this place as misfits."""
+    for what, path in complaints:
+        yield Misfit((*place, *place_of(path)), what if path else with_allowed(what, kind))
 
 
-def _with_whole_numbers(value: object, depth: int) -> object:
-    """The value with 5 for each `5.0` in it; the same object if there is none."""
-    if isinstance(value, float):
-        return int(value) if value.is_integer() and abs(value) <= _WHOLE_MAX else value
-    if not (isinstance(value, list | dict) and depth):
-        return value
-    parts = value.values() if isinstance(value, dict) else value
-    found = [_with_whole_numbers(each, depth - 1) for each in parts]
-    if all(map(operator.is_, found, parts)):
-        return value
-    return dict(zip(value, found, strict=True)) if isinstance(value, dict) else found
-
-
-_MAKE = custom_dec_hook()
+_MAKE = custom_dec_hook(otherwise=stand_ins.read)
 
 
 def _converted(kind: object, value: object) -> tuple[object, tuple[tuple[str, str], ...]]:
-    """The converted value; or None, with the message and the place of each fault."""
+    """The value as msgspec reads it; or None, with the message and the place of each fault."""
     try:
-        return convert(value, for_msgspec(kind), _MAKE), ()
+        return msgspec.convert(value, for_msgspec(kind), str_keys=True, dec_hook=_MAKE), ()
     except Exception as error:  # noqa: BLE001 - validators of a class may raise anything
         return None, complaints_of(error)
 
 
-def _misfits(kind: object, value: object, path: str, depth: int) -> Iterator[Misfit]:
+def _with_whole_numbers(kind: object, value: Any, depth: int, known: Known) -> object:
+    """The value with 5 for each `5.0` that cannot stay one; the same object if there is none."""
+    if isinstance(value, float):
+        is_whole = value.is_integer() and abs(value) <= _WHOLE_MAX
+        return int(value) if is_whole and not once(known, _takes_float, kind) else value
+    made = value
+    for part, inner, each in _parts(kind, value, known) if depth else ():
+        found = _with_whole_numbers(inner, each, depth - 1, known)
+        if found is not each:
+            made = value.copy() if made is value else made
+            made[part] = found
+    return made
+
+
+def _takes_float(kind: object) -> bool:
+    return is_anything(kind) or any(class_of(each) is float for each in alternatives(_bare(kind)))
+
+
+def _misfits(kind: object, value: object, place: Place, known: Known) -> Iterator[Misfit]:
+    if value is MISSING:
+        return iter([Misfit(place, "is missing")])
     complaints = _converted(kind, value)[1]
-    if not complaints:
-        return
-    inner = _inside(kind, value, path, depth - 1) if depth else iter(())
-    first = next(inner, None)
-    if first is not None:
-        yield first
-        yield from inner
-        return
-    for what, place in complaints:
-        text = what if place else with_allowed(what, kind)
-        yield Misfit(f"{path}{place}".removeprefix("."), text)
+    return _explained(kind, value, complaints, place, known) if complaints else iter(())
 
 
-def _inside(kind: object, value: object, path: str, depth: int) -> Iterator[Misfit]:
-    """The misfits of a value's members or items; none if the value is wrong as a whole."""
-    if isinstance(value, dict) and (record := record_at(kind, value)) is not None:
-        if not is_model(class_of(record)):  # a model has reported everything at once
-            yield from _inside_record(record, value, path, depth)
-        return
-    for member in alternatives(plain(kind)):
-        whole = plain(member)
-        if is_model(class_of(whole)):
-            continue
-        if isinstance(value, dict) and (pair := arguments(whole, abc.Mapping)):
-            for key, each in value.items():
-                yield from _misfits(pair[1], each, f"{path}[{key!r:.{_NAME_MAX}}]", depth)
-        elif isinstance(value, list):
-            yield from _inside_list(whole, value, path, depth)
-
-
-def _inside_record(
-    kind: object, value: Mapping[str, object], path: str, depth: int
+def _explained(
+    kind: object,
+    value: object,
+    complaints: Iterable[tuple[str, str]],
+    place: Place,
+    known: Known,
 ) -> Iterator[Misfit]:
-    for name, each in members_of(kind).items():
-        where = f"{path}.{name}".removeprefix(".")
-        if name in value:
-            yield from _misfits(each.kind, value[name], where, depth)
-        elif each.required:
-            yield Misfit(where, "is missing")
+    """The misfits in a value that was refused: in its parts, or the value itself."""
+    is_told = is_model(class_of(record_at(kind, value)))  # a model reports everything at once
+    are_fit = True
+    is_deep = len(place) >= _DEPTH_MAX
+    for part, inner, each in () if is_told or is_deep else _parts(kind, value, known):
+        key = part[:_NAME_MAX] if isinstance(part, str) else part
+        for misfit in _misfits(inner, each, (*place, key), known):
+            are_fit = False
+            yield misfit
+    if are_fit:
+        yield from misfits_of(kind, complaints, place)
 
 
-def _inside_list(kind: object, value: list[object], path: str, depth: int) -> Iterator[Misfit]:
-    items = tuple_items(kind)
-    given = arguments(kind, abc.Iterable)
-    cls = class_of(kind)
-    if cls is not None and issubclass(cls, str):
-        return
-    for place, each in enumerate(value):
-        if items is not None and place < len(items):
-            yield from _misfits(items[place], each, f"{path}[{place}]", depth)
-        elif items is None and given:
-            yield from _misfits(given[0], each, f"{path}[{place}]", depth)
+def _parts(kind: object, value: object, known: Known) -> Iterator[tuple[str | int, object, object]]:
+    """The members or items of an object or array: the key, the annotation, and the value.
+
+    The value of a member that is required and not there is `MISSING`.
+    """
+    if isinstance(value, list):
+        for items in once(known, _items, kind):
+            yield from zip(count(), items, value, strict=False)
+    elif isinstance(value, dict):
+        if (record := record_at(kind, value)) is not None:
+            for name, member in once(known, members_of, record).items():
+                if name in value or member.required:
+                    yield name, member.kind, value.get(name, MISSING)
+        else:
+            for held in once(known, _held, kind):
+                yield from ((key, held, each) for key, each in value.items())
+
+
+def _items(kind: object) -> list[Iterable[object]]:
+    """The annotations of the items of an array, of each alternative that is one."""
+    found: list[Iterable[object]] = []
+    for each in map(_bare, alternatives(_bare(kind))):
+        cls = class_of(each) or object
+        if issubclass(cls, str | bytes) or is_model(cls):
+            continue
+        given = arguments(each, abc.Iterable)
+        if (items := tuple_items(each)) is not None:
+            found.append(items)
+        elif given:
+            found.append(repeat(given[0]))
+    return found
+
+
+def _held(kind: object) -> list[object]:
+    """The annotations of the values of an object, of each alternative that is a dict."""
+    found = (arguments(each, abc.Mapping) for each in map(_bare, alternatives(_bare(kind))))
+    return [pair[1] for pair in found if pair]
+
+
+def _bare(kind: object) -> object:
+    """The annotation without aliases, qualifiers and NewTypes."""
+    bare = plain(kind)
+    return _bare(bare.__supertype__) if isinstance(bare, NewType) else bare

@@ -196,10 +196,10 @@ class Batch:
             self._held.unpark()
 
     async def _tried(self, row: Row) -> Ended | None:
-        began_s, usage, attempt = trio.current_time(), list[Usage](), 0
+        began_s, runs, attempt = trio.current_time(), list[Run](), 0
         while True:
             attempt += 1
-            run, result, error = await self._attempt(row, usage)
+            run, result, error = await self._attempt(row, runs)
             if error is not None and self._ends_all(row, error):
                 return None
             held = self._is_held_by_others(error)
@@ -216,7 +216,8 @@ class Batch:
                     run_id="" if run is None else run.id,
                     attempts=attempt,
                     duration_s=trio.current_time() - began_s,
-                    usage=sum(usage[1:], usage[0]) if usage else None,
+                    usage=_total(run.usage for run in runs),
+                    usage_by_model=_by_model(runs),
                     result=result,
                     error=error,
                     cut=run is not None and run.cut,
@@ -251,8 +252,11 @@ class Batch:
                 break  # else a provider asked for a longer wait meanwhile
         return self._stopping.is_set()
 
-    async def _attempt(self, row: Row, usage: list[Usage]) -> _Attempt:
-        """Run a row once: its run, result and error. Cancelling this cancels the run."""
+    async def _attempt(self, row: Row, runs: list[Run]) -> _Attempt:
+        """Run a row once: its run, added to `runs`, result and error.
+
+        Cancelling this cancels the run.
+        """
         try:
             run = self._engine.start(
                 self._pipeline, row.inputs, caller=self._caller, tags=self._tags
@@ -260,6 +264,7 @@ class Batch:
         except InputError as error:
             await trio.lowlevel.checkpoint()
             return None, None, error
+        runs.append(run)
         try:
             return run, await run.result(), None
         except RunCancelledError:
@@ -268,8 +273,6 @@ class Batch:
             return run, None, error
         finally:
             run.cancel("its batch was stopped")  # does nothing if the run has ended
-            if run.usage is not None:
-                usage.append(run.usage)
 
     def _delay_s(self, attempt: int, error: Exception) -> float | None:
         """The delay before the next attempt at a row; None if there is none."""
@@ -310,6 +313,21 @@ class Batch:
         if self._error is None:
             self._error = BatchError(f"{why} {row.id!r}: {describe(error)}")
             self._error.__cause__ = error
+
+
+def _total(usages: Iterable[Usage | None]) -> Usage | None:
+    """Their sum; None if there are none."""
+    known = [usage for usage in usages if usage is not None]
+    return sum(known[1:], known[0]) if known else None
+
+
+def _by_model(runs: Iterable[Run]) -> dict[str, Usage]:
+    """The usage of all runs together, of each model by its name."""
+    total: dict[str, Usage] = {}
+    for run in runs:
+        for model, usage in run.usage_by_model.items():
+            total[model] = total[model] + usage if model in total else usage
+    return dict(sorted(total.items()))
 
 
 def _is_held(error: BaseException | None) -> bool:

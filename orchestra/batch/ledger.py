@@ -45,6 +45,8 @@ class Ended:
     """The duration of all attempts and the delays between them."""
     usage: Usage | None
     """The usage of all attempts, as far as models reported it."""
+    usage_by_model: Mapping[str, Usage] = attrs.field(factory=dict)
+    """The part of it of each model, by its name in orchestra.toml."""
     result: Any = None
     error: Exception | None = None
     cut: bool = False
@@ -131,6 +133,7 @@ def line_of(row_id: str, digest: str, ended: Ended) -> bytes:
         line |= {"status": FAILED, "error": name, "message": message}
     line |= {"run_id": ended.run_id, "attempts": ended.attempts}
     line |= {"duration_s": round(ended.duration_s, 6), "usage": ended.usage}
+    line |= {"usage_by_model": ended.usage_by_model}
     return written(line) + b"\n"
 
 

@@ -26,6 +26,8 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     explain
         Print for each edge whether it streams, and why.
     """
+    import trio
+
     from orchestra.cli.deployment_checks import (
         forgotten_budgets,
         hidden_by_models,
@@ -34,6 +36,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         unservable,
     )
     from orchestra.cli.model_views import misread_in, unset_in
+    from orchestra.cli.unknown_owners import unknown_owners
     from orchestra.config import default_bindings
     from orchestra.config.finding import find_file
     from orchestra.errors import ConfigError
@@ -63,6 +66,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
                 *unset_in(bindings.deployment, os.environ),
                 *hidden_by_models(pipelines, bindings),
                 *forgotten_budgets(bindings),
+                *trio.run(unknown_owners, bindings),
             ):
                 terminal.note(note, "yellow")
         for pipeline in pipelines:
@@ -88,7 +92,11 @@ def _load(found: Sequence[str], named: Sequence[str]) -> tuple[list[AnyPipeline]
 
 def _check(pipeline: AnyPipeline, bindings: LocalBindings | None, *, explain: bool) -> list[str]:
     """The problems of one pipeline; if it has none, `explain` prints its streaming report."""
-    from orchestra.cli.deployment_checks import missing_for_pipeline, perhaps_missing
+    from orchestra.cli.deployment_checks import (
+        missing_for_pipeline,
+        never_falling_back,
+        perhaps_missing,
+    )
     from orchestra.compiler.plan import plan
     from orchestra.errors import CheckError, StoreError
 
@@ -98,7 +106,8 @@ def _check(pipeline: AnyPipeline, bindings: LocalBindings | None, *, explain: bo
         return [f"{problem}{store_advice([problem])}" for problem in error.problems]
     except StoreError as error:
         return [f"{pipeline.where}: the stores of {pipeline.name} cannot be checked: {error}"]
-    for note in perhaps_missing(made):
+    slow = () if bindings is None else never_falling_back(made, bindings.deployment)
+    for note in (*perhaps_missing(made), *slow):
         terminal.note(note, "yellow")
     lacks = [] if bindings is None else [*missing_for_pipeline(made, bindings.deployment)]
     if explain and not lacks:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 from orchestra.compiler.plan import named_by
@@ -92,6 +93,38 @@ def perhaps_missing(plan: Plan) -> Iterator[str]:
     for node in plan.nodes:
         if isinstance(node, Call) and node.step in (read.pages, read.text_of):
             yield from _complaint_of(f"{node.origin.where}: {node.label}", check)
+
+
+def never_falling_back(plan: Plan, found: Deployment) -> Iterator[str]:
+    """The steps whose `first_chunk_s` ends before a stalled model of their route is left.
+
+    Own classes and built-in models are left out: they have no timeouts of ours. So is the last
+    model of a route that asks in order.
+    """
+    from orchestra.policies.routing import ByOrder
+    from orchestra.providers.known.catalog import PROVIDERS
+
+    for node in plan.nodes:
+        bound_s = node.policy.first_chunk_s if isinstance(node, Call) else None
+        routes = [found.routes.get(name) for _, seam, name in named_by(node) if seam == "model"]
+        for route in filter(None, routes if bound_s is not None else ()):
+            assert bound_s is not None
+            models = [*route.models.items()]
+            slow = [
+                name
+                for name, model in (models[:-1] if isinstance(route.by, ByOrder) else models)
+                if PROVIDERS[model.provider].remote
+                and model.own is None
+                and (model.timeouts.first_byte_s or inf) >= bound_s
+            ]
+            if slow and len(models) > 1 and route.falls_back_on:
+                yield (
+                    f"{node.origin.where}: {node.label}: first_chunk_s={bound_s:g} bounds all "
+                    f"models of route {route.name!r} together: if {' or '.join(map(repr, slow))} "
+                    "stalls, the step fails before the next model is called; write timeouts = "
+                    f"{{ first_byte_s = {bound_s / 2:g} }} in [models.{slow[0]}], or any number "
+                    f"below {bound_s:g}{', and so for the others' if slow[1:] else ''}"
+                )
 
 
 def unknown_pipelines(pipelines: Iterable[AnyPipeline], found: Deployment) -> Iterator[str]:

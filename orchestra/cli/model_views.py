@@ -20,7 +20,7 @@ from orchestra.values import Capabilities
 Environ = Mapping[str, str]
 Row = tuple[str, ...]
 
-_ABILITIES = ("tools", "vision", "files", "json_schema", "reasoning", "embeddings")
+_ABILITIES = ("tools", "vision", "files", "json_schema", "reasoning", "embeddings", "reranking")
 
 
 def as_text(found: Deployment, environ: Environ, width: int | None = None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 import attrs
@@ -17,6 +17,8 @@ from orchestra.groups import in_order
 from orchestra.messages import describe
 from orchestra.policies.requests.extras import CACHE, EXTRAS
 from orchestra.providers.known.addresses import capabilities
+from orchestra.providers.known.settings import ModelSettings
+from orchestra.rankings import RerankRequest
 from orchestra.values import ChatRequest, EmbedRequest, Message
 
 QUESTION = "Answer with one word: hello."
@@ -53,19 +55,27 @@ def targets(found: Deployment, names: Sequence[str]) -> list[Target]:
     chosen: dict[str, Target] = {}
     for name in names or found.models:
         if settings := found.models.get(name):
-            vectors = capabilities(settings).embeddings is True
-            ask = partial(_ask_vectors if vectors else _ask_text, name)
+            ask = partial(_way_to_ask([settings]), name)
             shown = name if names or name == settings.name else f"{name} (= {settings.name})"
             chosen.setdefault(f"model {settings.origin} {settings.name}", Target(shown, ask))
     for name in names:
         if route := found.routes.get(name):
-            vectors = any(capabilities(each).embeddings for each in route.models.values())
-            ask = partial(_ask_vectors if vectors else _ask_text, name)
+            ask = partial(_way_to_ask(route.models.values()), name)
             chosen.setdefault(f"route {route.name}", Target(f"{name} (route)", ask))
     for name in names or found.embedders:
         if name in found.embedders:
             chosen[f"embedder {name}"] = Target(f"{name} (embedder)", partial(_ask_embedder, name))
     return list(chosen.values())
+
+
+def _way_to_ask(
+    models: Iterable[ModelSettings],
+) -> Callable[[str, LocalBindings], Awaitable[str]]:
+    """The request for models of one kind."""
+    able = [capabilities(each) for each in models]
+    if any(each.reranking for each in able):
+        return _ask_ranking
+    return _ask_vectors if any(each.embeddings for each in able) else _ask_text
 
 
 async def ping_all(
@@ -100,6 +110,12 @@ async def _ask_text(name: str, bindings: LocalBindings) -> str:
 async def _ask_vectors(name: str, bindings: LocalBindings) -> str:
     found = await bindings.model(name).embed(EmbedRequest(("hello",), extras=_NOT_CACHED))
     return f"a vector of {len(found.vectors[0])} numbers"
+
+
+async def _ask_ranking(name: str, bindings: LocalBindings) -> str:
+    request = RerankRequest("hello", ("hello", "goodbye"), extras=_NOT_CACHED)
+    found = await bindings.model(name).rerank(request)
+    return f"a ranking of {len(found.results)} texts"
 
 
 async def _ask_embedder(name: str, bindings: LocalBindings) -> str:

@@ -24,6 +24,7 @@ from orchestra.events import (
     Delta,
     Event,
     ItemFailed,
+    RunFailed,
     RunFinished,
     RunStarted,
     Snapshot,
@@ -123,7 +124,16 @@ class Lines:
 
     def feed(self, batch: Iterable[Event]) -> list[Write]:
         """What to write for the next events, in order."""
-        return joined([(OUT, encode(event) + b"\n") for event in batch])
+        return joined([(OUT, encode(_with_problem(event)) + b"\n") for event in batch])
+
+
+def _with_problem(event: Event) -> Event:
+    """The event; that of a failure with the problem that a server would answer."""
+    if not isinstance(event, RunFailed):
+        return event
+    from orchestra.server.runs.fit_events import fit_for_clients  # only failed runs need it
+
+    return fit_for_clients(event, debug=True)
 
 
 class Result:

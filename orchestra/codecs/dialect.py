@@ -13,6 +13,7 @@ from typing import Protocol
 from orchestra.codecs.faults import error_in, http_error
 from orchestra.errors import CapabilityError, MalformedStreamError, ModelError
 from orchestra.eventclass import event
+from orchestra.rankings import Ranking, RerankRequest
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, ModelEvent
 
 
@@ -51,7 +52,7 @@ class Decoder(Protocol):
 class Dialect(Protocol):
     """The requests and answers of one kind of provider.
 
-    By default, it has no embeddings, and its errors are in any of the known formats.
+    By default, it has neither embeddings nor reranking, and its errors are in any known format.
     """
 
     @property
@@ -101,6 +102,26 @@ class Dialect(Protocol):
             MalformedStreamError: it is not an answer of this dialect.
         """
         raise MalformedStreamError(f"this provider has no embeddings, but sent {body[:200]!r}")
+
+    def ask_ranking(self, model: str, request: RerankRequest) -> Call:
+        """The call that puts texts in order.
+
+        Raises:
+            CapabilityError: the dialect has no reranking.
+        """
+        raise CapabilityError(
+            f"{model} cannot rerank {len(request.texts)} texts: its provider has no reranking; "
+            "ask a rerank model of another provider, such as `cohere` or `openai-compatible`"
+        )
+
+    def decode_ranking(self, body: bytes) -> Ranking:
+        """The results in the answer to a rerank call, not yet compared with the request.
+
+        Raises:
+            ModelError: an error in place of an answer, with status 200.
+            MalformedStreamError: it is not an answer of this dialect.
+        """
+        raise MalformedStreamError(f"this provider has no reranking, but sent {body[:200]!r}")
 
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float

@@ -33,7 +33,7 @@ from orchestra.graph.rules.commits import Complete
 from orchestra.graph.wires import Wire, node_of
 from orchestra.nearest import did_you_mean
 from orchestra.problem import Problem
-from orchestra.protocols import Bindings
+from orchestra.protocols import Bindings, KnowsModels
 
 if TYPE_CHECKING:
     from orchestra.compiler.picture import Picture
@@ -105,7 +105,8 @@ def plan(
     nodes = tuple(node for each in (regions, *of_tools) for node in each.order)
     if bindings is not None:
         unknown = unknown_names(nodes, bindings, unchecked)
-        problems += tuple(dict.fromkeys(unknown))  # one that is inlined twice has its own once
+        unable = () if "model" in unchecked else unable_models(nodes, bindings)
+        problems += tuple(dict.fromkeys((*unknown, *unable)))  # what is inlined twice counts once
     if problems:
         raise CheckError(pipeline.name, problems)
     returns = object if pipeline.returns is MISSING else pipeline.returns
@@ -127,6 +128,33 @@ def unknown_names(
                 listed = ", ".join(map(repr, known)) or "none"
                 fix = f"{did_you_mean(name, known, after=' ')}this deployment has: {listed}"
                 yield Problem("unknown-name", node.origin.where, message, fix)
+
+
+def unable_models(nodes: tuple[Node, ...], bindings: Bindings) -> Iterator[Problem]:
+    """Problems of models that calls name, but that are known not to have the ability needed."""
+    if not isinstance(bindings, KnowsModels):
+        return
+    for node in nodes:
+        for parameter, seam, name in named_by(node):
+            assert isinstance(node, Call), "as for `named_by`"
+            ability = node.step.names[parameter].ability
+            names = bindings.names(seam) if ability else ()
+            if name not in names:
+                continue
+            if getattr(bindings.capabilities(name), ability) is not False:
+                continue
+            able = [each for each in names if getattr(bindings.capabilities(each), ability)]
+            message = f"{node.label}({parameter}={name!r}): the model {name!r} has no {ability}"
+            fix = f"name one that has it: {', '.join(map(repr, able))}" if able else _ADD_RERANKER
+            yield Problem("unable-model", node.origin.where, message, fix)
+
+
+_ADD_RERANKER = (
+    "add a rerank model to orchestra.toml, such as [models.reranker] with "
+    'provider = "cohere" and model = "rerank-v3.5", or use the step `nearest`, which needs only an '
+    "embedder"
+)
+"""Reranking is the only ability that a step needs of its model whatever it is asked."""
 
 
 def named_by(node: Node) -> Iterator[tuple[str, str, str]]:

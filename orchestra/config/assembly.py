@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -231,10 +231,7 @@ class Assembly:
         from orchestra.providers.routing import RoutedModel
 
         if settings.name not in self._routed:
-            members = {
-                name: self._surround(self._guard(each), each)
-                for name, each in settings.models.items()
-            }
+            members = self._members(settings)
             candidates = tuple(
                 attrs.evolve(found, capabilities=members[name].capabilities) if each.own else found
                 for name, each in settings.models.items()
@@ -248,6 +245,32 @@ class Assembly:
             )
             self._routed[settings.name] = RoutedModel(route, members, self._draw)
         return self._routed[settings.name]
+
+    def _members(self, settings: RouteSettings) -> dict[str, Model]:
+        """The models of a route by name; one whose key is missing is made when it is called.
+
+        Raises:
+            BindingError: the keys of all are missing; or a model cannot be made for other reasons.
+        """
+        members, missing = dict[str, Model](), list[BindingError]()
+        for name, each in settings.models.items():
+            make = partial(self._member, each)
+            try:
+                members[name] = make()
+            except BindingError as error:
+                if each.own is not None or self._stand_ins is not None:
+                    raise
+                from orchestra.providers.known.addresses import capabilities
+                from orchestra.providers.unready import UnreadyModel
+
+                missing.append(error)
+                members[name] = UnreadyModel(make, name, capabilities(each))
+        if len(missing) == len(members):
+            raise missing[0]
+        return members
+
+    def _member(self, settings: ModelSettings) -> Model:
+        return self._surround(self._guard(settings), settings)
 
     def _guard(self, settings: ModelSettings) -> Model:
         """The model with its guard; the same object for all names of one model."""

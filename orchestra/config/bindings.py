@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from orchestra.providers.known.settings import ModelSettings, RouteSettings
     from orchestra.stores.state.private import UnmadeState
     from orchestra.stores.state.settings import StateSettings
+    from orchestra.values import Capabilities
 
 DATA = Path(".orchestra")
 """The default folder of the stores."""
@@ -116,7 +117,11 @@ class LocalBindings(DeploymentBindings, Closing):
         return bound("seam", seam, seams)()
 
     def model(self, name: str) -> Model:
-        """The model or route, made on first use. Raises BindingError, also for a missing key."""
+        """The model or route, made on first use.
+
+        Raises:
+            BindingError: there is no such model; or its key is missing, for a route all keys.
+        """
         found = self._models.get(name)
         if found is None:
             models, routes = self.deployment.models, self.deployment.routes
@@ -126,6 +131,16 @@ class LocalBindings(DeploymentBindings, Closing):
             if self._deployment is None:
                 warn_built_in(known[name], self._environ)
         return found
+
+    def capabilities(self, name: str) -> Capabilities:
+        """What the model or route can do, by its settings: a class of your own may know more."""
+        from orchestra.policies.requests.needs import together
+        from orchestra.providers.known.addresses import capabilities
+
+        models, routes = self.deployment.models, self.deployment.routes
+        bound("model", name, {**models, **routes})
+        several = routes[name].models.values() if name in routes else [models[name]]
+        return together(map(capabilities, several))
 
     def embedder(self, name: str) -> Embedder:
         """The embedder, made on first use. Raises BindingError, also for a missing key."""

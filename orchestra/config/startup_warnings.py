@@ -41,7 +41,8 @@ def make_all_or_warn(makers: Iterable[Callable[[], object]]) -> None:
             if str(error) not in reasons:
                 reasons.add(str(error))
                 log.warning(
-                    "%s; until then requests for this model, or for a route with it, are refused",
+                    "%s; until then requests for this model are refused, and a route with it goes "
+                    "on to its other models, if it has any",
                     error,
                 )
 

@@ -331,7 +331,7 @@ async def _opened(
 def _deployed(bindings: Bindings | None, observe: object) -> Iterator[DeploymentBindings | None]:
     """The bindings if they are a deployment's: meanwhile, this run of Trio alone may use them.
 
-    A `Telemetry` observes the calls of their models, too.
+    `ObservesCalls` observe the calls of their models, too.
     """
     if not isinstance(bindings, DeploymentBindings):
         yield None

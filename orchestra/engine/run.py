@@ -14,6 +14,7 @@ import attrs
 import trio
 
 from orchestra.engine import tasks
+from orchestra.engine.current_run import CURRENT_RUN
 from orchestra.engine.frames.cuts import is_cut
 from orchestra.engine.frames.frame import Frame
 from orchestra.engine.frames.outlet import Outlet
@@ -21,12 +22,11 @@ from orchestra.engine.frames.reading import read
 from orchestra.engine.frames.scope import Failure, Scope, bare
 from orchestra.engine.journal import Journal, Observer
 from orchestra.engine.lanes.output import Output
-from orchestra.engine.run_id import RUN_ID
 from orchestra.errors import DeadlineError, RunCancelledError, RunError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
 from orchestra.graph.calls.raised import RunNote, advice_on, name_and_message
 from orchestra.groups import split, stopping
-from orchestra.tags import NO_TAGS, RUN_TAGS, Tags
+from orchestra.tags import NO_TAGS, Tags
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -138,8 +138,7 @@ class Run(Generic[T_co]):
         """The models that routes have chosen, and that have begun to answer; each once."""
         self.variables = copy_context()
         """The context variables of the task that started the run, copied for every step."""
-        self.variables.run(RUN_ID.set, run_id)
-        self.variables.run(RUN_TAGS.set, self.tags)
+        self.variables.run(CURRENT_RUN.set, (run_id, self.tags))
         self.on_end: Callable[[Run], None] | None = None
         """Called after the last event has been written; must neither wait nor raise."""
         self.has_task = False
@@ -303,8 +302,8 @@ class Run(Generic[T_co]):
         if not journal.ended and error is not None:
             failure = self._failure
             step, where = (failure.step, failure.where) if failure is not None else (None, None)
-            what = name_and_message(error)
-            journal.append(RunFailed, *what, step, where, usage, by_model)
+            what = *name_and_message(error), step, where, usage, by_model
+            journal.append(partial(RunFailed, cause=error), *what)
         self._error, self._scope = error, None
         self._traceback = error.__traceback__ if error is not None else None
         if self._ended is not None:

@@ -38,19 +38,19 @@ from orchestra.observe import names
 from orchestra.observe.requests import known_method, scheme
 from orchestra.observe.tally import Histogram, Tally
 from orchestra.policies.money.ledger import Reached, Refusal
-from orchestra.policies.observed import CallEnded
+from orchestra.policies.observed import CallEnded, ObservesCalls
 
 _PLACE = re.compile(r"\[[^\]]*\]")
 
 
-class Metrics:
+class Metrics(ObservesCalls):
     """Counts the events of one process, in `tally`. It neither blocks nor raises."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self.tally = Tally()
         self._names = names.convention(environ)
         self._pipelines: dict[str, PipelineMetrics] = {}
-        self._calls: dict[tuple[str, str, str, bool, str], CallMetrics] = {}
+        self._calls: dict[tuple[str, str, str, str, str], CallMetrics] = {}
         self._answers: dict[tuple[str, str, str, int], Histogram] = {}
 
     def observe(self, pipeline: str) -> Callable[[Event], None]:
@@ -62,11 +62,23 @@ class Metrics:
 
     def called(self, ended: CallEnded) -> None:
         """Count a model call that has ended."""
-        key = ended.model, ended.provider, ended.request_model, ended.embeds, ended.error
+        key = ended.model, ended.provider, ended.request_model, ended.operation, ended.error
         found = self._calls.get(key)
         if found is None:
             found = self._calls[key] = CallMetrics(self.tally, self._names, ended)
         found.ended(ended)
+
+    def served(
+        self, model: str, operation: str, duration_s: float, first_s: float | None, error: str
+    ) -> None:
+        """Count a run of a model or route for a client that asked for it by its name, `model`.
+
+        `first_s` is when its first chunk came. `error` is as in `CallEnded`.
+        """
+        of_model = operation, model
+        self.tally.histogram(names.SERVED_DURATION, (*of_model, error)).observe(duration_s)
+        if first_s is not None and not error:
+            self.tally.histogram(names.SERVED_FIRST_TOKEN, of_model).observe(first_s)
 
     def on_budget(self, told: Reached | Refusal) -> None:
         """Count a threshold of a budget that was reached, or a refusal."""
@@ -195,9 +207,8 @@ class CallMetrics:
     def __init__(self, tally: Tally, known: names.Convention, ended: CallEnded) -> None:
         self._tally = tally
         self._names = known
-        operation = "embeddings" if ended.embeds else "chat"
         provider = names.PROVIDERS.get(ended.provider, ended.provider)
-        self._labels = operation, provider, ended.request_model, ended.model
+        self._labels = ended.operation, provider, ended.request_model, ended.model
         timed = *self._labels, ended.error
         self._duration = tally.histogram(known.duration, timed)
         self._first_chunk = partial(tally.histogram, known.first_chunk, timed)

@@ -140,6 +140,18 @@ HTTP_DURATION = _seconds(
     *("http_request_method", "url_scheme", "http_route", "http_response_status_code"),
     bounds=REQUEST_S,
 )
+_OF_SERVED = ("gen_ai_operation_name", "gen_ai_request_model")
+SERVED_DURATION = _seconds(
+    "gen_ai_server_request_duration",
+    "How long runs of a model or route took that a client asked for by its name.",
+    *(*_OF_SERVED, "error_type"),
+    bounds=RUN_S,
+)
+SERVED_FIRST_TOKEN = _seconds(
+    "gen_ai_server_time_to_first_token",
+    "From the start of such a run to the first chunk of a streamed answer, if it was completed.",
+    *_OF_SERVED,
+)
 
 RUNS_LOST = _count("orchestra_runs_lost", "Runs in flight in a worker that was killed.")
 WORKER_ENDS = _count(
@@ -177,6 +189,8 @@ CALL = (
 )
 """The labels of a model call; `orchestra_model` is the model's name in `orchestra.toml`."""
 _OF_TOKENS = CALL[:-1]
+CHAT, EMBEDDINGS = "chat", "embeddings"
+"""The values of `gen_ai_operation_name`."""
 
 
 @frozen(eq=False)

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from orchestra.policies.observed import ObservesCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestra.events import Event
+    from orchestra.policies.money.ledger import Reached, Refusal
     from orchestra.policies.observed import CallEnded
 
 
-class Observer(Protocol):
-    """Counts or traces runs and calls. It is called in the task of the run or the call."""
-
-    def observe(self, pipeline: str) -> Callable[[Event], None]:
-        """A function to be called with each event of a run, except the chunks of its output."""
-
-    def called(self, ended: CallEnded) -> None:
-        """Note a model call that has ended."""
-
-
-class Observers:
+class Observers(ObservesCalls):
     """Several observers as one."""
 
-    def __init__(self, *each: Observer) -> None:
+    def __init__(self, *each: ObservesCalls) -> None:
         self._each = each
 
     def observe(self, pipeline: str) -> Callable[[Event], None]:
@@ -42,8 +35,13 @@ class Observers:
         for each in self._each:
             each.called(ended)
 
+    def on_budget(self, told: Reached | Refusal) -> None:
+        """Pass a threshold of a budget, or a refusal, to all observers."""
+        for each in self._each:
+            each.on_budget(told)
 
-def together(*each: Observer | None) -> Observer | None:
+
+def together(*each: ObservesCalls | None) -> ObservesCalls | None:
     """The observers that are not None, as one observer; None if all are None."""
     found = [one for one in each if one is not None]
     return Observers(*found) if len(found) > 1 else found[0] if found else None

@@ -168,7 +168,7 @@ class _SpanBuilder:
         if not self._all:
             return
         ended, parent = call.ended, self._at.get(call.ended.step, 0)
-        operation = "embeddings" if ended.embeds else "chat"
+        operation = ended.operation
         began_s = max(call.at_s - ended.duration_s, self._all[parent].began_s)
         found = Span(
             *("call", f"{operation} {ended.request_model}", ended.step, parent, began_s),

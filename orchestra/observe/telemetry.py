@@ -6,25 +6,20 @@ libraries. It needs neither for the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from orchestra.observe.exposition import families
 from orchestra.observe.metrics import Metrics
 from orchestra.observe.observers import Observers
 from orchestra.observe.tally import decode
-from orchestra.policies.observed import ObservesCalls
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
     from prometheus_client import Metric
 
-    from orchestra.events import Event
-    from orchestra.policies.money.ledger import Reached, Refusal
-    from orchestra.policies.observed import CallEnded
 
-
-class Telemetry(ObservesCalls):
+class Telemetry(Observers):
     """Observes the runs of one engine or portal, and their calls: pass it as `observe=`.
 
     The span of a run is a child of the span that is current where the run starts; its tracer is of
@@ -39,21 +34,9 @@ class Telemetry(ObservesCalls):
         try:
             from orchestra.observe.otel import program_traces
         except ImportError:
-            self._observers = Observers(self._metrics)
+            super().__init__(self._metrics)
         else:
-            self._observers = Observers(self._metrics, program_traces(tracer_provider))
-
-    def __call__(self, pipeline: str) -> Callable[[Event], None]:
-        """A function to be called with the events of a run."""
-        return self._observers.observe(pipeline)
-
-    def called(self, ended: CallEnded) -> None:
-        """Note a model call that has ended."""
-        self._observers.called(ended)
-
-    def on_budget(self, told: Reached | Refusal) -> None:
-        """Note a threshold of a budget that was reached, or a refusal."""
-        self._metrics.on_budget(told)
+            super().__init__(self._metrics, program_traces(tracer_provider))
 
     def collect(self) -> Iterator[Metric]:
         """The metrics so far, for a registry of prometheus-client."""

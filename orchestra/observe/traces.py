@@ -27,7 +27,7 @@ from orchestra.events import (
 from orchestra.observe.names import Convention
 from orchestra.observe.spans import EndedCall, Link, Span, spans
 from orchestra.observe.trace_context import TRACE, TraceContext
-from orchestra.policies.observed import ASKED_FIRST, CallEnded
+from orchestra.policies.observed import ASKED_FIRST, CallEnded, ObservesCalls
 
 EVENTS_MAX = 2_000
 """The most events kept of a run, and the most calls; of further events, only ends of steps."""
@@ -52,7 +52,7 @@ Sink: TypeAlias = Callable[[Trace], None]
 """Called with the trace of an ended run, in the run's task; it must neither block nor raise."""
 
 
-class Traces:
+class Traces(ObservesCalls):
     """Makes traces of the runs and calls that it observes. It neither blocks nor raises.
 
     `parent` gives the parent of a run's span, in the task that starts the run. Without `links`,

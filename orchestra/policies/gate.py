@@ -44,6 +44,7 @@ from orchestra.policies.money.prices import priced
 from orchestra.policies.money.purse import Reservation
 from orchestra.policies.observed import CallEnded, Teller, error_of, settings_of
 from orchestra.policies.requests.tokens import Estimate, covered_bytes, estimated, tokens_taken
+from orchestra.rankings import AnyRequest, RerankRequest
 from orchestra.values import ChatRequest, EmbedRequest, ModelEvent, UsageReport
 
 _FULL = (RateLimitError, OverloadedError)
@@ -91,9 +92,7 @@ class Gate:
             load = Load(load.running - waiting, load.waiting + waiting, load.at_once)
         return GuardState(breaker, load)
 
-    async def enter(
-        self, request: ChatRequest | EmbedRequest, *, most: int = 0, paid: bool = False
-    ) -> GuardedCall:
+    async def enter(self, request: AnyRequest, *, most: int = 0, paid: bool = False) -> GuardedCall:
         """Wait until a call is admitted, and return it. If cancelled or refused, nothing is held.
 
         With `paid`, its money is held already: see `hold`. If the request does not bound the
@@ -149,9 +148,9 @@ class Gate:
 
     def at_once(self, most: int) -> int:
         """How many calls may enter at once: `most`, or 1 while the breaker is not closed."""
-        if self.breaker is None:
-            return most
-        return most if isinstance(self.breaker.state(self.clock.now_s()), Closed) else 1
+        breaker = self.breaker
+        closed = breaker is None or isinstance(breaker.state(self.clock.now_s()), Closed)
+        return most if closed else 1
 
     async def _hold(self, call: GuardedCall, most: int) -> None:
         """Hold money; if there is no room for `most` tokens, an unbounded answer is capped.
@@ -205,6 +204,7 @@ class Gate:
                 provider=teller.provider,
                 request_model=teller.request_model,
                 embeds=isinstance(call.request, EmbedRequest),
+                reranks=isinstance(call.request, RerankRequest),
                 streams=call.streams,
                 duration_s=self.clock.now_s() - began_s,
                 first_chunk_s=spoke_s - began_s if spoke_s is not None and call.streams else None,
@@ -260,7 +260,7 @@ class GuardedCall(HeldCall):
     """One admitted call: what it holds, and what is known about it so far."""
 
     gate: Gate
-    request: ChatRequest | EmbedRequest
+    request: AnyRequest
     account: Account = attrs.field(factory=PRESENT.get)
     permit: Permit | None = None
     admitted: Admitted = attrs.field(init=False, repr=False)
@@ -272,6 +272,8 @@ class GuardedCall(HeldCall):
     """The usage with its cost, once the call has ended."""
     sent: bool = True
     """Whether the call was sent, as far as is known; if not, limits refund it completely."""
+    searches: int = 0
+    """The search units that the call is billed as; 0 if it is billed by tokens."""
     _estimate: Estimate | None = None
     _last_usage: Usage | None = None
     _last_priced: Usage | None = None
@@ -310,7 +312,7 @@ class GuardedCall(HeldCall):
         """The usage with its cost; the last result is cached."""
         if usage is not self._last_usage or self._last_priced is None:
             self._last_usage = usage
-            self._last_priced = priced(self.gate.costs.price, usage)
+            self._last_priced = priced(self.gate.costs.price, usage, self.searches)
         return self._last_priced
 
     def leave(self, error: BaseException | None) -> None:

@@ -32,6 +32,7 @@ from orchestra.policies.money.purse import Purse
 from orchestra.policies.observed import Teller
 from orchestra.policies.requests.tokens import OUTPUT_TOKENS_MOST
 from orchestra.protocols import Model, ModelReply
+from orchestra.rankings import Ranking, RerankRequest
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent
 
 BATCHES_AT_ONCE = 4
@@ -162,6 +163,23 @@ class GuardedModel(Model):
                 await reservation.settle(cost)  # noqa: ASYNC102 - shielded and bounded
         vectors = tuple(vector for each in found for vector in each.vectors)
         return Embeddings(vectors, together([each.usage for each in found]), found[0].model)
+
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        """The most relevant texts, best first.
+
+        Raises:
+            ModelError: as for `stream`.
+        """
+        async with await self._gate.enter(request) as call:
+            price = self._gate.costs.price
+            if price is not None and price.search is not None:
+                call.searches = call.estimate.searches
+            found = await self.model.rerank(request)
+            call.searches = found.searches or call.searches
+            call.answered(found.usage)
+            call.answer_model = found.model
+            call.spoke()
+        return attrs.evolve(found, usage=call.reported(found.usage))
 
     async def _embed(self, call: GuardedCall) -> Embeddings:
         """The vectors of an admitted call."""

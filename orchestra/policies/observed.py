@@ -11,9 +11,10 @@ import msgspec
 import trio
 
 from orchestra.accounts import Usage
-from orchestra.values import ChatRequest, EmbedRequest
+from orchestra.rankings import AnyRequest
 
 if TYPE_CHECKING:
+    from orchestra.events import Event
     from orchestra.policies.money.ledger import Reached, Refusal
 
 CANCELLED = "cancelled"
@@ -43,11 +44,19 @@ class CallEnded(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     usage: Usage | None
     settings: Mapping[str, float] = {}
+    reranks: bool = False
     answer_id: str = ""
     answer_model: str = ""
     finish_reason: str = ""
     address: str = ""
     port: int = 0
+
+    @property
+    def operation(self) -> str:
+        """The operation, named as in OpenTelemetry's conventions; they have none for reranking."""
+        if self.reranks:
+            return "rerank"
+        return "embeddings" if self.embeds else "chat"
 
 
 ASKED_FIRST: ContextVar[tuple[str, str]] = ContextVar("asked_first", default=("", ""))
@@ -59,15 +68,25 @@ OnCall: TypeAlias = Callable[[CallEnded], None]
 
 
 class ObservesCalls:
-    """An `observe=` of an engine that is told of the calls of models and of budgets, too."""
+    """An `observe=` of an engine that is told of the calls of models and of budgets, too.
+
+    It is called in the task of the run or the call.
+    """
+
+    @abstractmethod
+    def observe(self, pipeline: str) -> Callable[[Event], None]:
+        """A function to be called with each event of a run, except the chunks of its output."""
+
+    def __call__(self, pipeline: str) -> Callable[[Event], None]:
+        """As `observe`."""
+        return self.observe(pipeline)
 
     @abstractmethod
     def called(self, ended: CallEnded) -> None:
         """Note a model call that has ended."""
 
-    @abstractmethod
     def on_budget(self, told: Reached | Refusal) -> None:
-        """Note a threshold of a budget that was reached, or a refusal."""
+        """Note a threshold of a budget that was reached, or a refusal; by default, ignore it."""
 
 
 class Teller(msgspec.Struct, frozen=True):
@@ -86,7 +105,7 @@ SETTINGS = (
 )
 
 
-def settings_of(request: ChatRequest | EmbedRequest) -> dict[str, float]:
+def settings_of(request: AnyRequest) -> dict[str, float]:
     """The numeric settings of a request, by field name."""
     return {
         name: value

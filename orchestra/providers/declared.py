@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from orchestra.answers import Completion
 from orchestra.policies.requests.needs import fitting
 from orchestra.protocols import Model, ModelReply
+from orchestra.rankings import Ranking, RerankRequest
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest
 
 
@@ -32,3 +33,6 @@ class DeclaredModel(Model):
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         return await self.model.embed(request)
+
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        return await self.model.rerank(request)

@@ -76,7 +76,7 @@ class RemoteEmbedder(Embedder):
 class EmbedderModel(Model):
     """A `Model` that uses an embedder: it makes embeddings, and cannot generate text."""
 
-    capabilities = Capabilities(embeddings=True)
+    capabilities = Capabilities(embeddings=True, reranking=False)
 
     def __init__(self, embedder: Embedder) -> None:
         self.embedder = embedder

@@ -7,7 +7,6 @@ if there is one, and contains no key. Leaving an answer early closes its connect
 from __future__ import annotations
 
 import inspect
-import re
 import time
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import lru_cache, partial
@@ -35,8 +34,10 @@ from orchestra.errors import (
 from orchestra.policies.batches import BatchSize, together
 from orchestra.policies.requests.needs import fitting, is_large
 from orchestra.protocols import HttpReply, HttpRequest, Model, Timeouts, Transport
-from orchestra.providers.connections.reply import OK, read
+from orchestra.providers.connections.reply import read
 from orchestra.providers.credentials import Credentials
+from orchestra.providers.refused import refuse
+from orchestra.rankings import AnyRequest, Ranking, RerankRequest, best
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -47,18 +48,11 @@ from orchestra.values import (
     Vector,
 )
 
-ERROR_BYTES_MAX = 64 * 1024
-"""The most bytes that are read of an error response's body; only web pages are longer."""
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """The most bytes of an unstreamed answer: 2,048 vectors of 3,072 numbers in base64 are 34 MB."""
-ERROR_BODY_S = 1.0
-"""Seconds to wait for an error response's body; without the body, the status decides."""
 BODY_END_S = 0.01
 """Seconds to wait for the end of the body after the answer is complete."""
 _GOES_ON = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
-_ELSEWHERE = range(300, 400)
-_ORIGIN = re.compile(r"(https?://[\w.-]{1,253}(?::\d{1,5})?)(?:[/?#]|$)", re.ASCII | re.IGNORECASE)
-"""The part of a URL before its path, which may contain a key; no match if it has a user name."""
 
 
 @attrs.frozen(kw_only=True)
@@ -92,7 +86,7 @@ class Endpoint:
         headers = (*(each for each in call.headers if each[0].lower() not in own), *self.headers)
         return HttpRequest(url, call.body, headers, timeouts=timeouts)
 
-    def asked(self, request: ChatRequest | EmbedRequest, *, stream: bool = False) -> Call:
+    def asked(self, request: AnyRequest, *, stream: bool = False) -> Call:
         """Encode a request in the provider's dialect.
 
         Raises:
@@ -106,6 +100,8 @@ class Endpoint:
         try:
             if isinstance(request, EmbedRequest):
                 return self.dialect.ask_embeddings(self.model, request)
+            if isinstance(request, RerankRequest):
+                return self.dialect.ask_ranking(self.model, request)
             fit = fitting(request, self.capabilities)
             marked = with_marks(fit) if self.prompt_cache else fit
             return self.dialect.ask(self.model, marked, stream=stream)
@@ -149,7 +145,7 @@ def _of_whole(timeouts: Timeouts) -> Timeouts:
     return attrs.evolve(timeouts, first_byte_s=None)
 
 
-async def _asked(endpoint: Endpoint, request: ChatRequest | EmbedRequest, **how: bool) -> Call:
+async def _asked(endpoint: Endpoint, request: AnyRequest, **how: bool) -> Call:
     return await computed(partial(endpoint.asked, request, **how), large=is_large(request))
 
 
@@ -200,9 +196,19 @@ class RemoteModel(Model):
             raise self.endpoint.located(error) from error.__cause__
         return Embeddings(tuple(vectors), together(usages), self.endpoint.model)
 
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        """The most relevant texts, best first, in one call; the provider limits their number."""
+        try:
+            call = await _asked(self.endpoint, request)
+            found = self.endpoint.dialect.decode_ranking(await self._ask(call))
+            results = best(request, found.results)
+        except ModelError as error:
+            raise self.endpoint.located(error) from error.__cause__
+        return attrs.evolve(found, results=results, model=self.endpoint.model)
+
     async def _ask(self, call: Call) -> bytes:
         async with _exchange(self.endpoint, self._transport, call, streamed=False) as reply:
-            await refuse(self.endpoint, reply)
+            await refuse(self.endpoint.dialect, reply)
             return await read(reply, ANSWER_BYTES_MAX)
 
 
@@ -237,7 +243,7 @@ class RemoteAnswer:
             exchange = _exchange(endpoint, self._transport, call, streamed=True)
             reply = await exchange.__aenter__()
             try:
-                await refuse(endpoint, reply)
+                await refuse(endpoint.dialect, reply)
             except BaseException as error:
                 await exchange.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - a transport closes without waiting
                 raise
@@ -355,40 +361,6 @@ def _exchange(
 ) -> AbstractAsyncContextManager[HttpReply]:
     request = endpoint.request(call, streamed=streamed)
     return transport.send(endpoint.credentials.sign(request, time.time()))
-
-
-async def refuse(endpoint: Endpoint, reply: HttpReply) -> None:
-    """Raise the error in a response, unless its status is a success.
-
-    Raises:
-        ModelError: the provider's error, decoded from what arrives of the body in `ERROR_BODY_S`.
-    """
-    if reply.status in OK:
-        return
-    if reply.status in _ELSEWHERE:
-        raise _redirect_error(reply)
-    raise endpoint.dialect.error(reply.status, reply.headers, await _error_body(reply), time.time())
-
-
-async def _error_body(reply: HttpReply) -> bytes:
-    """The part of an error response's body that arrives in time; the status is known anyway."""
-    body = b""
-    with suppress(ModelError), trio.move_on_after(ERROR_BODY_S):
-        while len(body) <= ERROR_BYTES_MAX and (data := await reply.receive()):
-            body += data
-    return body[:ERROR_BYTES_MAX]
-
-
-def _redirect_error(reply: HttpReply) -> ModelConnectionError:
-    """The error for a redirect; following one would send the key and the request elsewhere."""
-    found = _ORIGIN.match(reply.headers.get("location", ""))
-    where = f" to {found[1]}" if found else ""
-    return ModelConnectionError(
-        f"the provider responded with a redirect{where}, which is not followed; correct base_url",
-        retryable=False,
-        status=reply.status,
-        code="redirect",
-    )
 
 
 def _may_be_whole(reply: HttpReply) -> bool:

@@ -11,7 +11,7 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar, get_args
 
 import attrs
 import trio
@@ -46,6 +46,7 @@ from orchestra.policies.routing import (
 )
 from orchestra.protocols import Model, ModelReply
 from orchestra.providers.opening import Opening, refusal_in, stopped_for
+from orchestra.rankings import AnyRequest, Ranking, RerankRequest
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -56,7 +57,7 @@ from orchestra.values import (
 )
 
 T = TypeVar("T")
-Kind: TypeAlias = Literal["stream", "complete", "embed"]
+Kind: TypeAlias = Literal["stream", "complete", "embed", "rerank"]
 Draw: TypeAlias = Callable[[], float]
 
 _NOT_ITS_FAULT = (InvalidRequestError, ContentFilterError, OutputError)
@@ -131,6 +132,22 @@ class RoutedModel(Model):
                 self._desk.left("embed", name)
 
         return await self._desk.first("embed", request, ask)
+
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        """The most relevant texts, best first, all from one model.
+
+        Raises:
+            ModelError: as in `stream`.
+        """
+
+        async def ask(name: str) -> Ranking:
+            model = self._desk.began("rerank", name)
+            try:
+                return await model.rerank(request)
+            finally:
+                self._desk.left("rerank", name)
+
+        return await self._desk.first("rerank", request, ask)
 
 
 class RoutedAnswer:
@@ -225,14 +242,11 @@ class _Desk:
         self._models = {each.name: models[each.name] for each in route.candidates}
         self._draw = draw
         self._by_chance = isinstance(route.by, BY_CHANCE)
-        kinds: tuple[Kind, ...] = ("stream", "complete", "embed")
         self._latencies: Mapping[Kind, Latencies] = {}
         if isinstance(route.by, ByLatency):
-            self._latencies = {kind: Latencies(self._models) for kind in kinds}
+            self._latencies = {kind: Latencies(self._models) for kind in get_args(Kind)}
 
-    async def first(
-        self, kind: Kind, request: ChatRequest | EmbedRequest, ask: Callable[[str], Awaitable[T]]
-    ) -> T:
+    async def first(self, kind: Kind, request: AnyRequest, ask: Callable[[str], Awaitable[T]]) -> T:
         """The result of the first model that does not fail; each is asked at most once.
 
         After an error that is not in the route's `falls_back_on`, no other model is asked.
@@ -310,7 +324,7 @@ class _Desk:
             self.blame("stream", name, error)
             raise
 
-    def _order(self, kind: Kind, request: ChatRequest | EmbedRequest) -> Sequence[Candidate]:
+    def _order(self, kind: Kind, request: AnyRequest) -> Sequence[Candidate]:
         """The models for a request, in the order in which to ask them."""
         route, needs = self._route, needs_of(request)
         candidates = route.candidates if kind != "embed" else comparable(route.candidates)
@@ -323,9 +337,7 @@ class _Desk:
             raise refusal(route, needs, candidates or route.candidates)
         return order if route.falls_back_on else order[:1]
 
-    def _draws(
-        self, request: ChatRequest | EmbedRequest, candidates: Sequence[Candidate]
-    ) -> Sequence[float]:
+    def _draws(self, request: AnyRequest, candidates: Sequence[Candidate]) -> Sequence[float]:
         by = self._route.by
         assert isinstance(by, BY_CHANCE), "other rules draw nothing"
         if by.sticky and isinstance(request, ChatRequest):

@@ -114,8 +114,9 @@ class ArchiveFollower(Follower):
 class RemoteFollower(Follower):
     """Follows a run of another process, which publishes its events in the state."""
 
-    def __init__(self, archive: Archive, record: Record) -> None:
+    def __init__(self, archive: Archive, record: Record, fit: Fit) -> None:
         self._archive = archive
+        self._fit = fit
         self._record = record
         self._kept: Follower | None = None
         self._asker = secrets.token_hex(8)
@@ -161,16 +162,16 @@ class RemoteFollower(Follower):
         found = await self._archive.record(self._record.id)
         if found is None:
             return ArchiveFollower(self._record, ())
-        return await follow_kept(self._archive, found) if found.ended else None
+        return await follow_kept(self._archive, found, self._fit) if found.ended else None
 
 
-async def follow_kept(archive: Archive, record: Record) -> Follower:
-    """A follower of the kept events of an ended run.
+async def follow_kept(archive: Archive, record: Record, fit: Fit) -> Follower:
+    """A follower of the kept events of an ended run; `fit` is for the end of a lost one.
 
     Raises:
         StateError: the state is unreachable.
     """
-    kept = last_of_lost(record) if record.lost else await archive.events(record.id)
+    kept = last_of_lost(record, fit) if record.lost else await archive.events(record.id)
     return ArchiveFollower(record, kept)
 
 

@@ -6,7 +6,7 @@ is never decoded and encoded again, so followers in all processes get the same b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -158,12 +158,14 @@ def lost(record: Record, now_s: float, why: str = DIED) -> Record:
     return msgspec.structs.replace(_over(record, outcome, now_s), last_seq=LOST_SEQ)
 
 
-def last_of_lost(record: Record) -> tuple[EventLine, ...]:
-    """The last event of a lost run, which is the same for all followers."""
+def last_of_lost(
+    record: Record, fit: Callable[[Event], Event] = lambda event: event
+) -> tuple[EventLine, ...]:
+    """The last event of a lost run, which is the same for all followers; `fit` is as in `Fit`."""
     assert isinstance(record.outcome, FailedWith), "a lost run has failed"
     at_s = max((record.ended_s or record.created_s) - record.created_s, 0.0)
     event = RunFailed(LOST_SEQ, at_s, record.outcome.error, record.outcome.message)
-    return (event_line_of(event, record.request_id),)
+    return (event_line_of(fit(event), record.request_id),)
 
 
 def newer(kept: Sequence[EventLine], seq: int, record: Record) -> tuple[EventLine, ...]:

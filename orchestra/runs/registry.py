@@ -150,8 +150,8 @@ class Registry:
         if record is None:
             return None
         if record.ended:
-            return await following.follow_kept(self._archive, record)
-        return following.RemoteFollower(self._archive, record)
+            return await following.follow_kept(self._archive, record, self._fit)
+        return following.RemoteFollower(self._archive, record, self._fit)
 
     async def cancel(self, run_id: str, reason: str) -> Record | None:
         """Cancel a run and return its record; None if the run is unknown.
@@ -280,9 +280,9 @@ class Registry:
         self._nursery.start_soon(lasting, task, log, what, name=name)
 
     def _adopted(self, run: Run, linger_s: float, readers: int, model: str | None = None) -> Record:
-        record = self._record(run.id, run.pipeline, run.caller, run.request_id, run.tags)
-        if model is not None:
-            record = msgspec.structs.replace(record, model=model)
+        record = self._record(
+            run.id, run.pipeline, run.caller, run.request_id, tags=run.tags, model=model
+        )
         self._local.runs[run.id] = LocalRun(run, record, linger_s, readers)
         self._claims.begun(run.id)
         before = run.on_end
@@ -331,12 +331,20 @@ class Registry:
         return {**kept, **{run_id: each.record for run_id, each in here.items() if each}}
 
     def _record(
-        self, run_id: str, pipeline: str, caller: Caller, request_id: str, tags: Tags = NO_TAGS
+        self,
+        run_id: str,
+        pipeline: str,
+        caller: Caller,
+        request_id: str,
+        *,
+        tags: Tags = NO_TAGS,
+        model: str | None = None,
     ) -> Record:
         """The record of a run that starts in this process now."""
         return Record(
             id=run_id,
             pipeline=pipeline,
+            model=model,
             process=self.process,
             created_s=self._now_s(),
             request_id=request_id,

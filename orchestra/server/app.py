@@ -218,7 +218,7 @@ def create_app(
         engine.plan(pipeline)
     app = App(settings)
     if registry is None:
-        registry = registry_beside(engine, settings)
+        registry = registry_beside(engine, settings, None if counting is None else counting.metrics)
     of_callers = admission.of_callers()
     layers = _traced(app, [*admission.of_requests(settings), *of_callers], tracing)
     if by_json is None:

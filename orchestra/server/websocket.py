@@ -51,8 +51,9 @@ from orchestra.server.front.ws_messages import (
 from orchestra.server.inputs.reading import from_json
 from orchestra.server.responses import problems
 from orchestra.server.responses.caller_problems import NOT_STARTED, not_started
-from orchestra.server.responses.problems import HttpProblem, bad_inputs, fit_for_clients
+from orchestra.server.responses.problems import HttpProblem, bad_inputs
 from orchestra.server.responses.whole_answers import answer
+from orchestra.server.runs.fit_events import fit_for_clients
 from orchestra.server.runs.pipelines import CANCELLED, Runs
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from orchestra.steps.generate import generate
 from orchestra.steps.judge import judge
 from orchestra.steps.prompt import prompt
 from orchestra.steps.read import cut, pages, text_of
+from orchestra.steps.rerank import rerank
 from orchestra.steps.retrieve import nearest, retrieve
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "nearest",
     "pages",
     "prompt",
+    "rerank",
     "retrieve",
     "text_of",
     "tool",

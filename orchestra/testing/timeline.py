@@ -11,10 +11,10 @@ import attrs
 
 from orchestra.accounts import Usage
 from orchestra.annotations.shapes import same
-from orchestra.events import Event
+from orchestra.events import UNWRITTEN, Event
 
 _MOST = 60  # lines of a run; a longer one is cut in the middle
-_LEFT_OUT = {"seq", "at_s", "step", "run_id"}
+_LEFT_OUT = {"seq", "at_s", "step", "run_id", *UNWRITTEN}
 
 
 def timeline(events: Sequence[Event]) -> str:

@@ -21,7 +21,7 @@ from orchestra.graph.rules.policy import Limits
 from orchestra.protocols import Embedder, Model, ModelReply, VectorStore
 from orchestra.testing import valid
 from orchestra.testing.scripts import Script, without_traceback
-from orchestra.values import ChatRequest, ModelEvent, Stopped, StopReason, TextDelta
+from orchestra.values import Capabilities, ChatRequest, ModelEvent, Stopped, StopReason, TextDelta
 
 T = TypeVar("T")
 
@@ -192,6 +192,11 @@ class World(ScriptedBindings):
     def model(self, name: str) -> Model:
         """The model of this name. Raises BindingError."""
         return _find(self.models, "model", name)
+
+    def capabilities(self, name: str) -> Capabilities:
+        """What the model of this name can do; unknown if all steps that name it are scripted."""
+        model = self.models.get(name)
+        return getattr(model, "capabilities", Capabilities())  # a model may have only `stream`
 
     def embedder(self, name: str) -> Embedder:
         """The embedder of this name. Raises BindingError."""

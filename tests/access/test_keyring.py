@@ -227,8 +227,10 @@ class Keys(RuleBasedStateMachine):
             theirs = each.wanted
             starter = Caller(theirs.organisation, theirs.user, each.id)
             same = theirs.organisation == wanted.organisation
-            assert found.may_see(starter) == (
-                same and (bool(wanted.organisation) or theirs.user == wanted.user)
+            assert found.sees(starter, "another") == (
+                "*" in wanted.pipelines
+                and same
+                and (bool(wanted.organisation) or theirs.user == wanted.user)
             )
 
     @rule(text=tokens, at=st.integers(0, 64), wrong=st.characters(), which=st.integers(0, 1))
@@ -365,6 +367,7 @@ def test_the_last_page_of_keys_says_that_it_is_the_last(
         pages = [await ring.list(number) for number in range(len(nexts))]
         assert [page.next for page in pages] == nexts
         assert [key.id for page in pages for key in page.keys] == made
+        assert [key.id for key in (await ring.list_all())[0]] == made
 
     run(main)
 

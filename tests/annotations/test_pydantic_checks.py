@@ -115,7 +115,7 @@ def test_a_value_that_passes_the_checks_is_read(kind: Any, value: Any, found: ob
         (
             Shop,
             {"counts": [1, -1], "word": "a", "words": {"k": "A1"}, "open": 1},
-            ["`counts[1]`", "`word`: string should", "`words['k']`: string", "`open`: expected"],
+            ["`counts[1]`", "`word`: string should", "`words.k`: string", "`open`: expected"],
         ),
     ],
 )

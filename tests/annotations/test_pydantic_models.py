@@ -371,7 +371,7 @@ def test_a_validator_that_raises_anything_is_a_misfit() -> None:
         def _fails(cls, value: int) -> int:
             raise KeyError(value)
 
-    assert read(Broken, {"number": 1})[1] == (Misfit("", "KeyError: 1"),)
+    assert read(Broken, {"number": 1})[1] == (Misfit((), "KeyError: 1"),)
 
 
 def test_the_schema_for_a_model_is_in_the_form_of_strict_modes() -> None:

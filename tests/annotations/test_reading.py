@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Any, Literal, NotRequired, TypedDict
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Literal, NewType, NotRequired, TypedDict
 
 import attrs
 import msgspec
@@ -12,7 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.annotations import custom_types, reading
 from orchestra.annotations.reading import MISFITS_MAX, decoded, read, read_members
+from orchestra.annotations.records import Member, members_of
+from orchestra.annotations.schemas import class_schema
 
 
 class Colour(enum.Enum):
@@ -44,6 +49,36 @@ class Order:
 class Deep:
     size: int
     rest: Any
+
+
+@attrs.frozen
+class Circle:
+    kind: Literal["circle"]
+    radius: int
+
+
+@attrs.frozen
+class Square:
+    kind: Literal["square"]
+    side: int
+
+
+@attrs.frozen
+class Open:
+    name: str
+    meta: dict[str, object] = attrs.field(factory=dict)
+    more: object = None
+
+
+@attrs.frozen
+class Loose:
+    size: int
+    rest: Any
+    rates: list[float]
+    either: int | float
+
+
+Ids = NewType("Ids", list[int])
 
 
 class SpeechlessError(Exception):
@@ -119,7 +154,25 @@ def test_a_float_that_is_no_integer_stays_one() -> None:
     assert read(list[int | None], [1e3, None]) == ([1000, None], ())
     assert read(tuple[float, Any], [1.0, 2.5]) == ((1.0, 2.5), ())
     (misfit,) = read(Order, {"lines": [], "stock": {"a": 1.0, "b": 1.5}})[1]
-    assert str(misfit) == "`stock['b']`: expected `int`, got `float`"
+    assert str(misfit) == "`stock.b`: expected `int`, got `float`"
+
+
+@given(json.map(as_floats))
+def test_where_a_float_fits_it_stays_one(value: object) -> None:
+    """Whether or not another part of the value is an int that was written as `5.0`."""
+    found, _ = read(Loose, {"size": 5.0, "rest": value, "rates": [1.0], "either": 1.0})
+    assert found == Loose(5, value, [1.0], 1.0)
+    assert repr(found) == repr(Loose(5, value, [1.0], 1.0))  # 5 == 5.0
+
+
+def test_a_float_under_any_stays_one() -> None:
+    found, _ = read(Deep, {"size": 5.0, "rest": 1.0})
+    assert repr(found) == "Deep(size=5, rest=1.0)"
+
+
+def test_a_float_is_an_int_in_a_new_type() -> None:
+    assert read(Ids, [5.0, 6]) == ([5, 6], ())
+    assert repr(read(Ids, [5.0])[0]) == "[5]"
 
 
 def test_a_deep_value_beside_a_float_that_is_an_integer_is_no_error() -> None:
@@ -184,6 +237,53 @@ def test_what_is_deep_is_told_as_far_as_is_looked() -> None:
 def test_keys_may_be_numbers_and_anything_is_anything() -> None:
     assert read(dict[int, str], {"1": "a"}) == ({1: "a"}, ())
     assert read(object, {"1": "a"}) == ({"1": "a"}, ())
+
+
+@given(json)
+def test_an_object_is_anything_wherever_it_is(value: object) -> None:
+    """As `Any`, which ruff refuses by its rule ANN401."""
+    assert read(list[object], [value]) == ([value], ())
+    assert read(object | None, value) == (value, ())
+    assert read(int | object, value) == (value, ())
+    meta = {"name": "a", "meta": {"b": value}, "more": value}
+    assert read(list[Open], [meta]) == ([Open("a", {"b": value}, value)], ())
+    assert class_schema(Open).schema["properties"].keys() == {"name", "meta", "more"}
+
+
+@given(st.integers(-(10**15) + 1, 10**15 - 1), st.integers(0, 20))
+def test_a_number_of_15_digits_is_an_exact_decimal_and_a_text_always_is(
+    digits: int, places: int
+) -> None:
+    value = Decimal(digits).scaleb(-places)
+    assert read(Decimal, decoded(f"{value:f}")) == (value, ())
+    longer = value + Decimal(1).scaleb(-25)
+    assert read(Decimal, decoded(f'"{longer:f}"')) == (longer, ())
+
+
+def test_an_annotation_is_analysed_once_however_many_items_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise a wrong body of 500 KB takes two seconds."""
+    analysed: list[object] = []
+
+    def analyse(kind: object) -> Mapping[str, Member]:
+        analysed.append(kind)
+        return members_of(kind)
+
+    for module in (reading, custom_types):
+        monkeypatch.setattr(module, "members_of", analyse)
+    lines = [{"name": "a", "price": 1}] * 1_000
+    (misfit,) = read(list[Line], [*lines, {"name": "a", "price": "x"}])[1]
+    assert misfit.path == "[1000].price"
+    drawn = [{"kind": "circle", "radius": 1}, {"kind": "square", "side": 1}] * 500
+    assert not read(list[Circle | Square], drawn)[1]
+    (misfit,) = read(list[Circle | Square], [*drawn, {"kind": "square", "side": "x"}])[1]
+    assert misfit.path == "[1000].side"
+    assert len(analysed) < 20
+
+
+def test_a_set_takes_an_item_twice() -> None:
+    assert read(set[int], [1, 2.0, 1]) == ({1, 2}, ())
 
 
 @pytest.mark.parametrize("text", ["", "{", "nope", "[" * 100_000, '"\ud800"'])

@@ -20,10 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from orchestra import Context, Limits, Retry, injected, open_engine, pipeline, step
+from orchestra import Context, Limits, Retry, collect, injected, open_engine, pipeline, step
 from orchestra.accounts import Usage
 from orchestra.batch.batch import HELD_S, Batch, BatchRules, Progress
 from orchestra.batch.ledger import Row
+from orchestra.config.reading import read as read_file
 from orchestra.engine.journal import Observer
 from orchestra.errors import (
     ArmsFailedError,
@@ -36,6 +37,10 @@ from orchestra.errors import (
 )
 from orchestra.events import RunStarted
 from orchestra.groups import groupless_nursery
+from orchestra.steps import generate
+from orchestra.testing.deployed import deployed
+from orchestra.testing.turns import ScriptedAnswers
+from orchestra.testing.world import ScriptedModel, World
 
 WAITED = Retry(attempts_max=3, delay_s=1.0, multiplier=1.0)
 
@@ -171,6 +176,51 @@ def test_what_all_rows_have_consumed_is_told_also_of_those_that_failed(tmp_path:
     told = [json.loads(line) for line in (tmp_path / "r.jsonl").read_bytes().splitlines()]
     costs = {each["id"]: each["usage"]["cost_nanodollars"] for each in told if "usage" in each}
     assert costs == {"1": 10, "2": 20, "3": 30}
+
+
+TWO_MODELS = """
+[models.answerer]
+provider = "openai"
+model = "gpt-5.4-mini"
+prices = { input = 0, output = 1_000 }
+
+[models.judge]
+provider = "openai"
+model = "gpt-5.4"
+prices = { input = 0, output = 3_000 }
+"""
+
+
+@pipeline
+def judged(question: str) -> str:
+    return collect(generate(collect(generate(question, model="answerer")), model="judge"))
+
+
+def test_a_line_says_what_each_model_has_cost_in_all_attempts(tmp_path: Path) -> None:
+    """So the cost of a model can be told from that of its judge."""
+    verdicts = iter([ScriptedModel((), OverloadedError("full")), ScriptedModel.saying("nine")])
+    scripts = {
+        "answerer": ScriptedModel.saying("nine"),
+        "judge": ScriptedAnswers(lambda _: next(verdicts)),
+    }
+    models = deployed(read_file(TWO_MODELS, Path("orchestra.toml")), scripts)
+
+    async def main() -> Progress:
+        async with open_engine(World(models=models)) as engine:
+            given = [Row("1", {"question": "When?"})]
+            rules = BatchRules(retry=WAITED)
+            return await Batch(engine, judged, given, tmp_path / "r.jsonl", rules=rules).run()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    line = json.loads((tmp_path / "r.jsonl").read_bytes())
+    assert line["attempts"] == 2
+    by_model = line["usage_by_model"]
+    assert list(by_model) == ["answerer", "judge"]
+    costs = [each["cost_nanodollars"] for each in by_model.values()]
+    assert sum(costs) == line["usage"]["cost_nanodollars"]
+    dearer = [by_model["answerer"]["output_tokens"], 3 * by_model["judge"]["output_tokens"]]
+    assert costs == [1_000_000 * tokens for tokens in dearer]
+    assert by_model["answerer"]["output_tokens"] == 2 * by_model["judge"]["output_tokens"]
 
 
 LASTING = st.lists(st.sampled_from([0.0, 0.25, 1.0, 3.0]), max_size=8)

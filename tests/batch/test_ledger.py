@@ -57,8 +57,10 @@ def test_whatever_else_stands_there_is_no_row(lines: list[bytes]) -> None:
 
 def test_a_line_says_how_a_row_has_ended() -> None:
     usage = Usage(3, 4, cost_nanodollars=5)
-    told = json.loads(line_of("a", "d", attrs.evolve(ENDED, usage=usage, result={"x": [1]})))
-    assert told.pop("usage")["cost_nanodollars"] == 5
+    paid = attrs.evolve(ENDED, usage=usage, usage_by_model={"fast": usage}, result={"x": [1]})
+    told = json.loads(line_of("a", "d", paid))
+    assert told["usage"]["cost_nanodollars"] == 5
+    assert told.pop("usage_by_model") == {"fast": told.pop("usage")}
     assert told == {
         "id": "a",
         "digest": "d",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -230,6 +231,103 @@ def test_a_model_that_would_be_refused_for_its_price_is_told(say: Project) -> No
     assert out.endswith("1 problem\n")
     say.write("orchestra.toml", PRICED.replace("refuse", "flag"))
     assert say.orchestra("check")[0] == 0
+
+
+NAMED_OWNERS = """\
+    [limits.users.ada]
+    runs = 2
+
+    [budgets.organisations.acmee]
+    month = 100
+    [budgets.organisations.acme]
+    month = 100
+"""
+
+
+def test_an_organisation_or_user_that_no_key_belongs_to_is_a_note(say: Project) -> None:
+    """Not an error: its first key may be made later, and so may the first key of all."""
+    say.write("orchestra.toml", NAMED_OWNERS)
+    nothing_wrong = (0, "2 pipelines, no problems\n", "")
+    assert say.orchestra("check") == nothing_wrong
+    assert not (say.folder / ".orchestra").exists(), "it only looks"
+    key = ("keys", "create", "--pipelines", "*", "--organisation")
+    assert say.orchestra(*key, "acme", "--user", "eve")[0] == 0
+    code, out, err = say.orchestra("check")
+    assert (code, out) == nothing_wrong[:2]
+    assert err == (
+        "orchestra.toml:1: limits.users.ada: no key belongs to user 'ada'; `orchestra keys list` "
+        "shows the owners of keys\n"
+        "orchestra.toml:4: budgets.organisations.acmee: no key belongs to organisation 'acmee'; "
+        "did you mean 'acme'?\n"
+    )
+    assert say.orchestra(*key, "acmee", "--end-users")[0] == 0, "its requests may name any user"
+    assert say.orchestra("check") == nothing_wrong
+
+
+@pytest.mark.parametrize("url", ["sqlite:state.sqlite", "redis://127.0.0.1:1/0"])
+def test_keys_that_cannot_be_read_are_nobodys_mistake(say: Project, url: str) -> None:
+    say.write("orchestra.toml", f'[state]\nurl = "{url}"\n{dedent(NAMED_OWNERS)}')
+    assert say.orchestra("check") == (0, "2 pipelines, no problems\n", "")
+    assert not [*say.folder.glob(".orchestra/*")]
+
+
+ROUTED = """\
+    [models.first]
+    provider = "openai"
+    model = "m"
+
+    [models.second]
+    provider = "openai"
+    model = "n"
+
+    [routes.smart]
+    models = ["first", "second"]
+"""
+IMPATIENT = """\
+    from orchestra import Policy, Stream, pipeline
+    from orchestra.steps.generate import generate
+
+
+    @pipeline
+    def asked(question: str) -> Stream[str]:
+        return generate(question, model="smart", policy=Policy(first_chunk_s=3))
+"""
+
+
+def test_a_step_that_ends_before_a_stalled_model_of_its_route_is_left_is_told_of(
+    project: Project,
+) -> None:
+    project.write("pipelines/asked.py", IMPATIENT)
+    project.write("orchestra.toml", ROUTED)
+    code, out, err = project.orchestra("check")
+    assert (code, out) == (0, "1 pipeline, no problems\n")
+    assert err == (
+        "pipelines/asked.py:7: generate: first_chunk_s=3 bounds all models of route 'smart' "
+        "together: if 'first' stalls, the step fails before the next model is called; write "
+        "timeouts = { first_byte_s = 1.5 } in [models.first], or any number below 3\n"
+    )
+    project.write("orchestra.toml", f'{dedent(ROUTED)}by = "weight"\n')
+    err = project.orchestra("check")[2]
+    assert "if 'first' or 'second' stalls" in err, "either may be asked first"
+    assert err.endswith("any number below 3, and so for the others\n")
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        ('model = "m"', 'model = "m"\n    timeouts = { first_byte_s = 2.9 }'),
+        ('models = ["first", "second"]', 'models = ["first"]\n    by = "weight"'),
+        ('"second"]', '"second"]\n    fallback = false'),
+        ("first_chunk_s=3", "first_chunk_s=61"),
+        ("first_chunk_s=3", "timeout_s=3"),
+        ('provider = "openai"\n    model = "m"', 'provider = "extractive"'),
+    ],
+)
+def test_no_other_step_is(project: Project, written: str, instead: str) -> None:
+    assert written in ROUTED + IMPATIENT, "or nothing is tried"
+    project.write("pipelines/asked.py", IMPATIENT.replace(written, instead))
+    project.write("orchestra.toml", ROUTED.replace(written, instead))
+    assert project.orchestra("check") == (0, "1 pipeline, no problems\n", "")
 
 
 def test_explain_prints_what_streams(say: Project) -> None:

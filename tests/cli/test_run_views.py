@@ -18,6 +18,7 @@ from orchestra.cli.run_views import Lines, Result, Words, duration, joined, prog
 from orchestra.cli.terminal import ERR, OUT, visible
 from orchestra.engine.journal import Journal
 from orchestra.engine.lanes.output import Output
+from orchestra.errors import OverloadedError
 from orchestra.events import (
     ArmCommitted,
     ArmFailed,
@@ -219,6 +220,16 @@ def test_every_event_is_a_line_of_json(events: list[Any]) -> None:
     written = b"".join(data for _, data in Lines().feed(made))
     lines = [json.loads(line) for line in written.splitlines()]
     assert [(line["seq"], line["type"]) for line in lines] == [(e.seq, e.type) for e in made]
+
+
+def test_the_end_of_a_run_that_failed_has_its_problem_as_of_a_server() -> None:
+    error = OverloadedError("db.internal is full", retry_after_s=6.5)
+    failure = partial(RunFailed, error="OverloadedError", message=str(error), cause=error)
+    ((_, data),) = Lines().feed(run(failure))
+    line = json.loads(data)
+    assert line["problem"]["type"] == "urn:problem-type:orchestra:provider-overloaded"
+    assert line["problem"]["detail"] == line["message"] == str(error), "here nothing is hidden"
+    assert line["retry_after_s"] == 7
 
 
 def test_the_result_is_one_object_at_the_end() -> None:

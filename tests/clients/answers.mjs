@@ -1,6 +1,7 @@
 // Run a pipeline, and call `tell` with the answer so far, each time it grows; returns the result. After
 // a broken connection, it reconnects and goes on after the last event; after a 503, it tries again when
-// `Retry-After` says. `signal` is that of an AbortController: aborting it cancels the run, too.
+// `Retry-After` says. `signal` is that of an AbortController: aborting it cancels the run, too. A refused
+// start, or a run that fails, is a `Refused`: with its `problem`, and in how many seconds to try again, if known.
 export async function follow(url, inputs, tell, { headers = {}, signal, triesMost = 8 } = {}) {
   const asked = {
     ...headers,
@@ -16,10 +17,10 @@ export async function follow(url, inputs, tell, { headers = {}, signal, triesMos
     try {
       const answer = await fetch(url, { ...post, headers: asked, signal });
       if (!answer.ok) {
-        const { title, detail = title } = await answer.json();
-        if (answer.status !== 503) throw new Refused(detail);
+        const problem = await answer.json();
         waitS = Number(answer.headers.get("Retry-After")) || 0;
-        throw new Error(detail);
+        const refused = new Refused(problem, waitS || null);
+        throw answer.status === 503 ? new Error(refused.message) : refused;
       }
       for await (const { id, type, data } of eventsOf(answer.body)) {
         asked["Last-Event-ID"] = id;
@@ -28,8 +29,8 @@ export async function follow(url, inputs, tell, { headers = {}, signal, triesMos
         else if (type === "arm.restarted") tell((output = ""));
         else if (type === "snapshot") tell((output = data.output));
         else if (type === "run.finished") return data.result;
-        else if (type === "run.failed") throw new Refused(data.message);
-        else if (type === "run.cancelled") throw new Refused(data.reason);
+        else if (type === "run.failed") throw new Refused(data.problem, data.retry_after_s);
+        else if (type === "run.cancelled") throw new Refused({ title: data.reason });
       }
     } catch (error) {
       if (error instanceof Refused) throw error;
@@ -50,7 +51,12 @@ export async function follow(url, inputs, tell, { headers = {}, signal, triesMos
   }
 }
 
-export class Refused extends Error {}
+export class Refused extends Error {
+  constructor(problem, retryAfterS = null) {
+    super(problem.detail ?? problem.title);
+    Object.assign(this, { problem, retryAfterS });
+  }
+}
 
 async function* eventsOf(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();

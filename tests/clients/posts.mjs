@@ -1,6 +1,7 @@
 // Streams that are posted for, over a line that breaks behind the first chunk: `node posts.mjs URL`
 // prints "cut" when it does, and then what the client has read: the text, and the events' types.
-// Then it asks a server that restarts, stops a run at its first chunk, and one before its first event.
+// Then it asks a server that restarts, stops a run at its first chunk, and one before its first event;
+// and a run fails.
 
 import { connect, createServer } from "node:net";
 import { createRequire } from "node:module";
@@ -75,5 +76,8 @@ const early = new AbortController();
 silent = () => early.abort();
 const begun = follow(url, {}, () => {}, { signal: early.signal });
 tell("stopped", await begun.catch((error) => error.name));
+
+const failed = await follow(url.replace("awaiting", "failing"), {}, () => {}).catch((error) => error);
+tell("failed", failed.problem.type, failed.message, failed.retryAfterS);
 line.close();
 process.exit(0);

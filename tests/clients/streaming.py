@@ -12,6 +12,7 @@ from functools import partial
 
 import trio
 
+from orchestra.errors import OverloadedError
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
@@ -61,6 +62,21 @@ def unending() -> Stream[str]:
     return begun()
 
 
+@step
+async def overloaded() -> AsyncIterator[str]:
+    yield "one"
+    raise OverloadedError("no room", retry_after_s=6.5)
+
+
+@pipeline
+def failing() -> Stream[str]:
+    """A first word, and an error."""
+    return overloaded()
+
+
+PIPELINES = {"told": told, "awaiting": awaiting, "unending": unending, "failing": failing}
+
+
 async def admit() -> Admission:
     """Everybody, from any page."""
     return Admission(cors=Cors(origins=frozenset({"*"})))
@@ -69,7 +85,7 @@ async def admit() -> Admission:
 if __name__ == "__main__":
     with SqliteState(sys.argv[1], timeout_s=5) as state:
         loaded = Loaded(
-            {"told": told, "awaiting": awaiting, "unending": unending},
+            PIPELINES,
             settings=SETTINGS,
             admit=admit,
             state=state,

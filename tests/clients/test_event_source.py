@@ -22,6 +22,8 @@ from typing import Any
 
 import attrs
 
+from orchestra.codecs.withheld import WITHHELD
+from orchestra.errors import OverloadedError
 from tests.clients.programs import PATIENCE_S, ROOT
 from tests.clients.scripts import CALM, HERE, ONCE, browser, node
 from tests.patience import line_with
@@ -236,6 +238,8 @@ def test_a_stream_that_is_posted_for_goes_on_where_its_line_broke(tmp_path: Path
         wait_written_down(server, 1, "cancelled")  # and it would linger for a minute
         assert heard.get(timeout=PATIENCE_S) == ["stopped", "AbortError"]
         wait_written_down(server, 2, "cancelled")  # before its client had heard of it
+        overloaded = "urn:problem-type:orchestra:provider-overloaded"
+        assert heard.get(timeout=PATIENCE_S) == ["failed", overloaded, WITHHELD[OverloadedError], 7]
 
 
 def test_a_browser_tells_its_page_why_a_socket_was_not_opened(tmp_path: Path) -> None:

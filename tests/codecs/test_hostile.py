@@ -24,7 +24,12 @@ from orchestra.codecs.gemini.dialect import RESPONSES_MAX, GeminiDialect
 from orchestra.codecs.ollama.dialect import OllamaDialect
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.codecs.usage_counts import COUNTS_MAX
-from orchestra.errors import MalformedStreamError, ModelError
+from orchestra.errors import (
+    MalformedStreamError,
+    ModelError,
+    ProviderServerError,
+    TruncatedStreamError,
+)
 from orchestra.providers.known.catalog import PROVIDERS
 from orchestra.values import Json, ModelEvent, ToolCallDelta
 from tests.codecs.amazon import event as amazon
@@ -198,6 +203,32 @@ def test_whatever_stands_wherever_it_is_read_or_a_model_error(
     else:
         length = 0
     assert length < 20_000
+
+
+BEGINNINGS: dict[str, tuple[str, Json]] = {
+    "openai": ("", {"id": "1", "choices": [{"delta": {"content": "x"}, "index": 0}]}),
+    "anthropic": (
+        "content_block_delta",
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "x"}},
+    ),
+    "gemini": ("", {"candidates": [{"content": {"parts": [{"text": "x"}]}}]}),
+    "cohere": ("", {"type": "content-delta", "delta": {"message": {"content": {"text": "x"}}}}),
+}
+
+
+@pytest.mark.parametrize("done", [[], [("", b"[DONE]")]])
+@pytest.mark.parametrize("dialect", BEGINNINGS)
+def test_an_error_of_a_gateway_at_the_end_of_a_stream_is_that_error(
+    dialect: str, done: list[tuple[str, bytes]]
+) -> None:
+    """FastAPI's form, without a name that the dialect knows; some gateways write `[DONE]` then."""
+    name, began = BEGINNINGS[dialect]
+    told = b'{"detail": "the model has run out of memory"}'
+    frames = [(name, json.dumps(began).encode()), ("", told)]
+    with pytest.raises(ProviderServerError, match="the model has run out of memory"):
+        heard(dialect, [*frames, *done])
+    with pytest.raises(TruncatedStreamError):
+        heard(dialect, frames[:1])
 
 
 @given(st.sampled_from(EVENTS), hostile, st.data())

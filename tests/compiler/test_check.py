@@ -865,7 +865,11 @@ def test_every_code_has_its_case() -> None:
     # those of the function itself, in `graph`, have theirs in tests/graph/source/test_handlers.py
     texts = "".join(path.read_text() for path in files)
     codes = set(re.findall(r'(?:Problem|_fault)\(\s*"([a-z-]+)"', texts))
-    assert codes == {code for _, code, *_ in CASES} | {"unused-input", "unknown-name"}
+    assert codes == {code for _, code, *_ in CASES} | {
+        "unused-input",
+        "unknown-name",
+        "unable-model",
+    }
 
 
 # --- many at once ------------------------------------------------------------------------------

@@ -87,8 +87,8 @@ def test_what_is_reached_over_the_network_is_made_before_it_is_asked_for(
         assert bindings.states().keys() == {"keyed", "vectors"}
         (told,) = caplog.messages
         assert (
-            "has no key: set NO_KEY; until then requests for this model, or for a route with it, "
-            "are refused"
+            "has no key: set NO_KEY; until then requests for this model are refused, and a route "
+            "with it goes on to its other models, if it has any"
         ) in told
         with pytest.raises(BindingError, match="NO_KEY"):
             bindings.model("keyless")

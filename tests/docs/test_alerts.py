@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestra import errors
+from orchestra.server.runs.problems import FAILED, KINDS
 from tests.docs.promql import OF_SCRAPES, check
 
 ROOT = Path(__file__).parents[2]
@@ -56,3 +59,15 @@ def test_prometheus_finds_that_each_tells_what_it_is_for() -> None:
     ):
         done = subprocess.run([tool, *act], cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_clients_can_correct_raises_no_alert_of_a_model() -> None:
+    """A run that fails by such an error is answered with a status below 500."""
+    wrong = {name for name, each in vars(errors).items() if inspect.isclass(each) and theirs(each)}
+    (listed,) = re.findall(r'error_type!~"\|cancelled\|([\w|]+)"', RULES)
+    assert set(listed.split("|")) == wrong
+
+
+def theirs(kind: type) -> bool:
+    fits = (each for each in KINDS if issubclass(kind, each.error))
+    return next(fits, FAILED).status < 500

@@ -38,6 +38,15 @@ def test_proxies_and_clients_give_up_idle_connections_first_and_silent_ones_neve
     assert clients is not None
     assert clients + 1 < usual.keep_alive_s
     assert number("nginx.conf", "proxy_read_timeout") > 2 * usual.heartbeat_s
+    for side in ("client", "server", "tunnel"):
+        assert number("haproxy.cfg", f"timeout {side}") > 2 * usual.heartbeat_s
+
+
+def test_a_host_that_stops_accepts_clients_until_proxies_have_left_it() -> None:
+    """nginx has then closed what it kept idle, and HAProxy has seen what `/readyz` says."""
+    delay_s = Settings(**read_file(CONFIG).server.bounds).shutdown_delay_s
+    assert delay_s > number("nginx.conf", "keepalive_timeout")
+    assert delay_s > number("haproxy.cfg", "inter") * number("haproxy.cfg", "fall") + 1
 
 
 def test_several_hosts_ask_for_keys_and_share_a_state() -> None:

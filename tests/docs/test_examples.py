@@ -6,7 +6,9 @@ writes it).
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
@@ -80,6 +82,41 @@ def test_the_fastapi_application_answers(
     assert re.findall("event: (.*)", events)[-1] == "run.finished"
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "7")
     assert refused.json()["type"].endswith("provider-overloaded")
+
+
+def test_an_approval_outlives_the_process_that_asked_for_it(
+    run_document: Callable[[Path], ModuleType], tmp_path: Path
+) -> None:
+    """The first process is killed after its run; the second one knows only the ticket."""
+    module = run_document(ROOT / "docs/how-to.md").__name__
+
+    def ran(code: str) -> tuple[int, list[str]]:
+        done = subprocess.run(
+            [sys.executable, "-c", f"from {module} import *\n{code}"],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout.splitlines()
+
+    killed, (ticket,) = ran(
+        'print(asks("My lamp A-7 is broken."), flush=True)\nimport os; os.kill(os.getpid(), 9)'
+    )
+    assert killed == -9
+    ended, (answer, told, again) = ran(
+        'smart = ScriptedTurns.saying("It is on its way.")\n'
+        "def decided(schedule):\n"
+        '    world = World(models={"smart": smart}, schedule=schedule)\n'
+        f"    return simulate(settle, world, ticket={ticket!r}, yes=True)\n"
+        "print(decided(2).result())\n"
+        "print(smart.asked[0].messages[-1].text.splitlines()[-1])\n"
+        "print(type(decided(3).error).__name__)"
+    )
+    assert (ended, answer) == (0, "It is on its way.")
+    assert told.endswith("The outcome: 30.00 euros are sent back for A-7")
+    assert again == "InputError"
 
 
 INCLUDED = re.compile(

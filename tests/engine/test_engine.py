@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from orchestra import Limits, Stream, collect, open_engine, pipeline, step
 from orchestra.engine.bindings import NoBindings
+from orchestra.engine.current_run import CURRENT_RUN
 from orchestra.engine.engine import Engine
 from orchestra.engine.run import Run
 from orchestra.errors import (
@@ -30,7 +31,6 @@ from orchestra.errors import (
     RunError,
 )
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted, StepSkipped
-from orchestra.tags import RUN_TAGS
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from tests.engine.steps import both, fails, numbers, waits
@@ -782,7 +782,7 @@ def test_a_run_has_its_tags_in_its_first_event_and_in_the_context_of_its_steps()
 
     @step
     async def look() -> None:
-        seen.append(dict(RUN_TAGS.get()))
+        seen.append(dict(CURRENT_RUN.get()[1]))
 
     @pipeline
     def looked() -> None:

@@ -47,6 +47,7 @@ from orchestra.policies.money.prices import Price
 from orchestra.policies.money.purse import Purse
 from orchestra.policies.outbox import Outbox
 from orchestra.protocols import Change, Model, ModelReply, State, WhenStateFails
+from orchestra.rankings import Ranked, Ranking, RerankRequest
 from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
@@ -150,6 +151,10 @@ class BadModel(Model):
             vectors = tuple(Vector.of([len(each)]) for each in request.texts)
             return Embeddings(vectors, self.drawn.choice([None, Usage(9)]))
 
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        async with self.stream(ask("")):
+            return attrs.evolve(RANKING, searches=self.drawn.choice([None, 2]))
+
     def events(self) -> list[ModelEvent]:
         said: list[ModelEvent] = []
         number = 0
@@ -175,6 +180,7 @@ class BadReply:
         return batch
 
 
+RANKING = Ranking((Ranked(1, 0.5),))
 CALLERS = [
     Caller("acme", "ada"),
     Caller("acme", "bob"),
@@ -202,7 +208,7 @@ visits = st.builds(
     st.sampled_from(CALLERS),
     st.integers(0, 3),
     st.sampled_from(["a", "a", "b"]),
-    st.sampled_from(["stream", "stream", "complete", "embed"]),
+    st.sampled_from(["stream", "stream", "complete", "embed", "rerank"]),
     st.sampled_from([0, 1, 2, 1000, 1000]),
     st.sampled_from([0.0, 0.0, 0.5, 3.0]),
     st.sampled_from([0.0, 0.01, 0.05, 0.1, 1.0, 2.5, 6.0, 1e5, 1e5, 1e5]),
@@ -280,7 +286,7 @@ class Stack:
             breaker=BreakerRule(calls_min=3, open_s=1.0, slow_s=2.0),
             limits=limits,
             batch_size=BatchSize(1),
-            price=Price(input=10**6, output=3 * 10**6),
+            price=Price(input=10**6, output=3 * 10**6, search=10**6),
             purse=self.purse,
             draw=drawn.random,
             shared=shared,
@@ -301,12 +307,8 @@ class Stack:
     async def holds_nothing(self) -> None:
         """When all have left, and the state has been well for a minute."""
         load = self.guarded.state().load
-        assert (self.asked.running, load.running, load.waiting, self.callers.waiting) == (
-            0,
-            0,
-            0,
-            0,
-        )
+        left = self.asked.running, load.running, load.waiting, self.callers.waiting
+        assert left == (0, 0, 0, 0)
         assert self.coalesced is None or self.coalesced.flights == 0
         assert not any(each.undelivered for each in self.outboxes)
         assert not any(each.held for each in self.purse._of_runs.values())
@@ -346,6 +348,10 @@ async def visited(model: Model, visit: Visit) -> None:
         texts = (visit.words, "bb", "ccc")
         found = await model.embed(EmbedRequest(texts))
         assert found.vectors == tuple(Vector.of([len(each)]) for each in texts)
+        return
+    if visit.act == "rerank":
+        ranking = await model.rerank(RerankRequest(visit.words, ("bb", "ccc"), 1))
+        assert ranking.results == RANKING.results
         return
     said = ""
     if visit.act == "complete":

@@ -14,7 +14,13 @@ import attrs
 import msgspec
 import trio
 
-from orchestra.errors import AuthenticationError, InvalidRequestError, ModelError, ModelsFailedError
+from orchestra.errors import (
+    AuthenticationError,
+    InvalidRequestError,
+    ModelError,
+    ModelsFailedError,
+    OverloadedError,
+)
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.rules.policy import Policy
 from orchestra.graph.steps import step
@@ -77,6 +83,9 @@ async def breaking(how: str) -> str:
     if how == "key":
         both = {"a": AuthenticationError("who?"), "b": InvalidRequestError("seed=7 cannot be")}
         raise ModelsFailedError("all models failed", both)
+    if how == "full":
+        full = {"a": OverloadedError("no room", retry_after_s=6.5), "b": ModelError("no")}
+        raise ModelsFailedError("all models failed", full)
     if how == "refused":
         raise InvalidRequestError("temperature: 9 is too hot")
     await trio.sleep_forever()

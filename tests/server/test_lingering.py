@@ -13,6 +13,7 @@ import trio.testing
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from orchestra.server.connections import listen
+from orchestra.server.connections.hardening import mend_hypercorn
 from orchestra.server.settings import Settings
 from tests.server.wire import Client, House, open_house
 
@@ -37,6 +38,7 @@ def housing(main: Callable[[House], Awaitable[None]]) -> None:
         async with open_house(refusing, Settings()) as house:
             await main(house)
 
+    mend_hypercorn()
     trio.run(serve)
 
 
@@ -58,6 +60,7 @@ def test_a_client_that_sends_before_it_reads_reads_why_it_is_refused() -> None:
             await client.stream.send_all(MEBIBYTE)
         reply = await client.reply()
         assert (reply.status, reply.body) == (413, b"no\n")
+        assert reply.headers["connection"] == "close", "a proxy would send its next request"
         assert await client.closed()
         await client.stream.aclose()
         await empty(house)

@@ -16,7 +16,7 @@ from orchestra.errors import (
 )
 from orchestra.events import RunFailed
 from orchestra.server.responses.caller_problems import your_rate
-from orchestra.server.responses.problems import fit_for_clients
+from orchestra.server.runs.fit_events import fit_for_clients
 from orchestra.server.runs.problems import failed_run
 
 SECRET = "sk-123 in /home/me/steps.py"

@@ -122,12 +122,12 @@ def test_every_fault_of_a_model_has_a_pointer_of_its_own() -> None:
 
     errors = {each["pointer"]: each["detail"] for each in _served(test)["errors"]}
     assert errors == {
-        "#/inputs/order/lines": "input `order['lines']`: input should be a valid array",
+        "#/inputs/order/lines": "input `order.lines`: input should be a valid array",
         "#/inputs/order/paid/number": (
-            "input `order['paid']['number']`: input should be greater than or equal to 1000"
+            "input `order.paid.number`: input should be greater than or equal to 1000"
         ),
         "#/inputs/urgent/0/days": (
-            "input `urgent[0]['days']`: input should be a valid integer, unable to parse string as "
+            "input `urgent[0].days`: input should be a valid integer, unable to parse string as "
             "an integer"
         ),
     }

@@ -12,7 +12,7 @@ from orchestra.cli.terminal import table
 from orchestra.policies.money.balances import Balance
 from orchestra.policies.money.prices import in_dollars
 
-HEADINGS = ("BUDGET OF", "PERIOD", "LIMIT", "SPENT", "HELD", "LEFT", "RESETS (UTC)")
+HEADINGS = ("BUDGET OF", "PERIOD", "LIMIT", "SPENT", "HELD", "LEFT", "RESETS (UTC)", "PREVIOUS")
 _KINDS = ("organisation", "user", "key")
 
 
@@ -43,6 +43,7 @@ def as_object(owned: Owned) -> dict[str, object]:
         "held_nanodollars": balance.held,
         "left_nanodollars": balance.left,
         "resets_at_s": balance.resets_at_s,
+        "previous_nanodollars": balance.previous,
     }
 
 
@@ -67,4 +68,5 @@ def _row(balance: Balance) -> tuple[str, ...]:
         in_dollars(balance.held),
         in_dollars(balance.left),
         f"{datetime.fromtimestamp(balance.resets_at_s, UTC):%Y-%m-%d %H:%M}",
+        "-" if balance.previous is None else in_dollars(balance.previous),
     )

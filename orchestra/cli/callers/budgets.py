@@ -113,10 +113,9 @@ async def _list(
     organisation: str, user: str, json: bool, bindings: LocalBindings, state: State
 ) -> None:
     from orchestra.cli.callers.budget_views import Owned, as_object, as_table
-    from orchestra.cli.callers.keys import all_keys
     from orchestra.policies.money.balances import balances
 
-    records, now_s = await all_keys(bindings.keyring)
+    records, now_s = await bindings.keyring.list_all()
     ended = {each.id for each in records if each.state(now_s) != "active"}
     known = _owners(_with_keys(records, organisation, user), bindings.budgets, user)
     named = _owners([Caller(organisation, user)], bindings.budgets, user)  # perhaps without a key
@@ -219,9 +218,7 @@ async def _refuse_strangers(caller: Caller, kind: str, bindings: LocalBindings) 
     Raises:
         CommandError: there is no such caller; the message suggests similar names.
     """
-    from orchestra.cli.callers.keys import all_keys
-
-    records, _ = await all_keys(bindings.keyring)
+    records, _ = await bindings.keyring.list_all()
     if any(
         each.organisation == caller.organisation
         and (caller.user in ("", each.user) or each.end_users)

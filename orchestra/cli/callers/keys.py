@@ -31,7 +31,6 @@ from orchestra.cli.terminal import say_json
 
 if TYPE_CHECKING:
     from orchestra.access.changes import Made
-    from orchestra.access.keyring import Keyring
     from orchestra.access.keys import KeyRecord
     from orchestra.config import LocalBindings
 
@@ -64,7 +63,7 @@ def create(
     Parameters
     ----------
     organisation
-        The organisation it belongs to; its users see each other's runs.
+        The organisation it belongs to; its users see each other's runs of pipelines.
     user
         The user it belongs to, within the organisation.
     name
@@ -122,7 +121,7 @@ def list_keys(
     async def show(bindings: LocalBindings) -> None:
         from orchestra.cli.callers.key_views import as_object, as_table
 
-        records, now_s = await all_keys(bindings.keyring)
+        records, now_s = await bindings.keyring.list_all()
         found = owned_by(records, organisation, user)
         if json:
             say_json([as_object(each, now_s) for each in found])
@@ -341,15 +340,3 @@ def owned_by(records: Iterable[KeyRecord], organisation: str, user: str) -> list
         for each in records
         if organisation in ("", each.organisation) and user in ("", each.user)
     ]
-
-
-async def all_keys(keyring: Keyring) -> tuple[list[KeyRecord], float]:
-    """All keys that were ever made, oldest first, and the time of the state."""
-    found: list[KeyRecord] = []
-    number: int | None = 0
-    now_s = 0.0
-    while number is not None:
-        page = await keyring.list(number)
-        found += page.keys
-        number, now_s = page.next, page.now_s
-    return found, now_s

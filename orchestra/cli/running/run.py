@@ -25,7 +25,6 @@ from orchestra.events import RunFailed
 from orchestra.messages import describe
 
 if TYPE_CHECKING:
-    from orchestra.config.bindings import LocalBindings
     from orchestra.engine.engine import Observe
     from orchestra.engine.run import Run
     from orchestra.observe.traces import Trace
@@ -87,7 +86,7 @@ def run(
     view = Lines() if events else Result() if json else None
     found: list[Trace] = []
     with default_bindings(data, config=config) as bindings:
-        observe = _traced(bindings, found) if trace else None
+        observe = _traced(found) if trace else None
         try:
             ask = partial(_run, pipeline, given, view, bindings, start=start)
             return trio.run(partial(ask, quiet=quiet, observe=observe))
@@ -95,14 +94,12 @@ def run(
             _tell(found)
 
 
-def _traced(bindings: LocalBindings, found: list[Trace]) -> Observe:
+def _traced(found: list[Trace]) -> Observe:
     """The observer of a run that builds its trace, which is in `found` at the end."""
     from orchestra.observe.names import convention
     from orchestra.observe.traces import Traces
 
-    traces = Traces(found.append, convention(os.environ))
-    bindings.on_call = traces.called
-    return traces.observe
+    return Traces(found.append, convention(os.environ))
 
 
 def _tell(found: list[Trace]) -> None:

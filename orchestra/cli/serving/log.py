@@ -137,18 +137,17 @@ class JsonFormatter(logging.Formatter):
 
 def with_ids(record: logging.LogRecord) -> bool:
     """True; adds the ids of the task's request, run and trace, and its tags, to an entry."""
-    from orchestra.engine.run_id import RUN_ID
+    from orchestra.engine.current_run import CURRENT_RUN
     from orchestra.observe.trace_context import TRACE
     from orchestra.server.front.arrival import REQUEST_ID
-    from orchestra.tags import RUN_TAGS
 
-    found, trace, tags = REQUEST_ID.get(), TRACE.get(), RUN_TAGS.get()
+    found, trace, (run_id, tags) = REQUEST_ID.get(), TRACE.get(), CURRENT_RUN.get()
     words = " ".join(quote(f"{name}={value}") for name, value in tags.items())
     about = " ".join(filter(None, (found, words[:_TAGS_CHARS])))
     record.request = f" [{about}]" if about else ""
     record.ids = {
         "request_id": found,
-        "run_id": RUN_ID.get(),
+        "run_id": run_id,
         "trace_id": "" if trace is None else trace.trace_id,
         "tags": dict(tags) or "",
     }

@@ -196,6 +196,8 @@ class Loader:
         return {name: each for name, each in pipelines.items() if name not in refused}, by_json
 
     async def _admit(self, bindings: LocalBindings) -> Admission:
+        from orchestra.cli.unknown_owners import unknown_owners
+
         if self._moves:  # a server keeps its state, even if the new one cannot be reached
             from orchestra.server.health import check_state
 
@@ -207,6 +209,8 @@ class Loader:
         )
         self._coming = admission
         self.keyless = admission.own_pages is not None
+        for note in await unknown_owners(bindings):
+            log.warning("%s", note)
         with suppress(StateError):  # the first request logs it
             self.locked = not self.keyless and not await bindings.keys_made()
         return admission

@@ -19,19 +19,21 @@ import msgspec
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.anthropic.citations import CitedText
 from orchestra.codecs.bedrock.citations import read_citation
-from orchestra.codecs.bedrock.embed import decode_embeddings, embed_body
+from orchestra.codecs.bedrock.embed import decode_embeddings, embed_body, rerank_body
 from orchestra.codecs.bedrock.request import converse_body
 from orchestra.codecs.dialect import Call, Dialect, not_answered
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.framing.eventstream import ERROR, EXCEPTION, EventStreamFraming
 from orchestra.codecs.framing.frames import LARGE_BYTES, FrameDecoder, decoded, json_text
 from orchestra.codecs.framing.mending import JsonReader, read_whole
+from orchestra.codecs.rankings import ranking_of
 from orchestra.codecs.raw_json import NOTHING
 from orchestra.codecs.retry_after import their_now_s
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, sealed
 from orchestra.codecs.tool_calls import next_call
 from orchestra.codecs.usage_counts import count, token_count
 from orchestra.errors import ModelError
+from orchestra.rankings import Ranking, RerankRequest
 from orchestra.values import (
     ChatRequest,
     Embeddings,
@@ -237,7 +239,7 @@ class ConverseDecoder(FrameDecoder):
 
 @attrs.frozen
 class Bedrock(Dialect):
-    """The common part of Bedrock's two dialects: embeddings, by InvokeModel, and errors.
+    """The common part of Bedrock's two dialects: vectors and rankings by InvokeModel, and errors.
 
     `texts_max` is 1 for Titan and Nova, which take one text in a call, and 96 for Cohere's models.
     """
@@ -255,6 +257,14 @@ class Bedrock(Dialect):
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
         return decode_embeddings(body)
+
+    def ask_ranking(self, model: str, request: RerankRequest) -> Call:
+        """The call that reranks with a model of Cohere."""
+        body = rerank_body(self.family_of(model), request)
+        return Call(model_path(model, "invoke"), msgspec.json.encode(body))
+
+    def decode_ranking(self, body: bytes) -> Ranking:
+        return ranking_of(body)
 
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float

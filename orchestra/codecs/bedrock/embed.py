@@ -1,6 +1,7 @@
 """Embeddings on Bedrock, by InvokeModel: Titan's and Nova's, one text in a call, and Cohere's.
 
-An answer does not name its model, so its keys decide the format.
+An answer does not name its model, so its keys decide the format. Cohere's rerank models take
+its own fields, with the version of its API (the SDK of Cohere for Bedrock, and users' code).
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from orchestra.codecs.bedrock.extra_fields import EXTRAS
 from orchestra.codecs.cohere.embeddings import VectorsByType, embed_fields
 from orchestra.codecs.dialect import not_answered
 from orchestra.codecs.framing.mending import read_whole
+from orchestra.codecs.rankings import rerank_fields
 from orchestra.codecs.raw_json import merged
 from orchestra.codecs.usage_counts import input_usage
 from orchestra.codecs.vectors import vectors_of
 from orchestra.errors import CapabilityError
+from orchestra.rankings import RerankRequest
 from orchestra.values import Embeddings, EmbedRequest, Json
 
 _NOVA_PURPOSES = {
@@ -94,6 +97,20 @@ _BODIES: Mapping[str, Callable[[str, EmbedRequest], Json]] = {
     "cohere.embed": _cohere,
 }
 """The body of each family, by a part of the model's id."""
+
+
+def rerank_body(model: str, request: RerankRequest) -> Json:
+    """The body of a rerank call.
+
+    Raises:
+        CapabilityError: it is not one of Cohere's rerank models.
+    """
+    if "cohere.rerank" not in model:
+        raise CapabilityError(
+            f"reranking with {model!r} on Bedrock is not supported, only with models that have "
+            "`cohere.rerank` in their id"
+        )
+    return merged({**rerank_fields(request), "api_version": 2}, request.extras.get(EXTRAS, {}))
 
 
 def decode_embeddings(body: bytes) -> Embeddings:

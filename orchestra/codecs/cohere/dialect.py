@@ -1,4 +1,4 @@
-"""Cohere's own dialect, version 2: `/chat` and `/embed` below `https://api.cohere.com/v2`.
+"""Cohere's own dialect, version 2: `/chat`, `/embed` and `/rerank` below `https://api.cohere.com/v2`.
 
 A model's plan before a tool call (`tool_plan`) and its thoughts are both reasoning here. Citations
 of text are read, those of plans are not. Usage has the counts of `tokens`, to which Cohere's limits
@@ -16,16 +16,18 @@ import msgspec
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.cohere.citations import cited
 from orchestra.codecs.cohere.embeddings import VectorsByType
-from orchestra.codecs.cohere.request import chat_body, embed_body
+from orchestra.codecs.cohere.request import chat_body, embed_body, rerank_body
 from orchestra.codecs.dialect import Call, Dialect, not_answered
 from orchestra.codecs.faults import ReportedError, as_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder
 from orchestra.codecs.framing.mending import JsonPath, JsonReader, read_whole
 from orchestra.codecs.framing.sse import SseFraming
+from orchestra.codecs.rankings import ranking_of
 from orchestra.codecs.raw_json import object_at
 from orchestra.codecs.tool_calls import next_call
 from orchestra.codecs.usage_counts import certainty_of, input_usage, token_count
 from orchestra.codecs.vectors import vectors_of
+from orchestra.rankings import Ranking, RerankRequest
 from orchestra.values import (
     Began,
     ChatRequest,
@@ -157,6 +159,12 @@ class CohereDialect(Dialect):
             object_at(counts, "billed_units").get("input_tokens"),
         )
         return Embeddings(vectors_of(rows), usage)
+
+    def ask_ranking(self, model: str, request: RerankRequest) -> Call:
+        return Call("/rerank", msgspec.json.encode(rerank_body(model, request)))
+
+    def decode_ranking(self, body: bytes) -> Ranking:
+        return ranking_of(body)
 
 
 class CohereDecoder(FrameDecoder):

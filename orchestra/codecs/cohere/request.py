@@ -1,4 +1,4 @@
-"""The bodies of Cohere's `/v2/chat` and `/v2/embed`, from our requests.
+"""The bodies of Cohere's `/v2/chat`, `/v2/embed` and `/v2/rerank`, from our requests.
 
 Cohere cannot be told to call a certain tool, so all other tools are left out. The plan for a tool
 call (`tool_plan`) is sent separately from the thoughts before an answer. Files to be cited are sent
@@ -16,9 +16,11 @@ from orchestra.codecs.cohere.citations import document_id
 from orchestra.codecs.cohere.embeddings import embed_fields
 from orchestra.codecs.dialect import refuse
 from orchestra.codecs.files import text_of, title_of, unread, without_files
+from orchestra.codecs.rankings import rerank_fields
 from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.tool_calls import arguments_text, function_tool
 from orchestra.errors import CapabilityError
+from orchestra.rankings import RerankRequest
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
@@ -93,6 +95,11 @@ def _thinking(request: ChatRequest) -> Json | None:
 def embed_body(model: str, request: EmbedRequest) -> Json:
     """The body of an embedding call; the default purpose is `document`."""
     return merged({"model": model, **embed_fields(request)}, request.extras.get("cohere", {}))
+
+
+def rerank_body(model: str, request: RerankRequest) -> Json:
+    """The body of a rerank call."""
+    return merged({"model": model, **rerank_fields(request)}, request.extras.get("cohere", {}))
 
 
 def _tools(request: ChatRequest) -> Json:

@@ -62,7 +62,7 @@ class Framing(Protocol):
 class FrameDecoder(ABC):
     """A decoder of one streamed answer; a dialect interprets frames in `_take`."""
 
-    __slots__ = ("_beginning", "_error", "_events", "_framing", "_stopped", "done")
+    __slots__ = ("_beginning", "_error", "_events", "_framing", "_last", "_stopped", "done")
 
     def __init__(self, framing: Framing) -> None:
         self.done = False
@@ -71,6 +71,7 @@ class FrameDecoder(ABC):
         self._stopped = False
         self._error: ModelError | None = None
         self._beginning: bytes | None = b""
+        self._last = b""  # the payload of the last frame
 
     def feed(self, data: bytes) -> list[ModelEvent]:
         """The events that these bytes complete; none once the answer is done. Never raises."""
@@ -124,7 +125,7 @@ class FrameDecoder(ABC):
     def _cut(self) -> ModelError:
         """The error for an answer without a stop reason."""
         beginning = b"" if self.done or self._events else self._beginning or b""
-        for payload in (beginning, *_DATA.findall(beginning)):
+        for payload in (beginning, *_DATA.findall(beginning), self._last[:LARGE_BYTES]):
             if (error := self._error_in(payload)) is not None:
                 return error
         return _truncated(beginning)
@@ -159,6 +160,7 @@ class FrameDecoder(ABC):
                     raise
             if self.done:
                 return
+            self._last = payload
 
     def _fail(self, error: ModelError) -> None:
         self._error = error
@@ -166,9 +168,11 @@ class FrameDecoder(ABC):
         self.done = True
 
     def _error_in_place(self) -> ModelError | None:
-        """The error that was sent as JSON in place of frames; None if there is none."""
-        malformed = isinstance(self._error, MalformedStreamError)
-        return self._error_in(self._beginning or b"") if malformed and not self._events else None
+        """The error that was sent as JSON in place of frames, or before one that is malformed."""
+        if not isinstance(self._error, MalformedStreamError):
+            return None
+        beginning = b"" if self._events else self._beginning or b""
+        return self._error_in(beginning) or self._error_in(self._last[:LARGE_BYTES])
 
     def _error_may_continue(self) -> bool:
         """Whether JSON in place of frames may be incomplete, so that more of an error may come."""

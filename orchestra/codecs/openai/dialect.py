@@ -1,5 +1,8 @@
 """OpenAI's dialect for chat completions and embeddings, with the quirks of a server.
 
+OpenAI has no reranking; servers that have it beside OpenAI's paths do it as Jina does, below
+`/rerank`.
+
 Paths are below a base URL that includes the version: `https://api.openai.com/v1`.
 """
 
@@ -15,8 +18,10 @@ from orchestra.codecs.framing.frames import BEFORE_JSON
 from orchestra.codecs.openai.chunks import OpenAiDecoder
 from orchestra.codecs.openai.embeddings import embed_body, embeddings_of
 from orchestra.codecs.openai.quirks import OPENAI, Quirks
-from orchestra.codecs.openai.request import chat_body
+from orchestra.codecs.openai.request import chat_body, with_extras
+from orchestra.codecs.rankings import ranking_of, rerank_fields
 from orchestra.errors import ModelError
+from orchestra.rankings import Ranking, RerankRequest
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, ModelEvent
 
 _STREAMED = (b"data:", b"event:", b"id:", b":")
@@ -57,6 +62,19 @@ class OpenAiDialect(Dialect):
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
         return embeddings_of(body, self.quirks)
+
+    def ask_ranking(self, model: str, request: RerankRequest) -> Call:
+        quirks = self.quirks
+        if not quirks.reranking:
+            return super().ask_ranking(model, request)
+        fields = rerank_fields(request, quirks.rerank_top_key, quirks.rerank_texts_key)
+        body = with_extras(
+            {"model": model, **fields, "return_documents": False}, request.extras, quirks
+        )
+        return Call("/rerank", msgspec.json.encode(body))
+
+    def decode_ranking(self, body: bytes) -> Ranking:
+        return ranking_of(body)
 
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float

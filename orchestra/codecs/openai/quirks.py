@@ -88,6 +88,10 @@ class Quirks:
     """The most texts in one embedding call."""
     texts_tokens_max: int | None = None
     """The most estimated tokens of all texts in one embedding call; None without a limit."""
+    reranking: bool = False
+    rerank_top_key: str | None = "top_n"
+    """The field for the number of results; without one, the server is asked for all of them."""
+    rerank_texts_key: str = "documents"
 
     busy_marks: tuple[str, ...] = ()
     """Texts in an error's body that mean a rate limit, whatever its status."""
@@ -176,10 +180,29 @@ TOGETHER = Quirks(
     top_k=True,
     parallel_tool_calls=False,
     logprobs=False,  # it has its own format
+    reranking=True,
 )
-VLLM = Quirks(name="vllm", top_k=True, reasoning_key="reasoning", embeddings_format="base64")
+VLLM = Quirks(
+    name="vllm",
+    top_k=True,
+    reasoning_key="reasoning",
+    embeddings_format="base64",
+    reranking=True,
+)
 LLAMA_CPP = Quirks(
-    name="llama-cpp", top_k=True, reasoning_key="reasoning_content", embeddings_format="base64"
+    name="llama-cpp",
+    top_k=True,
+    reasoning_key="reasoning_content",
+    embeddings_format="base64",
+    reranking=True,
+)
+TEI = Quirks(
+    name="tei",
+    embeddings_path="/v1/embeddings",  # reranking is not below /v1
+    texts_max=32,
+    reranking=True,
+    rerank_top_key=None,
+    rerank_texts_key="texts",
 )
 XAI = Quirks(
     name="xai",
@@ -232,6 +255,8 @@ GENERIC = Quirks(
     google_seals=True,
     function_calls=True,
     done_is_finish=True,
+    reranking=True,
+    rerank_top_key=None,  # it is `top_k` at Voyage
 )
 """Any other server: it is sent everything that a request sets, and read leniently."""
 
@@ -248,6 +273,7 @@ PRESETS: Mapping[str, Quirks] = MappingProxyType(
             TOGETHER,
             VLLM,
             LLAMA_CPP,
+            TEI,
             XAI,
             PERPLEXITY,
             CEREBRAS,

@@ -39,7 +39,7 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
             "delete, count, digests",
         ),
         "model": _Kind(
-            ("stream", "complete", "embed", "capabilities"),
+            ("stream", "complete", "embed", "rerank", "capabilities"),
             "inherit from orchestra.protocols.Model, which has all but `stream`",
         ),
         "embedder": _Kind(

@@ -34,6 +34,8 @@ from orchestra.values import Capabilities
 
 PRICE_MIN = 0.001
 """Dollars for a million tokens: a nano-dollar for each. The cheapest models cost more than this."""
+SEARCH_PRICE_MIN = 0.02
+"""Dollars for a thousand search units; they cost about 2."""
 LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrency")
 _WORD = re.compile("[a-z0-9]+")
 _ARTICLES: Mapping[Seam, str] = {"model": "a model", "embedder": "an embedder"}
@@ -244,7 +246,7 @@ def _check_url(url: str, at: Place, complaints: Complaints) -> None:
         message = f"{shown(url)} is not a valid address: {error}"
         complaints.add("wrong-value", at, message, f"base_url = {spec.URL.example}")
         return
-    for path in ("/chat/completions", "/messages", "/embeddings"):
+    for path in ("/chat/completions", "/messages", "/embeddings", "/rerank"):
         if url.rstrip("/").endswith(path):
             message = f"it ends in {path}, which orchestra appends to it"
             complaints.add("wrong-value", at, message, f"leave {path} out")
@@ -259,7 +261,10 @@ def _check_policies(right: Table, at: Place, complaints: Complaints) -> None:
 def _check_prices(prices: Table, at: Place, complaints: Complaints) -> None:
     """Complain of prices that are so low that they must be for one token."""
     for key, price in prices.items():
-        if 0 < price < PRICE_MIN:
+        if key == "search" and 0 < price < SEARCH_PRICE_MIN:
+            message = f"{price:g} is a price for one search, and this is for a thousand"
+            complaints.add("wrong-value", (*at, key), message, f"{key} = {price * 1_000:g}")
+        elif key != "search" and 0 < price < PRICE_MIN:
             message = f"{price:g} is a price for one token, and prices are for a million tokens"
             complaints.add("wrong-value", (*at, key), message, f"{key} = {price * 1_000_000:g}")
 

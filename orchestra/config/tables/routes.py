@@ -156,14 +156,17 @@ class _Reader:
 
     def _same_kind(self, named: Mapping[str, ModelSettings]) -> None:
         """Complain of models that cannot replace each other."""
-        can = {name: capabilities(each).embeddings for name, each in named.items()}
-        vectors = [name for name, able in can.items() if able]
-        others = [name for name, able in can.items() if able is False]
+        can = {name: capabilities(each) for name, each in named.items()}
+        vectors = [name for name, able in can.items() if able.embeddings]
         place = ("models",)
-        if vectors and others:
-            message = f"{shown(vectors[0])} makes vectors, but {shown(others[0])} does not"
-            self._wrong("wrong-value", place, message, "make two routes of them")
-        elif len({named[name].model for name in vectors}) > 1:
+        for ability, does in (("embeddings", "makes vectors"), ("reranking", "reranks")):
+            those = [name for name, able in can.items() if getattr(able, ability)]
+            others = [name for name, able in can.items() if getattr(able, ability) is False]
+            if those and others:
+                message = f"{shown(those[0])} {does}, but {shown(others[0])} does not"
+                self._wrong("wrong-value", place, message, "make two routes of them")
+                return
+        if len({named[name].model for name in vectors}) > 1:
             message = "vectors of different models cannot be compared with each other"
             self._wrong("wrong-value", place, message, "name one model, at several providers")
 
@@ -175,6 +178,6 @@ def unpriced(settings: ModelSettings) -> Sequence[str]:
     """The prices that are needed to compute what a call costs, and are missing."""
     if PROVIDERS[settings.provider].built_in:
         return ()
-    vectors = capabilities(settings).embeddings is True
-    needed = ("input",) if vectors else ("input", "output")
+    able = capabilities(settings)
+    needed = ("input",) if able.embeddings or able.reranking else ("input", "output")
     return [name for name in needed if getattr(settings.prices, name) is None]

@@ -87,6 +87,7 @@ ENTRIES = Kind(Annotated[int, Meta(gt=0, le=1000)], "a whole number from 1 to 10
 PRICE = Kind(
     Annotated[float, Meta(ge=0, le=1_000_000)], "a number of dollars for a million tokens", "1.25"
 )
+SEARCH_PRICE = Kind(PRICE.type, "a number of dollars for a thousand search units", "2.0")
 STATE_URL = Kind(
     Annotated[str, Meta(pattern=state_settings.STATE_URL, max_length=1000)],
     "memory:, sqlite:FILE, redis://HOST:PORT/DATABASE, rediss://... or redis+unix:///PATH?db=N, "
@@ -174,7 +175,7 @@ POLICIES: Spec = {
         "calls_min": COUNT,
         "probes": COUNT,
     },
-    "prices": _names(Prices, PRICE),
+    "prices": {**_names(Prices, PRICE), "search": SEARCH_PRICE},
     "capabilities": {
         **_names(Capabilities, FLAG),
         "context_tokens": COUNT,

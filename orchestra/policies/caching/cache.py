@@ -20,8 +20,8 @@ from orchestra.accounts import USAGE_COUNTS, Usage
 from orchestra.answers import Answer, AnswerPart, Completion
 from orchestra.citations import Citation
 from orchestra.policies.requests.canonical import written_of
+from orchestra.rankings import AnyRequest, Ranked, Ranking
 from orchestra.values import (
-    ChatRequest,
     EmbedRequest,
     ModelEvent,
     ReasoningPart,
@@ -68,9 +68,7 @@ class CacheRule:
     semantic: SemanticRule | None = None
 
 
-def key_of(
-    tenant: str, identity: str, request: ChatRequest | EmbedRequest, kind: str = "answer"
-) -> str | None:
+def key_of(tenant: str, identity: str, request: AnyRequest, kind: str = "answer") -> str | None:
     """The cache key of a request; None if it has none.
 
     `identity` describes the model's whole configuration; the request has no cache setting any
@@ -149,6 +147,24 @@ def decode_vector(key: str, data: bytes) -> tuple[Vector, str] | None:
     except msgspec.DecodeError:
         return None
     return None if found is None else (Vector(found[0]), found[1])
+
+
+def encode_ranking(key: str, ranking: Ranking) -> bytes | None:
+    """A ranking as a cache entry."""
+    results = [(each.index, each.score) for each in ranking.results]
+    return sealed(key, (results, ranking.model), 1 << 20)
+
+
+def decode_ranking(key: str, data: bytes) -> Ranking | None:
+    """The cached ranking, at no cost; None if the bytes are no entry."""
+    content = opened(key, data)
+    try:
+        found = None if content is None else _RANKING.decode(content)
+    except msgspec.DecodeError:
+        return None
+    if found is None:
+        return None
+    return Ranking(tuple(Ranked(*each) for each in found[0]), Usage(), found[1])
 
 
 def sealed(key: str, content: object, bytes_max: int) -> bytes | None:
@@ -246,3 +262,4 @@ _counts_of = attrgetter(*USAGE_COUNTS)
 _CONTENT = msgspec.msgpack.Encoder()
 _ANSWER = msgspec.msgpack.Decoder(_Kept)
 _VECTOR = msgspec.msgpack.Decoder(tuple[bytes, str])
+_RANKING = msgspec.msgpack.Decoder(tuple[list[tuple[int, float]], str])

@@ -27,8 +27,10 @@ from orchestra.policies.caching.cache import (
     CacheRule,
     Recording,
     decode,
+    decode_ranking,
     decode_vector,
     encode,
+    encode_ranking,
     encode_vector,
     key_of,
     keys_of_texts,
@@ -38,6 +40,7 @@ from orchestra.policies.caching.similar import Meaning, Similar
 from orchestra.policies.caching.store import CacheStore
 from orchestra.policies.requests.extras import CACHE, cache_mode_in, refreshed, without
 from orchestra.protocols import Model, ModelReply, State
+from orchestra.rankings import Ranking, RerankRequest
 from orchestra.values import (
     Began,
     Capabilities,
@@ -139,6 +142,26 @@ class CachedModel(Model):
         known = {text: vector for text, (vector, _) in found.items()}
         return attrs.evolve(made, vectors=tuple((known | new)[text] for text in request.texts))
 
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        """The most relevant texts, best first; equal requests have the same ranking.
+
+        Raises:
+            ModelError: as for `stream`.
+        """
+        mode, tenant = cache_mode_in(request.extras), PRESENT.get().caller.tenant
+        asked, looks = without(request, CACHE), mode in ("once", "use")
+        key = None if mode == "off" else key_of(tenant, self._answers.identity, asked, "ranking")
+        if key is None:
+            return await self.model.rerank(request)
+        found = await self._answers.ranking(key) if looks else None
+        if found is not None:
+            PRESENT.get().record(StepCached, self.name)
+            await trio.lowlevel.checkpoint()
+            return found
+        made = await self.model.rerank(asked if looks else request)
+        await self._answers.keep_ranking(key, made)
+        return made
+
 
 class _Question(msgspec.Struct, frozen=True):
     """A request for the model, and the cache key of its answer, if it has one.
@@ -239,6 +262,17 @@ class _Answers:
         await self._store.remember_all(
             {key: data for key, data in written.items() if data is not None}
         )
+
+    async def ranking(self, key: str) -> Ranking | None:
+        """The cached ranking; None if there is none, or it is not read in time."""
+        data = await self._store.recall(key)
+        return None if data is None else decode_ranking(key, data)
+
+    async def keep_ranking(self, key: str, ranking: Ranking) -> None:
+        """Cache a ranking, if the state accepts it in time."""
+        data = encode_ranking(key, ranking)
+        if data is not None:
+            await self._store.remember(key, data)
 
 
 class _CachedAnswer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from math import inf
 from operator import call
 from typing import TypeVar
 
@@ -14,7 +13,7 @@ import trio
 from orchestra.errors import BindingError
 from orchestra.groups import in_order
 from orchestra.messages import describe
-from orchestra.policies.clock import Clock
+from orchestra.policies.outages import Outages
 from orchestra.protocols import State
 
 T = TypeVar("T")
@@ -26,9 +25,6 @@ AT_ONCE = 32
 MISSED_MAX = 2
 """After this many late or failed groups in a row, the remaining entries are skipped."""
 
-AGAIN_S = 60.0
-"""The shortest time between two warnings of one kind, as a state may often be slightly late."""
-
 log = logging.getLogger("orchestra.cache")
 
 
@@ -39,9 +35,7 @@ class CacheStore:
         self.state = state
         self.name = name
         self.ttl_s = ttl_s
-        self._away: set[str] = set()
-        self._next_s: dict[str, float] = {}
-        self._clock = Clock()
+        self._outages = Outages(log, f"the cache of {name}")
 
     async def recall(self, key: str) -> bytes | None:
         """The entry of a key; None if there is none, or the state does not answer."""
@@ -96,22 +90,17 @@ class CacheStore:
 
         Only a BindingError is raised further: the configuration is wrong, and not the moment.
 
-        Of several failures in a row, the first is logged, and at most one per minute of each kind
-        (`what`).
+        Failures are logged as `Outages` of this kind, `what`.
         """
         reason = f"it did not answer within {limit_s:g} s"
         try:
             with trio.move_on_after(limit_s):
                 found = await act()
-                self._away.discard(what)
+                self._outages.over(what)
                 return found
         except BindingError:
             raise
         except Exception as error:  # noqa: BLE001 - a project's own class may raise anything
             reason = describe(error)
-        now_s = self._clock.now_s()
-        if what not in self._away and now_s >= self._next_s.get(what, -inf):
-            self._next_s[what] = now_s + AGAIN_S
-            self._away.add(what)
-            log.warning("the cache of %s works without its %s: %s", self.name, what, reason)
+        self._outages.failed(what, reason)
         return None

@@ -26,14 +26,17 @@ from orchestra.policies.flights.coalesce import (
 from orchestra.policies.flights.flight import Flight
 from orchestra.policies.flights.waiter import Waiter
 from orchestra.policies.observed import ASKED_FIRST
+from orchestra.policies.outages import Outages
 from orchestra.policies.requests.extras import Sharing, sharing_in
 from orchestra.protocols import Embedder
-from orchestra.values import ChatRequest, EmbedRequest, Vector
+from orchestra.rankings import AnyRequest
+from orchestra.values import Vector
 
 Item = TypeVar("Item")
 
 COMPARE_S = 1.0
 """The longest wait for the vectors of the questions to compare."""
+_EMBEDDER = "embedder"
 
 log = logging.getLogger("orchestra.policies")
 
@@ -56,7 +59,7 @@ class FlightBoard(Generic[Item]):
         self._size_bytes = size_bytes
         self._embedder = embedder
         self._whole = whole
-        self._fails = False
+        self._outages = Outages(log, f"coalescing of calls of {name}")
         self._flights: dict[bytes, list[Flight[Item]]] = {}
         self._scopes: dict[bytes, dict[Flight[Item], None]] = {}
         """The flights whose questions can be compared, by scope, the youngest last.
@@ -65,7 +68,7 @@ class FlightBoard(Generic[Item]):
 
     async def waiter(
         self,
-        request: ChatRequest | EmbedRequest,
+        request: AnyRequest,
         call: Callable[[Flight[Item]], Awaitable[None]],
         *,
         in_one_piece: bool = False,
@@ -210,7 +213,7 @@ class FlightBoard(Generic[Item]):
         unknown = [flight for flight in flights if flight.vector is None]
         texts = [question.text, *(flight.question.text for flight in unknown)]
         vectors = await self._vectors(texts)
-        if len(vectors) != len(texts):
+        if not vectors:
             return None
         asked, *others = vectors
         for flight, vector in zip(unknown, others, strict=True):
@@ -221,23 +224,23 @@ class FlightBoard(Generic[Item]):
         return None if found is None else (known[found[0]][0], found[1])
 
     async def _vectors(self, texts: Sequence[str]) -> Sequence[Vector]:
-        """The vectors of these texts; none if the embedder fails or is too slow.
+        """The vectors of these texts; none if the embedder fails or is too slow, which is logged.
 
-        Sharing only saves money, and must not fail a call. Of several failures in a row, the first
-        is logged.
+        Sharing only saves money, and must not fail a call.
         """
         assert self._embedder is not None, "flights are compared only with an embedder"
-        found: Sequence[Vector] = ()
+        reason = f"it did not answer within {COMPARE_S:g} s"
         try:
             with trio.move_on_after(COMPARE_S):
                 found = await self._embedder.embed(texts, purpose="query")
+                if len(found) == len(texts):
+                    self._outages.over(_EMBEDDER)
+                    return found
+                reason = f"it returned {len(found)} vectors for {len(texts)} texts"
         except Exception as error:  # noqa: BLE001 - a project's own embedder may raise anything
-            if not self._fails:
-                log.warning("similar calls of %s are not shared: %s", self._name, describe(error))
-            self._fails = True
-            return ()
-        self._fails = False
-        return found
+            reason = describe(error)
+        self._outages.failed(_EMBEDDER, reason)
+        return ()
 
 
 def _serves(flight: Flight[Item], waiter: Waiter[Item], *, together: bool) -> bool:

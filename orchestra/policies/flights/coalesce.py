@@ -21,10 +21,10 @@ from orchestra.answers import Completion
 from orchestra.policies.caching.alike import last_text
 from orchestra.policies.requests.canonical import written_of
 from orchestra.policies.requests.extras import COALESCE, without
+from orchestra.rankings import AnyRequest, Ranking
 from orchestra.values import (
     ChatRequest,
     Embeddings,
-    EmbedRequest,
     Message,
     ModelEvent,
     TextPart,
@@ -33,7 +33,7 @@ from orchestra.values import (
 )
 
 SHORT_BYTES = 4096
-Found = TypeVar("Found", Embeddings, Completion)
+Found = TypeVar("Found", Embeddings, Ranking, Completion)
 
 
 @attrs.frozen(kw_only=True)
@@ -74,14 +74,14 @@ class Question(msgspec.Struct, frozen=True):
 
 
 def question_of(
-    tenant: str, model: str, request: ChatRequest | EmbedRequest, rule: CoalesceRule
+    tenant: str, model: str, request: AnyRequest, rule: CoalesceRule
 ) -> Question | None:
     """The question of a request to this model within this tenant; None if it has no key."""
     scope = (tenant, model)
-    if isinstance(request, EmbedRequest):
-        key = _key(scope, without(request, COALESCE))
-        return None if key is None else Question(key)
     request = without(request, COALESCE)
+    if not isinstance(request, ChatRequest):
+        key = _key(scope, request)
+        return None if key is None else Question(key)
     if rule.normalize:
         messages = tuple(_normal(each) for each in request.messages)
         request = attrs.evolve(request, messages=messages)
@@ -223,7 +223,7 @@ _NEAR = "all but the last message"
 """Separates these keys from those of a conversation that ends one message earlier."""
 
 
-def _key(scope: tuple[str, ...], request: ChatRequest | EmbedRequest) -> bytes | None:
+def _key(scope: tuple[str, ...], request: AnyRequest) -> bytes | None:
     """The key of a request; None if something in it cannot be encoded.
 
     A short request is its own key; a long one is hashed, which takes longer.

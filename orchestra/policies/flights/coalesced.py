@@ -20,6 +20,7 @@ from orchestra.policies.flights.coalesce import CoalesceRule
 from orchestra.policies.flights.flight import Flight
 from orchestra.policies.flights.waiter import Waiter
 from orchestra.protocols import Embedder, Model, ModelReply
+from orchestra.rankings import AnyRequest, Ranking, RerankRequest
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -62,6 +63,7 @@ class CoalescedModel(Model):
             name, self.rule, size_bytes=_item_bytes, embedder=embedder, whole=_Whole
         )
         self._embeds = FlightBoard[Embeddings](name, self.rule)
+        self._reranks = FlightBoard[Ranking](name, self.rule)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -71,7 +73,7 @@ class CoalescedModel(Model):
     @property
     def flights(self) -> int:
         """The number of running calls that can be joined; for tests."""
-        return self._chats.open + self._embeds.open
+        return self._chats.open + self._embeds.open + self._reranks.open
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
         """Ask, or join an equal call; a joiner receives the answer so far at once.
@@ -119,10 +121,23 @@ class CoalescedModel(Model):
         found = await _shared(self._embeds, request, call)
         return found[0] if found else await self.model.embed(request)
 
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        """The most relevant texts, best first; only equal requests share a call.
+
+        Raises:
+            ModelError: the call failed.
+        """
+
+        async def call(flight: Flight[Ranking]) -> None:
+            flight.tell_whole(flight.bill.of_result(await self.model.rerank(request)))
+
+        found = await _shared(self._reranks, request, call)
+        return found[0] if found else await self.model.rerank(request)
+
 
 async def _shared(
     board: FlightBoard[Item],
-    request: ChatRequest | EmbedRequest,
+    request: AnyRequest,
     call: Callable[[Flight[Item]], Awaitable[None]],
 ) -> list[Item] | None:
     """All items of a shared call; None if the request has to be a call of its own."""

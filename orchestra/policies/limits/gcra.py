@@ -221,7 +221,7 @@ class MeterState(msgspec.Struct, array_like=True):
 class Meter:
     """The meter of one limit in this process. Every method takes the time, in seconds.
 
-    Where the time was just passed, or does not matter, use `state` directly.
+    Take and settle at its `state`, at the time to which it was moved last.
     """
 
     def __init__(self, per_minute: int, burst_share: float = BURST_SHARE) -> None:
@@ -236,18 +236,3 @@ class Meter:
         """Seconds until the units may be taken, as for `Rate.wait_s`."""
         self.state.advance(self.rate, int(now_s * SECOND_NS))
         return self.rate.wait_s(self.state.debt, units, ahead)
-
-    def spend(self, now_s: float, units: int) -> None:
-        """Take units without a refund, even if the limit has no room."""
-        self.state.advance(self.rate, int(now_s * SECOND_NS))
-        self.state.spend(units)
-
-    def take(self, now_s: float, units: int) -> Taken:
-        """Take estimated units; they must be settled once, whatever happens."""
-        self.state.advance(self.rate, int(now_s * SECOND_NS))
-        return self.state.take(units)
-
-    def settle(self, taken: Taken, now_s: float, units: int) -> None:
-        """Correct a take to the real number, as `MeterState.settle`."""
-        self.state.advance(self.rate, int(now_s * SECOND_NS))
-        self.state.settle(taken, units)

@@ -22,10 +22,12 @@ from orchestra.policies.limits.callers import CallerLimits, Lease
 from orchestra.policies.requests.tokens import (
     Estimate,
     of_chat,
+    of_ranking,
     of_texts,
     tokens_taken,
 )
 from orchestra.protocols import Model, ModelReply
+from orchestra.rankings import Ranking, RerankRequest
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -98,6 +100,20 @@ class CallerLimitedModel(Model):
             return await _let_through(self.model, account).embed(request)
         async with await self.enter(account, of_texts(request)) as call:
             found = await self.model.embed(request)
+            call.answered(found.usage)
+        return found
+
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        """The most relevant texts, best first.
+
+        Raises:
+            ModelError: as for `stream`.
+        """
+        account = PRESENT.get()
+        if not self._limits.limited(account.caller):
+            return await _let_through(self.model, account).rerank(request)
+        async with await self.enter(account, of_ranking(request)) as call:
+            found = await self.model.rerank(request)
             call.answered(found.usage)
         return found
 

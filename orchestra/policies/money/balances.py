@@ -32,6 +32,8 @@ class Balance:
     held: int
     resets_at_s: float
     """When its period ends, in seconds since 1970."""
+    previous: int | None = None
+    """The spending in the period before, since its last reset; None if it is unknown."""
 
     @property
     def left(self) -> int:
@@ -98,6 +100,12 @@ def _reset(
 
 def _of(payer: Payer, ledger: Ledger) -> list[Balance]:
     return [
-        Balance(each, ledger.spent[each.slot], ledger.held, ledger.ends_s(each))
+        Balance(
+            each,
+            ledger.spent[each.slot],
+            ledger.held,
+            ledger.ends_s(each),
+            ledger.previous[each.slot],
+        )
         for each in payer.budgets
     ]

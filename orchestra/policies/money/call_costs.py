@@ -79,6 +79,7 @@ def unknown_price(model: str) -> UnknownPriceError:
     return UnknownPriceError(
         'its price is unknown, and [budgets] has unknown_price = "refuse", so it was not called: '
         f"add prices = {{ input = 1, output = 4 }} to [models.{model}], in dollars per million "
-        "tokens, or install orchestra[prices]",
+        "tokens, or install orchestra[prices]; for a rerank model, it may be prices = "
+        "{ search = 2 }, in dollars per thousand search units",
         model=model,
     )

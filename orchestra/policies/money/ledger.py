@@ -6,10 +6,10 @@ has ended, its real cost is spent and its hold is removed. So spending and holds
 exceed a limit, as long as no call costs more than it holds.
 
 A hold expires by itself, since its process may have crashed. At the end of a day or a month, the
-spending of that period is dropped, and the holds stay: a call is paid for in the period in which
-it ends. If the clock is set back over midnight, no period begins twice: the one that had begun
-goes on. If it is set back by more than a day, it was wrong before, and the period begun by mistake
-is dropped.
+spending of that period is set aside, for operators, until the next one ends, and the holds stay: a
+call is paid for in the period in which it ends. If the clock is set back over midnight, no period
+begins twice: the one that had begun goes on. If it is set back by more than a day, it was wrong
+before, and the period begun by mistake is dropped.
 
 Each payer has one ledger for all of its periods: the spending in each, and the sums of holds by
 the second of their expiry. So a change takes as long with a thousand running calls as with one.
@@ -49,7 +49,8 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
     `day` is the number of the current day since 1970. `spent` has the nano-dollars of this day and
     of its month, and `reported` the highest threshold reported for each. `holds` has the
     nano-dollars held, by the second in which they expire, and `held` is their sum. No hold expires
-    before `first_s`, and none after `last_s`.
+    before `first_s`, and none after `last_s`. `previous` has what was spent in the day and in the
+    month before, None if that is unknown, as in a new ledger.
     """
 
     day: Annotated[int, msgspec.Meta(ge=0, le=10**6)]
@@ -59,6 +60,7 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
     held: int = 0
     first_s: int = NEVER_S
     last_s: int = 0
+    previous: list[int | None] = msgspec.field(default_factory=lambda: [None, None])
 
     @classmethod
     def empty(cls, day: int) -> Ledger:
@@ -66,9 +68,11 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
         return cls(day, [0, 0], [0, 0])
 
     def advance(self, day: int, now_s: float) -> None:
-        """Move to this time: drop the spending of ended periods, and expired holds."""
+        """Move to this time: drop expired holds, and set what is spent aside at a period's end."""
         day = self.day if self.day == day + 1 else day
         for slot in _over(self.day, day):
+            nothing = 0 if day > self.day else None
+            self.previous[slot] = self.spent[slot] if _adjoins(self.day, day)[slot] else nothing
             self.spent[slot] = self.reported[slot] = 0
         self.day = day
         self.holds = {until_s: each for until_s, each in self.holds.items() if until_s > now_s}
@@ -338,6 +342,12 @@ def _ends_s(day: int) -> tuple[float, float]:
     today = datetime.fromtimestamp(day * DAY_S, UTC)
     following = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
     return float((day + 1) * DAY_S), following.timestamp()
+
+
+def _adjoins(before: int, day: int) -> Sequence[bool]:
+    """Whether the day `before`, and its month, is the one just before that of `day`."""
+    next_month = _ends_s(before)[1] // DAY_S
+    return before + 1 == day, _ends_s(next_month)[1] == _ends_s(day)[1]
 
 
 def _over(before: int, day: int) -> Sequence[int]:

@@ -11,13 +11,15 @@ from math import ceil
 
 import attrs
 
-from orchestra.accounts import Usage, check_count, check_most
+from orchestra.accounts import Certainty, Usage, check_count, check_most
 from orchestra.policies.requests.tokens import Estimate
 
 NANODOLLARS = 1_000_000_000
 """Nano-dollars in a dollar."""
 _TOKENS = 1_000_000
 """The number of tokens that a price refers to."""
+_SEARCHES = 1_000
+"""The number of search units that a price refers to."""
 
 
 @attrs.frozen(kw_only=True)
@@ -27,6 +29,7 @@ class Price:
     `output` is None if it is unknown. Cached input (read or written) costs as much as other input,
     and reasoning as much as other output, unless they have prices of their own. `tiers` are the
     prices of calls with longer input, which apply to all tokens of such a call; the longest last.
+    `search` is the price of a thousand search units of a rerank model, None if it has none.
 
     Raises:
         ValueError: a price is not a whole number of 0 or more.
@@ -37,6 +40,7 @@ class Price:
     cached_input: int | None = attrs.field(default=None, validator=check_most)
     cache_write_input: int | None = attrs.field(default=None, validator=check_most)
     reasoning: int | None = attrs.field(default=None, validator=check_most)
+    search: int | None = attrs.field(default=None, validator=check_most)
     tiers: tuple[Tier, ...] = ()
     dearest: tuple[int, int] = attrs.field(init=False, eq=False, repr=False)
     """The highest price of any input, and of any output."""
@@ -84,6 +88,18 @@ def cost(price: Price | None, usage: Usage) -> int | None:
     return -(-total // _TOKENS)
 
 
+def cost_of_searches(price: Price | None, usage: Usage, searches: int) -> int | None:
+    """The cost of a rerank call that is billed by search units, in nano-dollars; None if unknown.
+
+    Without a price for them, the price of tokens counts, but only if the provider counted tokens.
+    """
+    if price is None:
+        return None
+    if price.search is not None:
+        return -(-searches * price.search // _SEARCHES)
+    return cost(price, usage) if usage.certainty is Certainty.EXACT else None
+
+
 def worst(price: Price | None, estimate: Estimate) -> int | None:
     """The highest possible cost of a call of this size, in nano-dollars; None if unknown.
 
@@ -92,15 +108,20 @@ def worst(price: Price | None, estimate: Estimate) -> int | None:
     """
     if price is None or (estimate.output and price.output is None):
         return None
+    if estimate.searches and price.search is not None:
+        return -(-estimate.searches * price.search // _SEARCHES)
     if price.tiers:
         price = _tier(price, estimate.input)
     inputs, outputs = price.dearest
     return -(-(estimate.input * inputs + estimate.output * outputs) // _TOKENS)
 
 
-def priced(price: Price | None, usage: Usage) -> Usage:
-    """The usage of one call with its cost, not settled; flagged if the cost is unknown."""
-    nanodollars = cost(price, usage)
+def priced(price: Price | None, usage: Usage, searches: int = 0) -> Usage:
+    """The usage of one call with its cost, not settled; flagged if the cost is unknown.
+
+    A call of a rerank model may be billed by `searches`.
+    """
+    nanodollars = cost_of_searches(price, usage, searches) if searches else cost(price, usage)
     return Usage(  # `attrs.evolve` takes five times as long
         usage.input_tokens,
         usage.output_tokens,

@@ -12,12 +12,11 @@ from operator import attrgetter
 import attrs
 import msgspec
 
+from orchestra.rankings import AnyRequest, RerankRequest
 from orchestra.values import ChatRequest, EmbedRequest
 
 
-def written_of(
-    scope: tuple[str, ...], request: ChatRequest | EmbedRequest, *, any_order: bool = False
-) -> bytes:
+def written_of(scope: tuple[str, ...], request: AnyRequest, *, any_order: bool = False) -> bytes:
     """The bytes of a request within a scope; with `any_order`, the order of keys does not matter.
 
     Raises:
@@ -27,8 +26,9 @@ def written_of(
         RecursionError: a structure is too deep.
     """
     writer = _SORTED if any_order else _AS_IT_IS
-    values = _of_chat if isinstance(request, ChatRequest) else _of_texts
-    return writer.encode((*scope, type(request).__name__, values(request), request.extras or None))
+    kind = type(request)
+    values = _VALUES[kind](request)
+    return writer.encode((*scope, kind.__name__, values, request.extras or None))
 
 
 def _plain(value: object) -> object:
@@ -39,11 +39,10 @@ def _plain(value: object) -> object:
     )
 
 
-def _names(kind: type[ChatRequest | EmbedRequest]) -> list[str]:
+def _names(kind: type[AnyRequest]) -> list[str]:
     return [field.name for field in attrs.fields(kind) if field.name != "extras"]
 
 
-_of_chat = attrgetter(*_names(ChatRequest))
-_of_texts = attrgetter(*_names(EmbedRequest))
+_VALUES = {kind: attrgetter(*_names(kind)) for kind in (ChatRequest, EmbedRequest, RerankRequest)}
 _AS_IT_IS = msgspec.msgpack.Encoder(enc_hook=_plain)
 _SORTED = msgspec.msgpack.Encoder(enc_hook=_plain, order="sorted")

@@ -13,9 +13,10 @@ import attrs
 
 from orchestra.errors import InvalidRequestError
 from orchestra.nearest import did_you_mean
-from orchestra.values import ChatRequest, EmbedRequest, Extras
+from orchestra.rankings import AnyRequest
+from orchestra.values import ChatRequest, Extras
 
-Asked = TypeVar("Asked", ChatRequest, EmbedRequest)
+Asked = TypeVar("Asked", bound=AnyRequest)
 
 EXTRAS = "orchestra"
 """The key of these settings in the extras."""
@@ -23,7 +24,8 @@ KEYS = frozenset(
     {
         *(EXTRAS, "openai-dialect", "openai-compatible", "openai", "azure", "anthropic", "gemini"),
         *("bedrock", "cerebras", "cohere", "deepseek", "groq", "huggingface", "llama-cpp"),
-        *("mistral", "moonshot", "ollama", "openrouter", "perplexity", "together", "vllm", "xai"),
+        *("mistral", "moonshot", "ollama", "openrouter", "perplexity", "tei", "together"),
+        *("vllm", "xai"),
     }
 )
 """All keys of extras that providers, dialects and policies read."""

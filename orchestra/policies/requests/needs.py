@@ -14,6 +14,7 @@ import msgspec
 from orchestra.errors import CapabilityError
 from orchestra.policies.requests.file_tokens import file_tokens
 from orchestra.policies.requests.tokens import text_bytes
+from orchestra.rankings import AnyRequest, RerankRequest
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -36,7 +37,7 @@ PAGE_TOKENS = 1_500 + IMAGE_TOKENS
 """About what Anthropic counts for a page of a file: its text and its image."""
 LARGE_PARTS = 2_000
 """Serializing as many messages, parts and tools takes up to 8 ms."""
-ABILITIES = ("vision", "files", "tools", "json_schema", "reasoning", "embeddings")
+ABILITIES = ("vision", "files", "tools", "json_schema", "reasoning", "embeddings", "reranking")
 
 _UNREAD = "the model reads no {}: leave the {} out, or ask another model"
 
@@ -55,6 +56,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     json_schema: bool = False
     reasoning: bool = False
     embeddings: bool = False
+    reranking: bool = False
     context_tokens: int = 0
     input_tokens: int = 0
     output_tokens: int | None = None
@@ -62,12 +64,16 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def any_ability(self) -> bool:
         """Whether it needs any ability."""
+        made = self.embeddings or self.reranking
         to_read = self.vision or self.files
-        return to_read or self.tools or self.json_schema or self.reasoning or self.embeddings
+        return to_read or self.tools or self.json_schema or self.reasoning or made
 
 
-def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
+def needs_of(request: AnyRequest) -> Needs:
     """The needs of a request; tokens are estimated at four bytes each."""
+    if isinstance(request, RerankRequest):  # most providers cut texts that are too long
+        sizes = [_tokens(text_bytes(text)) for text in request.texts]
+        return Needs(reranking=True, input_tokens=sum(sizes), output_tokens=0)
     if isinstance(request, EmbedRequest):
         sizes = [_tokens(text_bytes(text)) for text in request.texts]
         longest = max(sizes, default=0)
@@ -95,9 +101,9 @@ def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
     )
 
 
-def is_large(request: ChatRequest | EmbedRequest) -> bool:
+def is_large(request: AnyRequest) -> bool:
     """Whether the request has so many parts that serializing it would delay other runs."""
-    if isinstance(request, EmbedRequest):  # its texts are serialized as one list
+    if not isinstance(request, ChatRequest):  # its texts are serialized as one list
         return False
     several = (each.content for each in request.messages if not isinstance(each.content, str))
     return len(request.messages) + len(request.tools) + sum(map(len, several)) > LARGE_PARTS

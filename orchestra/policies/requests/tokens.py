@@ -11,6 +11,7 @@ import msgspec
 from orchestra.accounts import Certainty, Usage
 from orchestra.policies.requests.extras import EXTRAS
 from orchestra.policies.requests.file_tokens import file_tokens
+from orchestra.rankings import AnyRequest, RerankRequest
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
@@ -40,6 +41,11 @@ MESSAGE_TOKENS = 4
 OUTPUT_TOKENS = 1_000
 """The assumed length of an answer that the request does not bound: about a page and a half."""
 
+CHUNK_TOKENS = 500
+"""Cohere divides a text that is longer, with the query, into chunks; each counts as a text."""
+SEARCH_CHUNKS = 100
+"""The texts of a search unit, at Cohere and on Bedrock."""
+
 BYTES_PER_TOKEN_MOST = 16
 """More than any long answer has: English has 4 bytes per token, Hindi and Georgian 10."""
 BYTES_OF_SHORT_ANSWERS = 256
@@ -51,12 +57,14 @@ OUTPUT_TOKENS_MOST = 128_000
 class Estimate(msgspec.Struct, frozen=True):
     """The estimated tokens of a call: its input, and its output.
 
-    If `bounded`, the request allows no more than this output.
+    If `bounded`, the request allows no more than this output. `searches` are the search units that
+    a call of a rerank model is billed as, 0 for other calls.
     """
 
     input: int
     output: int = 0
     bounded: bool = False
+    searches: int = 0
 
     @property
     def total(self) -> int:
@@ -75,9 +83,11 @@ class Estimate(msgspec.Struct, frozen=True):
         return tokens
 
 
-def estimated(request: ChatRequest | EmbedRequest) -> Estimate:
+def estimated(request: AnyRequest) -> Estimate:
     """The estimate for any call."""
-    return of_chat(request) if isinstance(request, ChatRequest) else of_texts(request)
+    if isinstance(request, ChatRequest):
+        return of_chat(request)
+    return of_texts(request) if isinstance(request, EmbedRequest) else of_ranking(request)
 
 
 def of_chat(request: ChatRequest) -> Estimate:
@@ -106,6 +116,14 @@ def of_chat(request: ChatRequest) -> Estimate:
 def of_texts(request: EmbedRequest) -> Estimate:
     """The estimate for texts to embed."""
     return Estimate(tokens_of(sum(map(text_bytes, request.texts))))
+
+
+def of_ranking(request: RerankRequest) -> Estimate:
+    """The estimate for texts to rerank: the model reads each of them together with the query."""
+    query = text_tokens(request.query)
+    sizes = [query + text_tokens(text) for text in request.texts]
+    chunks = sum(max(1, -(-size // CHUNK_TOKENS)) for size in sizes)
+    return Estimate(sum(sizes), searches=-(-chunks // SEARCH_CHUNKS))
 
 
 def text_tokens(text: str) -> int:

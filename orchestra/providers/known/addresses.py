@@ -12,14 +12,20 @@ from orchestra.errors import BindingError
 from orchestra.hosts import DEFAULT_PORTS
 from orchestra.policies.routing import Candidate
 from orchestra.providers.known import urls
-from orchestra.providers.known.catalog import FILES, PROVIDERS, Provider
+from orchestra.providers.known.catalog import FILES, PROVIDERS, RERANKS, Provider
 from orchestra.providers.known.facts import known
 from orchestra.providers.known.keys import Environ, is_set
 from orchestra.providers.known.settings import ModelSettings
 from orchestra.values import Capabilities
 
 QUOTES = Capabilities(
-    tools=False, vision=False, files=False, json_schema=False, reasoning=False, embeddings=False
+    tools=False,
+    vision=False,
+    files=False,
+    json_schema=False,
+    reasoning=False,
+    embeddings=False,
+    reranking=False,
 )
 """The capabilities of the built-in model, which only quotes its prompt."""
 
@@ -111,7 +117,7 @@ def unset(settings: ModelSettings, environ: Environ) -> str:
 def capabilities(settings: ModelSettings) -> Capabilities:
     """A model's capabilities: the configured ones, else those known for its name.
 
-    Whether files (PDFs) can be sent also depends on the provider.
+    Whether files (PDFs) can be sent, and whether it reranks, also depends on the provider.
     """
     if settings.provider == "extractive":
         return QUOTES
@@ -120,6 +126,8 @@ def capabilities(settings: ModelSettings) -> Capabilities:
     ours = known(settings.model).capabilities
     if settings.provider not in FILES:
         ours = attrs.evolve(ours, files=False)
+    if settings.provider not in RERANKS:
+        ours = attrs.evolve(ours, reranking=False)
     return corrected(ours, settings.capabilities)
 
 

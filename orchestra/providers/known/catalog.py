@@ -319,6 +319,13 @@ _ROWS = (
         keyless=True,
     ),
     _openai_like(
+        "tei",
+        "Text Embeddings Inference: embeddings and reranking",
+        "http://localhost:8080",
+        embeds=True,
+        keyless=True,
+    ),
+    _openai_like(
         "openai-compatible",
         "any other OpenAI-compatible server",
         None,
@@ -342,6 +349,10 @@ FILES = frozenset(
     ("openai", "anthropic", "gemini", "openrouter", "bedrock", "bedrock-invoke", "vertex")
 ) | {"openai-compatible"}
 """Providers that accept PDFs. At other providers, no model counts as reading them."""
+RERANKS = frozenset(
+    ("cohere", "together", "vllm", "llama-cpp", "tei", "bedrock", "bedrock-invoke")
+) | {"openai-compatible"}
+"""Providers with reranking. At other providers, no model counts as reranking."""
 OWN = Provider(name="class", about="a class of the project's own", seams=())
 """The entry for models with `class` in their tables, which have no provider."""
 PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.name: row for row in (*_ROWS, OWN)})

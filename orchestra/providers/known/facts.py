@@ -49,6 +49,7 @@ def _chat(names: str, context: int | None, output: int | None, can: str, cannot:
         context_tokens=context,
         output_tokens_max=output,
         embeddings=False,
+        reranking=False,
         **{ability: listed.get(ability) for ability in _ABILITIES},
     )
     return _pattern(names), Facts(capabilities=capabilities)
@@ -57,11 +58,22 @@ def _chat(names: str, context: int | None, output: int | None, can: str, cannot:
 def _embeds(names: str, context: int | None, dimensions: int, *, shortens: bool = False) -> _Row:
     """A row for models that make only embeddings."""
     capabilities = Capabilities(
-        context_tokens=context, embeddings=True, **dict.fromkeys(_ABILITIES, False)
+        context_tokens=context,
+        embeddings=True,
+        reranking=False,
+        **dict.fromkeys(_ABILITIES, False),
     )
     return _pattern(names), Facts(
         capabilities=capabilities, dimensions=dimensions, shortens=shortens
     )
+
+
+def _reranks(names: str) -> _Row:
+    """A row for models that only rerank; they cut a text that is too long, or read it in chunks."""
+    capabilities = Capabilities(
+        embeddings=False, reranking=True, **dict.fromkeys(_ABILITIES, False)
+    )
+    return _pattern(names), Facts(capabilities=capabilities)
 
 
 def _pattern(names: str) -> re.Pattern[str]:
@@ -78,6 +90,9 @@ models it is unknown.
 """
 
 _TABLE: tuple[_Row, ...] = (
+    # Cohere, Voyage and Jina; those of BAAI and Qwen are often run locally
+    _reranks("rerank-"),
+    _reranks("jina-reranker|jina-colbert|mxbai-rerank|bge-reranker|qwen3-reranker|llama-?rank"),
     # OpenAI: the context includes the answer
     _embeds("text-embedding-3-large", 8_191, 3_072, shortens=True),
     _embeds("text-embedding-3-small", 8_191, 1_536, shortens=True),

@@ -79,7 +79,7 @@ def price_of(settings: ModelSettings) -> Price | None:
         return Price(**own)
     listed = listed_price(settings.provider, settings.model)
     if listed is None:
-        return Price(**own) if "input" in own else None
+        return Price(**{"input": 0, **own}) if own.keys() & {"input", "search"} else None
     return _overridden(own, listed) if own else listed
 
 

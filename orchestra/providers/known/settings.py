@@ -30,13 +30,17 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 @attrs.frozen(kw_only=True)
 class Prices:
-    """Dollars for a million tokens; None means unknown, not free."""
+    """Dollars for a million tokens; None means unknown, not free.
+
+    `search` is for a thousand search units, as which some rerank models are billed.
+    """
 
     input: float | None = None
     output: float | None = None
     cached_input: float | None = None
     cache_write_input: float | None = None
     reasoning: float | None = None
+    search: float | None = None
 
 
 @attrs.frozen(kw_only=True)

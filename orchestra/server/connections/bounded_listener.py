@@ -14,6 +14,8 @@ import errno
 import logging
 import socket
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from math import inf
 from typing import TYPE_CHECKING
@@ -87,6 +89,25 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
                     )
                 self._quiet_until_s = trio.current_time() + QUIET_S
             await trio.sleep(AGAIN_S)
+
+    def arrived(self, listener: socket.socket) -> Iterator[trio.SocketStream]:
+        """The connections that wait to be accepted by a socket, as far as slots are free.
+
+        If the socket were closed instead, the kernel would reset them, with their requests.
+        """
+        with suppress(OSError, trio.WouldBlock):
+            while True:
+                self._slots.acquire_nowait()
+                try:
+                    stream = trio.SocketStream(trio.socket.from_stdlib_socket(listener.accept()[0]))
+                except OSError:  # there is none
+                    self._slots.release()
+                    raise
+                if self._enters(stream):
+                    yield stream
+                else:
+                    stream.socket.close()
+                    self._slots.release()
 
     def left(self, stream: trio.SocketStream) -> None:
         """Free the slot of a connection that has ended."""

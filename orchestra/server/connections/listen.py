@@ -37,7 +37,7 @@ from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Scope
 from orchestra.groups import contained
 from orchestra.server.connections.bodies import CONNECTION
 from orchestra.server.connections.bounded_listener import BoundedListener
-from orchestra.server.connections.sockets import wait_left
+from orchestra.server.connections.sockets import has_arrived, wait_left
 
 if TYPE_CHECKING:
     from orchestra.server.settings import Settings
@@ -54,10 +54,10 @@ REQUESTS_MAX = 1_000
 """The requests after which a connection is closed, as in nginx. Its client opens another one, so
 that a replaced worker or an added host gets its share of the clients that stay connected.
 """
+LAST_S = 0.1
+"""How long the requests of the last clients may take to arrive: a proxy connects, then sends."""
 BURST_MAX = 16
 """The writes without waiting after which a connection lets other tasks run."""
-
-
 _FAILED = "a connection failed and is closed; the others go on"
 
 
@@ -65,8 +65,9 @@ _FAILED = "a connection failed and is closed; the others go on"
 class HttpServer:
     """Serves an application over HTTP, until `shut`; no connection is left after `serve` returns.
 
-    `shut` stops accepting, and closes idle connections at once. Busy ones are closed after their
-    response, or cut at the time passed to `close_by`.
+    After `wind_down`, each response closes its connection, and says so. `shut` stops accepting, and
+    closes idle connections after `LAST_S`. Busy ones are closed after their response, or cut at the
+    time passed to `close_by`.
     """
 
     app: ASGIFramework
@@ -77,9 +78,21 @@ class HttpServer:
     _clients: BoundedListener | None = attrs.field(init=False, default=None)
     _connections: set[Connection] = attrs.field(init=False, factory=set)
 
+    async def wind_down(self) -> None:
+        """Close each connection after its next response, which has `Connection: close`.
+
+        If a proxy sends a POST over a connection that is closed as idle, it cannot know whether a
+        run has started, and its client gets a 502. If it was told, it uses another connection.
+        """
+        await self._context.terminate.set()
+
     def shut(self) -> None:
         """Stop accepting; a second call does nothing."""
         self._shut.set()
+
+    async def wait_shut(self) -> None:
+        """Wait, after `shut`, until every request that had arrived is being served."""
+        await self._context.terminated.wait()
 
     def close_by(self, deadline: float) -> None:
         """Cut the connections still open at `deadline`, a time of `trio.current_time()`."""
@@ -93,25 +106,24 @@ class HttpServer:
     async def serve(self, listener: socket.socket) -> None:
         """Serve the connections to a listening socket, and close it at the end."""
         self._clients = clients = BoundedListener(listener, self.settings)
-        handler = partial(
-            self._connection,
-            clients,
-            _as_hypercorn_calls(self.app),
-            _hypercorn_config(self.settings),
-        )
-        with self._inside:
+        app, config = _as_hypercorn_calls(self.app), _hypercorn_config(self.settings)
+        handler = partial(self._connection, clients, app, config)
+        with self._inside, listener.dup() as door:  # open until all is accepted that has come
             async with trio.open_nursery() as connections:
+                accept = partial(
+                    trio.serve_listeners, handler, [clients], handler_nursery=connections
+                )
                 async with trio.open_nursery() as accepting:
-                    accepting.start_soon(
-                        partial(
-                            trio.serve_listeners, handler, [clients], handler_nursery=connections
-                        )
-                    )
+                    accepting.start_soon(accept)
                     await self._shut.wait()
                     accepting.cancel_scope.cancel()
+                for stream in clients.arrived(door):
+                    connections.start_soon(handler, stream)
+                door.close()
+                await trio.sleep(LAST_S)
                 await self._context.terminated.set()
                 for connection in self._connections:
-                    connection.patience.end()
+                    connection.end_if_idle()
 
     async def _connection(
         self, clients: BoundedListener, app: AppWrapper, config: Config, stream: trio.SocketStream
@@ -150,10 +162,10 @@ class IdleTimer(TrioSingleTask):
         """Start the time limit for a client that still sends after its last response."""
         self.scope.deadline = trio.current_time() + LINGER_S
 
-    def end(self) -> None:
-        """Close the connection now if a time limit runs: it is idle, or has its last response."""
-        if self.scope.deadline < inf:
-            self.scope.deadline = -inf
+    @property
+    def runs(self) -> bool:
+        """Whether a time limit runs: the connection is idle, or has its last response."""
+        return self.scope.deadline < inf
 
 
 class Turn(EventWrapper):
@@ -199,6 +211,11 @@ class Connection(TCPServer):
         if isinstance(event, Closed) and self._is_sent_to():
             return await self._linger()
         return await super().protocol_send(event)
+
+    def end_if_idle(self) -> None:
+        """Close the connection now if it is idle, unless a request has arrived but is not read."""
+        if self.patience.runs and not has_arrived(self.stream.socket.fileno()):
+            self._abandon()  # now: until a deadline expires, a request may arrive
 
     def _is_sent_to(self) -> bool:
         """Whether the client is still sending a body; False if the server is stopping."""

@@ -5,7 +5,8 @@ eight times. For a plain response, none of this changes a byte, so the final byt
 directly. This module defines which responses are plain; all others are passed through ASGI.
 
 Rules of the file: the bytes are exactly those that Hypercorn and h11 would have written, and both
-are left in the state in which they would be.
+are left in the state in which they would be. But the last response of a connection says that it is
+the last, which Hypercorn's does only after `keep_alive_max_requests`.
 """
 
 from __future__ import annotations
@@ -32,11 +33,14 @@ _PLAIN = re.compile(
 """Headers without an effect on the connection; every header of a plain response matches."""
 _LENGTH = b"\r\ncontent-length:"
 _NO_BODY = frozenset({204, 304})
+_CLOSE = (b"connection", b"close")
 
 
 async def app_send(self: HTTPStream, message: Any) -> None:
     """Hypercorn's method, but a held head waits for its body, and plain bytes bypass h11."""
     head = self.__dict__.pop("waiting_head", None)
+    if message is not None and message["type"] == _START and _is_last(self):
+        message = {**message, "headers": [*message.get("headers", ()), _CLOSE]}
     if head is not None:
         data = _plain(self, head, message)
         if data is None:
@@ -62,6 +66,19 @@ async def app_send(self: HTTPStream, message: Any) -> None:
     if head is not None:  # nothing waits for the end of a response that is written at once
         forget_departure(self)
     await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+def _is_last(stream: HTTPStream) -> bool:
+    """Whether the connection is closed after this response, so that its head has to say so.
+
+    Otherwise a proxy would send the next request over it, and could not repeat it if it is a POST.
+    The server winds down, or the client is still sending a body that was refused.
+    """
+    found = _protocol_of(stream)
+    if found is None:
+        return False
+    protocol, connection = found
+    return protocol.context.terminate.is_set() or connection.their_state is h11.SEND_BODY
 
 
 def _waits(stream: HTTPStream) -> bool:

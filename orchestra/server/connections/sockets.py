@@ -33,6 +33,15 @@ async def wait_left(descriptor: int) -> None:
         await trio.sleep(LOOK_S)
 
 
+def has_arrived(descriptor: int) -> bool:
+    """Whether something has arrived that is not read yet: bytes, or the end of the connection."""
+    if descriptor < 0:  # that of a closed socket
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def bind(host: str, port: int, settings: Settings) -> socket.socket:
     """A socket that listens on the host's first address; port 0 takes a free port.
 

@@ -7,22 +7,21 @@ checks are the same as in the inputs' JSON Schema.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping
 from functools import partial
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from orchestra.annotations import documents, stand_ins
-from orchestra.annotations.complaints import complaints_of, with_allowed
+from orchestra.annotations.complaints import complaints_of
 from orchestra.annotations.custom_types import custom_dec_hook, for_msgspec
 from orchestra.annotations.documents import JsonDocument
 from orchestra.annotations.facts import MISSING, spell
-from orchestra.annotations.reading import convert
+from orchestra.annotations.places import spelled
+from orchestra.annotations.reading import Misfit, misfits_of, read
 from orchestra.annotations.schemas import object_schema
-from orchestra.annotations.shapes import alternatives, class_of, parts, plain
 from orchestra.annotations.turns import JsonTurn
 from orchestra.engine.inputs import FitInputs
 from orchestra.errors import ServeError
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from orchestra.graph.nodes import Input
     from orchestra.graph.pipelines import Pipeline
 
-_DEC_HOOK = custom_dec_hook(otherwise=stand_ins.read)
 _TEXT_DEC_HOOK = custom_dec_hook(strict=False, otherwise=stand_ins.read)
 
 FAULTS_MAX = 20
@@ -55,8 +53,6 @@ _AS_JSON = {
     "part:": "; to send JSON, give this part `Content-Type: application/json`",
 }
 """What to do about an input of objects that came as text, by the prefix of the pointer."""
-
-_PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
 
 def from_json(
@@ -115,7 +111,7 @@ def form_schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
 
 
 def _schema(inputs: Mapping[str, Input], hook: Callable[[type], Json]) -> dict[str, Any]:
-    types = {name: _type(each) for name, each in inputs.items()}
+    types = {name: for_msgspec(_annotation(each)) for name, each in inputs.items()}
     defaults = {n: each.default for n, each in inputs.items() if each.default is not MISSING}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -205,26 +201,33 @@ def is_readable(each: Input) -> bool:
 def _read(
     inputs: Mapping[str, Input], given: Mapping[str, list[object]], at: str, *, strict: bool
 ) -> tuple[FitInputs, list[Fault]]:
-    read = FitInputs()
+    fit = FitInputs()
     unknown = islice((name for name in given if name not in inputs), FAULTS_MAX)
     faults = [_unknown(name[:NAME_MAX], inputs, at) for name in unknown]
     for name, each in inputs.items():
         if name in given:
-            try:
-                read[name] = _convert(given[name], _type(each), strict=strict)
-            except Exception as error:  # noqa: BLE001 - validators of a class may raise anything
-                found = _of_items(each, given[name][0]) if strict else []
-                complaints = found or complaints_of(error)
-                faults += _wrong(each, complaints, at, is_text=isinstance(given[name][0], str))
+            kind, values = _annotation(each), given[name]
+            found, misfits = read(kind, values[0]) if strict else _read_text(kind, values)
+            if misfits:
+                instead = _instead(each, values[0], at)
+                faults += (_fault(name, misfit, at, instead) for misfit in misfits)
+            else:
+                fit[name] = found
         elif each.default is MISSING:
             faults.append(Fault(name, pointer(at, name), f"input {name!r} is missing"))
-    return read, faults[:FAULTS_MAX]
+    return fit, faults[:FAULTS_MAX]
 
 
-def _convert(values: list[object], type_: Any, *, strict: bool) -> object:
-    """The values of one name as the input's type; in a query, one value may also be a list."""
-    if strict:
-        return convert(values[0], type_, _DEC_HOOK)
+def _read_text(kind: Any, values: list[object]) -> tuple[object, tuple[Misfit, ...]]:
+    """As `read`, from the values of one name in a query or form."""
+    try:
+        return _convert(values, for_msgspec(kind)), ()
+    except Exception as error:  # noqa: BLE001 - validators of a class may raise anything
+        return None, tuple(misfits_of(kind, complaints_of(error)))
+
+
+def _convert(values: list[object], type_: Any) -> object:
+    """The values as the input's type; one value may also be a list."""
     from_text = partial(_convert_text, type_)
     if len(values) > 1:
         return from_text(values)
@@ -254,37 +257,15 @@ def _unknown(name: str, inputs: Mapping[str, Input], at: str) -> Fault:
     return Fault(name, pointer(at, name), f"there is no input {name!r}; {hint}")
 
 
-def _of_items(given: Input, value: object) -> list[tuple[str, str]]:
-    """What is wrong with the items of a list, and where; msgspec stops at the first such item."""
-    lists = [each for each in alternatives(plain(_annotation(given))) if class_of(each) is list]
-    if not isinstance(value, list) or len(lists) != 1 or not (of := parts(lists[0])[1]):
-        return []
-    type_, found = for_msgspec(of[0]), list[tuple[str, str]]()
-    for place, each in enumerate(value):
-        try:
-            convert(each, type_, _DEC_HOOK)
-        except Exception as error:  # noqa: BLE001 - as above
-            found += [(what, f"[{place}]{path}") for what, path in complaints_of(error)]
-            if len(found) >= FAULTS_MAX:
-                break
-    return found
+def _instead(given: Input, value: object, at: str) -> str:
+    """What to do about an input of objects that came as text."""
+    return _AS_JSON[at] if isinstance(value, str) and at in _AS_JSON and _needs_json(given) else ""
 
 
-def _wrong(
-    given: Input, complaints: Sequence[tuple[str, str]], at: str, *, is_text: bool
-) -> Iterator[Fault]:
-    for what, path in complaints[:FAULTS_MAX]:
-        yield _fault(given, what, path, at, is_text=is_text)
-
-
-def _fault(given: Input, what: str, path: str, at: str, *, is_text: bool) -> Fault:
-    name = given.name
-    what = what if path else with_allowed(what, given.annotation)
-    inside = _parts(path)
-    spelled = "".join(f"[{part!r}]" for part in inside) + ("[...]" if "[...]" in path else "")
-    place = pointer(at, name, *(map(str, inside) if at.startswith("#") else ()))
-    instead = _AS_JSON[at] if is_text and at in _AS_JSON and _needs_json(given) else ""
-    return Fault(name, place, f"input `{name}{spelled}`: {what}{instead}")
+def _fault(name: str, misfit: Misfit, at: str, instead: str) -> Fault:
+    known = takewhile(lambda part: part is not ..., misfit.place if at.startswith("#") else ())
+    where = pointer(at, name, *map(str, known))
+    return Fault(name, where, f"input `{spelled((name, *misfit.place))}`: {misfit.what}{instead}")
 
 
 def _needs_json(given: Input) -> bool:
@@ -296,26 +277,11 @@ def _needs_json(given: Input) -> bool:
     )
 
 
-def _parts(path: str) -> list[str | int]:
-    """The members and indices in msgspec's path, up to the first key of a dict: it hides keys."""
-    parts: list[str | int] = []
-    end = 0
-    while part := _PART.match(path, end):
-        parts.append(part[1] or int(part[2]))
-        end = part.end()
-    return parts
-
-
 def pointer(at: str, *parts: str) -> str:
     """A JSON pointer (RFC 6901) as a fragment; for a query, the parameter's name."""
     return at + "/".join(part.replace("~", "~0").replace("/", "~1") for part in parts)
 
 
-def _type(each: Input) -> Any:
-    """The input's annotation in the form that msgspec reads; without one, it may be anything."""
-    return for_msgspec(_annotation(each))
-
-
 def _annotation(each: Input) -> Any:
-    """The input's annotation, with what stands in JSON for a document or a message."""
+    """The input's annotation, if any, with what stands in JSON for a document or a message."""
     return stand_ins.with_stand_ins(each.annotation, JsonDocument, JsonTurn)

@@ -25,6 +25,8 @@ from orchestra.codecs.serving.requests import ServedChat
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry, State
 from orchestra.records import readable
+from orchestra.server.runs.relay import relay
+from orchestra.server.runs.words import model_of
 from orchestra.values import Json
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     messages: list[Json]
     metadata: dict[str, str]
     end_user: bool = False
+    pipeline: str = ""
+    """The pipeline that answered; empty if a model did."""
 
     @property
     def owner(self) -> Caller:
@@ -267,6 +271,7 @@ async def keep(
         messages=asked,
         metadata=dict(served.metadata),
         end_user=run.caller.end_user,
+        pipeline="" if model_of(run) else run.pipeline,
     )
     try:
         with trio.fail_after(KEEP_S):
@@ -277,9 +282,9 @@ async def keep(
 
 
 def _visible(kept: Kept, who: Principal) -> bool:
-    """Whether `who` may see a completion: as for runs, and only of a model that they may use."""
-    may_ask = who.scopes.may_ask(kept.model) or who.scopes.may_run(kept.model)
-    return may_ask and who.may_see(kept.owner)
+    """Whether `who` may see a completion: as the run that made it."""
+    model = None if kept.pipeline else kept.model
+    return who.sees(kept.owner, kept.pipeline or relay.name, model)
 
 
 def _read(data: bytes | None) -> Kept | None:

@@ -23,8 +23,8 @@ from orchestra.server.inputs.reading import fits_query, form_schema
 from orchestra.server.inputs.reading import schema as json_schema
 from orchestra.server.models.paths import shaped_at
 from orchestra.server.openapi.anthropic import ERROR as ANTHROPIC_ERROR
+from orchestra.server.openapi.events import PROBLEM, event_schemas, reference
 from orchestra.server.openapi.events import SCHEMAS as AT
-from orchestra.server.openapi.events import event_schemas, reference
 from orchestra.server.openapi.openai import ERROR
 from orchestra.server.openapi.operations import (
     OPERATIONS,
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 
 STARTS = "start-run"
 """The route that is described again for each pipeline."""
-PROBLEM = "Problem"
 _KEY, _OTHER_KEY = "key", "anthropicKey"
 _NOT_HTTP = "What was sent is not a valid HTTP request; the response has no body."
 _PROBLEM: Json = {

@@ -10,11 +10,16 @@ from typing import Any, get_args
 import msgspec
 
 from orchestra.accounts import Usage
-from orchestra.events import Event
+from orchestra.events import UNWRITTEN, Event, RunFailed
 from orchestra.values import Json
 
-EVENT, USAGE = "Event", "Usage"
-"""The names of the schemas of an event of any class, and of a usage record."""
+EVENT, USAGE, PROBLEM = "Event", "Usage", "Problem"
+"""The names of the schemas of an event of any class, of a usage record, and of a problem."""
+WAIT: Json = {
+    "type": "integer",
+    "minimum": 1,
+    "description": "Seconds to wait before another attempt; as the header `Retry-After`.",
+}
 SCHEMAS = "#/components/schemas/"
 _OF_REQUEST: Json = {"request_id": {"type": "string"}}
 
@@ -28,6 +33,7 @@ def event_schemas() -> dict[str, Json]:
         schema = described[kind.__name__]
         schema["properties"] = {"type": {"const": kind.type}, **_OF_REQUEST, **schema["properties"]}
         schema["required"] = list(schema["properties"])
+    described[RunFailed.__name__]["properties"] |= failure()
     names = {kind.type: reference(kind.__name__) for kind in kinds}
     described[EVENT] = {
         "title": EVENT,
@@ -39,6 +45,11 @@ def event_schemas() -> dict[str, Json]:
         },
     }
     return described
+
+
+def failure() -> Json:
+    """The schemas of what a run that failed has of the answer to a request for it, by name."""
+    return {"problem": reference(PROBLEM), "retry_after_s": {"anyOf": [WAIT, {"type": "null"}]}}
 
 
 def reference(name: str) -> Json:
@@ -57,7 +68,7 @@ def _event_schema(schema: Json) -> Json:
         described["properties"] = {
             name: {key: value for key, value in each.items() if key != "default"}
             for name, each in schema["properties"].items()
-            if not name.startswith("_")
+            if not name.startswith("_") and name not in UNWRITTEN
         }
         described["required"] = list(described["properties"])
     return described

@@ -8,7 +8,7 @@ from orchestra.errors import ModelError, StateError
 from orchestra.events import RunCancelled
 from orchestra.runs.record import STATUSES
 from orchestra.server import sse
-from orchestra.server.openapi.events import BY_MODEL, USAGE, reference
+from orchestra.server.openapi.events import BY_MODEL, USAGE, failure, reference
 from orchestra.server.openapi.words import (
     EVENTS,
     NUMBER,
@@ -77,6 +77,7 @@ SCHEMAS: Mapping[str, Json] = {
             **_VIEW["properties"],
             "result": {"description": "The result of a finished run; not in lists of runs."},
             "error": closed(type=TEXT, message=TEXT),
+            **failure(),
             "reason": {**TEXT, "description": "Why it was cancelled."},
         },
     },

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from orchestra.server.front.bearer import BEARER_PROTOCOL
 from orchestra.server.front.ws_messages import CLOSES, ID_CHARS_MAX, PROTOCOL
-from orchestra.server.openapi.events import EVENT, reference
+from orchestra.server.openapi.events import EVENT, PROBLEM, WAIT, reference
 from orchestra.server.openapi.runs import UNKNOWN
 from orchestra.server.openapi.words import TEXT, TEXTS, Answer, Operation, closed, or_null
 from orchestra.server.responses import problems
@@ -24,11 +24,6 @@ _ID: Json = {
     "minLength": 1,
     "maxLength": ID_CHARS_MAX,
     "description": "The client's own id for a run; may be used again after the run's last event.",
-}
-_WAIT: Json = {
-    "type": "integer",
-    "minimum": 1,
-    "description": "Seconds to wait before another attempt; as the header `Retry-After`.",
 }
 _START = closed(type={"const": "start"}, id=_ID, inputs={"type": "object"}, tags=TEXTS)
 SCHEMAS: Mapping[str, Json] = {
@@ -56,7 +51,7 @@ SCHEMAS: Mapping[str, Json] = {
                 "description": "An event of a run, until its last one.",
             },
             {
-                **closed(id=or_null(_ID), problem=reference("Problem"), retry_after_s=_WAIT),
+                **closed(id=or_null(_ID), problem=reference(PROBLEM), retry_after_s=WAIT),
                 "description": "Why a message was refused; `id` is null if it had no valid id.",
                 "required": ["id", "problem"],
             },

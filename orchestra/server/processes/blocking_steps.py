@@ -4,7 +4,9 @@ An `async def` step or tool that calls `time.sleep`, or a client library that wa
 `await`, stops all streams of the process, and no task can notice it meanwhile. A thread can: if the
 event loop has not run for a while, the thread looks at the stack of the main thread. It warns only
 if it finds the same call of a step twice in a row, since the event loop of a busy server is
-sometimes late, too.
+sometimes late, too. Time in which threads of the process were ready to run, but had no core, is not
+counted: on a busy machine, or in a container at its CPU limit, a step that computes for 30 ms may
+take a second. It counts for all threads, since one that has no core may hold the GIL.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 import attrs
@@ -44,12 +48,28 @@ _TRIO = trio.run.__code__.co_filename  # the module that calls every task
 log = logging.getLogger("orchestra.server")
 
 
+def waits_s() -> dict[str, float]:
+    """How long each thread of this process has been ready to run without a core, by its native ID.
+
+    Only Linux tells; elsewhere it is empty.
+    """
+    waits: dict[str, float] = {}
+    for each in Path("/proc/self/task").glob("*/schedstat"):
+        try:
+            waits[each.parent.name] = int(each.read_bytes().split()[1]) / 1e9
+        except (OSError, IndexError):  # the thread has ended
+            continue
+    return waits
+
+
 @attrs.define(eq=False)
 class BlockingStepDetector:
     """Warns in the log of steps and tools that block the event loop for `limit_s` seconds."""
 
     limit_s: float = LIMIT_S
     look_s: float = LOOK_S
+    waits_s: Callable[[], dict[str, float]] = waits_s
+    """How long each thread of the process has waited for a core."""
     _beat_s: float = 0.0
     _over: threading.Event = attrs.field(factory=threading.Event)
     _warned_s: dict[str, float] = attrs.field(factory=dict)
@@ -71,16 +91,22 @@ class BlockingStepDetector:
 
     def _look(self, thread_id: int) -> None:
         before: FrameType | None = None
+        since_s, waits_s = 0.0, dict[str, float]()
         while not self._over.wait(self.look_s):
             late = time.monotonic() - self._beat_s >= self.limit_s
             stack = sys._current_frames().get(thread_id) if late else None  # noqa: SLF001
             found, advice = step_in(stack), OF_STEPS
             if found is None:
                 found, advice = task_in(stack), OF_OTHERS
-            if found is not None and found is before:
+            if found is None or found is not before:
+                before, since_s, waits_s = found, time.monotonic(), self.waits_s() if found else {}
+            elif time.monotonic() - since_s - self._waited_s(waits_s) >= self.look_s / 2:
                 where = place(found.f_code.co_filename, found.f_lineno)
                 self._warn(advice, found.f_code.co_name, where)
-            before = found
+
+    def _waited_s(self, before_s: dict[str, float]) -> float:
+        now_s = self.waits_s()
+        return sum(now_s[each] - before_s[each] for each in now_s.keys() & before_s.keys())
 
     def _warn(self, advice: str, name: str, where: str) -> None:
         now_s, warned_s = time.monotonic(), self._warned_s

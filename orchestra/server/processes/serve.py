@@ -169,6 +169,7 @@ async def _drain(
 ) -> None:
     """Wait for runs to end, within their time; then cancel the others, and start the farewell."""
     serving.readiness.stopping = True
+    await server.wind_down()
     if runs := serving.running:
         patience_s = settings.shutdown_delay_s + settings.drain_s
         message = "stopping: runs in flight: %d, with %g s to end; a second signal ends them now"
@@ -178,6 +179,7 @@ async def _drain(
         await trio.sleep(settings.shutdown_delay_s)
         server.shut()
         serving.close_sockets()
+        await server.wait_shut()
         with trio.move_on_after(settings.drain_s):
             await serving.wait_idle()
         nursery.cancel_scope.cancel()

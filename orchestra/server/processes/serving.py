@@ -262,16 +262,11 @@ class Serving:
             None if counting is None else counting.metrics,
             None if house.tracing is None else house.tracing.traces,
         )
-        if watcher is not None and deployed is not None:
-            deployed.on_call = watcher.called
-        if counting is not None and deployed is not None:
-            deployed.on_budget = counting.metrics.on_budget
-        observe = None if watcher is None else watcher.observe
         try:
             async with (
                 self._registry(loaded) as registry,
                 open_engine(
-                    loaded.bindings, limits=loaded.settings.limits, observe=observe
+                    loaded.bindings, limits=loaded.settings.limits, observe=watcher
                 ) as engine,
             ):
                 admission = OPEN if loaded.admit is None else await loaded.admit()
@@ -324,7 +319,9 @@ class Serving:
         if state is None:
             state = self._memory = MemoryState(limit_bytes=settings.runs.kept_total_bytes)
         shared = loaded.state is not None or bool(self._generations)
-        return open_runs(state, settings, shared=shared)
+        counting = self._house.counting if settings.metrics else None
+        metrics = None if counting is None else counting.metrics
+        return open_runs(state, settings, shared=shared, metrics=metrics)
 
 
 async def _deliver(deployed: DeploymentBindings | None, registry: Registry) -> None:

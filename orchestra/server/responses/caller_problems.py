@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from orchestra.codecs.serving.decisive import UNKNOWN_WAIT_S, whole_seconds
+from orchestra.codecs.serving.decisive import decisive, whole_seconds
 from orchestra.codecs.withheld import for_clients
 from orchestra.errors import (
     BudgetExceededError,
@@ -81,7 +81,8 @@ def your_rate(error: LimitReachedError) -> HttpProblem:
     """The caller has reached a limit, or the limits cannot be read."""
     if isinstance(error, LimitUnknownError):
         return state_unreachable(for_clients(type(error), error.message))
-    headers = (("Retry-After", whole_seconds(error.retry_after_s or UNKNOWN_WAIT_S)),)
+    wait_s = decisive(error).retry_after_s
+    headers = () if wait_s is None else (("Retry-After", whole_seconds(wait_s)),)
     extras = (("limit", error.code),)
     return HttpProblem(
         429, "rate-limited", "You have reached a limit.", error.message, (), extras, headers

@@ -1,26 +1,17 @@
 """Problems for clients: RFC 9457 JSON with a status, a description, and the place of the error.
 
-Pure. `type` is stable, for programs; `title` and `detail` are for people. Clients get the message
-of a foreign exception (one that is not `orchestra`'s) only in debug mode, since it may contain a
-path, a query or a key; otherwise it is only in the server's log.
+Pure. `type` is stable, for programs; `title` and `detail` are for people.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
-import attrs
 import msgspec
 
-from orchestra.codecs.withheld import OWNERS, for_clients, is_withheld, without_internals
-from orchestra.errors import ArmsFailedError, ModelsFailedError, OrchestraError, StepFailedError
 from orchestra.event_lines import written
-from orchestra.events import Delta, Event, Failure, RunFailed, RunFinished, Snapshot, StepFailed
-from orchestra.messages import INDENT, below, own_error
 from orchestra.nearest import did_you_mean
-from orchestra.server.responses.fit_values import fit_value
 
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:problem-type:orchestra:"
@@ -36,13 +27,6 @@ OF_ANTHROPIC = (
     "/v1/models; a client's base URL ends before /v1"
 )
 """The paths that exist, for clients whose path does not, or has `/v1` twice or not at all."""
-_ARMS = re.compile(r"  (?:\d+:\S+: )?(\w+)(?:: |$)|  \d+:\S+: gave ")
-_LISTED: Mapping[type[OrchestraError], re.Pattern[str]] = {
-    ArmsFailedError: _ARMS,
-    StepFailedError: _ARMS,
-    ModelsFailedError: re.compile(r"  \S+: (\w+)(?:: |$)"),
-}
-"""Errors that list others, and the pattern of a line in their list: owner, error type, message."""
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -71,7 +55,12 @@ class HttpProblem(msgspec.Struct, frozen=True):
 
     def encode(self) -> bytes:
         """The problem as JSON."""
-        body: dict[str, object] = {
+        return written(self.body)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What `encode` writes."""
+        body: dict[str, Any] = {
             "type": _TYPES + self.code,
             "title": self.title,
             "status": self.status,
@@ -80,7 +69,7 @@ class HttpProblem(msgspec.Struct, frozen=True):
         if self.faults:
             body["field"] = self.faults[0].field
             body["errors"] = [{"pointer": f.pointer, "detail": f.detail} for f in self.faults]
-        return written(body | dict(self.extras))
+        return body | dict(self.extras)
 
 
 class Encoded(msgspec.Struct, frozen=True):
@@ -221,71 +210,3 @@ def by_status(
 ) -> HttpProblem:
     """An error at the level of HTTP, such as a wrong method; its type is made of the title."""
     return HttpProblem(status, title.lower().replace(" ", "-"), title, detail, headers=headers)
-
-
-def fit_for_clients(event: Event, *, debug: bool = False) -> Event:
-    """The event without details that are only for the deployment's owner.
-
-    Outside debug mode, source lines and the messages of foreign exceptions are removed, also from
-    each `Failed` in the output.
-    """
-    if debug:
-        return event
-    if not isinstance(event, Failure):
-        return _fit_output(event)
-    message = _fit_message(event.error, event.message)
-    if isinstance(event, StepFailed):
-        return attrs.evolve(event, message=message, where="")
-    if isinstance(event, RunFailed):
-        return attrs.evolve(event, message=message, where=None)
-    return attrs.evolve(event, message=message)
-
-
-def _fit_output(event: Event) -> Event:
-    name = _OUTPUTS.get(type(event))
-    if name is None:
-        return event
-    held = getattr(event, name)
-    fitted = fit_value(held, _fit_message)
-    return event if fitted is held else attrs.evolve(event, **{name: fitted})
-
-
-_OUTPUTS: Mapping[type[Event], str] = {Delta: "chunk", Snapshot: "output", RunFinished: "result"}
-"""The fields of events that contain output."""
-
-
-def _fit_message(name: str, message: str) -> str:
-    """The part of an error's message that clients may read; also of the errors that it lists."""
-    own = own_error(name)
-    if own is None or is_withheld(own):
-        return OWNERS if own is None else for_clients(own, message)
-    pattern = next((each for kind, each in _LISTED.items() if issubclass(own, kind)), None)
-    if pattern is None:
-        return without_internals(message)
-    head, *lines = message.split("\n")
-    return "\n".join(
-        [without_internals(head), *(_fit_item(pattern, *item) for item in _items(lines))]
-    )
-
-
-def _items(lines: Iterable[str]) -> list[list[str]]:
-    """The lines of each error in a list of errors."""
-    items: list[list[str]] = []
-    for line in lines:
-        if items and line.startswith(INDENT):
-            items[-1].append(line.removeprefix(INDENT))
-        else:
-            items.append([line])
-    return items
-
-
-def _fit_item(pattern: re.Pattern[str], first: str, *further: str) -> str:
-    """An item of a list (an error, or an arm's answer), fit for clients."""
-    found = pattern.match(first)
-    if found is None:
-        return f"  {OWNERS}"
-    if found[1] is None:
-        return without_internals(first)
-    message = "\n".join([first[found.end() :], *further])
-    start = first[: found.end()].removesuffix(": ")
-    return below(f"{start}: {_fit_message(found[1], message)}") if message else start

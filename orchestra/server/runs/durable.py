@@ -34,7 +34,7 @@ from orchestra.server.responses.whole_answers import answer, as_json
 from orchestra.server.runs import views as run_views
 from orchestra.server.runs.pipelines import Events, EventStream, Runs, finished
 from orchestra.server.runs.preferences import BACKGROUND, Preferences
-from orchestra.server.runs.problems import failed_run
+from orchestra.server.runs.problems import problem_again
 from orchestra.server.runs.resources import RunResources
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _accepted(record: Record) -> Response:
 def _answer_of(run_id: str, last: EventLine) -> Response:
     """The response of an ended run, the same as if the client had waited for it."""
     if last.type != RunFinished.type:
-        return answer(failed_run(run_id, run_views.failure_of(last)))
+        return answer(problem_again(run_id, run_views.failure_of(last)))
     found = run_views.result_of(last)
     return finished(run_id, found.result, found)
 

@@ -32,8 +32,9 @@ from orchestra.server.inputs.reading import schema
 from orchestra.server.inputs.requests import Request, read
 from orchestra.server.responses import problems
 from orchestra.server.responses.caller_problems import NOT_STARTED, not_started
-from orchestra.server.responses.problems import HttpProblem, fit_for_clients
+from orchestra.server.responses.problems import HttpProblem
 from orchestra.server.responses.whole_answers import Pairs, answer, as_json
+from orchestra.server.runs.fit_events import fit_for_clients
 from orchestra.server.runs.outlines import outline
 from orchestra.server.runs.words import model_of
 from orchestra.server.settings import is_form
@@ -83,9 +84,9 @@ def _import_others() -> None:
     When the first one fails, there may be no descriptor left with which to read a module.
     """
     from orchestra.server.inputs import uploads
-    from orchestra.server.runs import durable, problems, words
+    from orchestra.server.runs import durable, failures, problems, words
 
-    del uploads, durable, problems, words
+    del uploads, durable, failures, problems, words
 
 
 class Runs(msgspec.Struct, dict=True, eq=False):

@@ -7,7 +7,6 @@ the first entry of `KINDS` whose class the error has.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import attrs
 import msgspec
@@ -19,14 +18,15 @@ from orchestra.codecs.serving.decisive import (
     decisive,
     whole_seconds,
 )
+from orchestra.event_lines import written
 from orchestra.events import RunCancelled, RunFailed
 from orchestra.messages import class_name, message, own_error
 from orchestra.server.responses import caller_problems
-from orchestra.server.responses.problems import Fault, HttpProblem, fit_for_clients
+from orchestra.server.responses.fit_messages import fit_message
+from orchestra.server.responses.problems import MEDIA_TYPE, Encoded, Fault, HttpProblem, Told
 
 
-@attrs.frozen
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     """How a class of errors is reported to clients."""
 
     error: type[errors.OrchestraError]
@@ -100,17 +100,39 @@ def failed_run(
     )
 
 
+def problem_again(run_id: str, event: RunFailed | RunCancelled) -> Told:
+    """The problem of an ended run once more, from its last event as clients got it."""
+    if isinstance(event, RunCancelled) or event.problem is None:
+        return failed_run(run_id, event)
+    wait_s, body = event.retry_after_s, {**event.problem, "run_id": run_id}
+    headers = () if wait_s is None else (("Retry-After", str(wait_s)),)
+    return Encoded(body["status"], written(body), headers, MEDIA_TYPE)
+
+
 def problem_of(error: BaseException) -> HttpProblem:
     """The problem with which `orchestra serve` answers if a run raises this error.
 
     For a web framework of your own: it has a `status`, `headers` and a `media_type`, and `encode()`
     gives the body. As there, messages that are not for clients are left out.
     """
-    event: RunFailed | RunCancelled = RunFailed(0, 0.0, class_name(error), message(error))
     if isinstance(error, errors.RunCancelledError):
-        event = RunCancelled(0, 0.0, error.reason)
-    problem = failed_run("", cast("RunFailed | RunCancelled", fit_for_clients(event)), error)
+        return _without_run(RunCancelled(0, 0.0, error.reason), error)
+    name = class_name(error)
+    return _without_run(RunFailed(0, 0.0, name, fit_message(name, message(error))), error)
+
+
+def _without_run(event: RunFailed | RunCancelled, error: BaseException | None) -> HttpProblem:
+    problem = failed_run("", event, error)
     return msgspec.structs.replace(problem, extras=problem.extras[1:])  # no `run_id`
+
+
+def with_problem(event: RunFailed, cause: BaseException | None) -> RunFailed:
+    """The event, fit for clients already, with the problem of `cause` as its answer has it."""
+    problem = _without_run(event, cause)
+    wait_s = dict(problem.headers).get("Retry-After")
+    return attrs.evolve(
+        event, problem=problem.body, retry_after_s=None if wait_s is None else int(wait_s)
+    )
 
 
 def kind_of(error: BaseException) -> Kind:

@@ -168,14 +168,8 @@ def _no_stream() -> problems.HttpProblem | None:
 
 
 def sees(principal: Principal, record: Record) -> bool:
-    """Whether the caller may see, follow, cancel and list a run.
-
-    The caller must be allowed to see the runs of its starter, and must either be allowed to run its
-    pipeline or have the key that started it (a run of a model has no pipeline to be allowed).
-    """
-    if not principal.may_see(record.starter):
-        return False
-    return record.key == principal.caller.key != "" or principal.scopes.may_run(record.pipeline)
+    """Whether the caller may see, follow, cancel and list a run."""
+    return principal.sees(record.starter, record.pipeline, record.model)
 
 
 class FollowedEvents(Events):

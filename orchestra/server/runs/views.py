@@ -27,7 +27,7 @@ LIMIT_MAX = 100
 
 
 def shown(record: Record, last: EventLine | None = None) -> dict[str, object]:
-    """A run as JSON; with its result, if the last event is given and has a readable result."""
+    """A run as JSON; with its result or problem, if the last event is given and can be read."""
     at = address(record.id)
     view: dict[str, object] = {
         "id": record.id,
@@ -49,9 +49,12 @@ def shown(record: Record, last: EventLine | None = None) -> dict[str, object]:
             view["error"] = {"type": error, "message": message}
         case CancelledBy(reason):
             view["reason"] = reason
-    if last is not None and last.type == RunFinished.type:
-        with suppress(RunLostError):
+    with suppress(RunLostError):
+        if last is not None and last.type == RunFinished.type:
             view["result"] = result_of(last).result
+        elif last is not None and last.type == RunFailed.type:
+            failure = failure_of(last)
+            view |= {name: getattr(failure, name) for name in ("problem", "retry_after_s")}
     return view
 
 

@@ -19,6 +19,7 @@ import attrs
 import msgspec
 
 from orchestra.annotations.facts import spell
+from orchestra.annotations.places import Place
 from orchestra.annotations.reading import Misfit, decoded, read
 from orchestra.annotations.records import has_members
 from orchestra.annotations.schema_forms import strictly
@@ -63,12 +64,12 @@ class Form(Generic[T]):
         found = _object_in(text)
         if isinstance(found, Misfit):
             return None, (found,)
-        path = ""
+        place: Place = ()
         if self.is_member:
             if not isinstance(found, dict) or _MEMBER not in found:
-                return None, (Misfit(_MEMBER, "is missing"),)
-            found, path = found[_MEMBER], _MEMBER
-        value, misfits = read(self.kind, found, path)
+                return None, (Misfit((_MEMBER,), "is missing"),)
+            found, place = found[_MEMBER], (_MEMBER,)
+        value, misfits = read(self.kind, found, place)
         return cast("T | None", value), misfits
 
     @property
@@ -239,7 +240,7 @@ def _object_in(text: str) -> object:
         if isinstance(found, dict):
             return found
         complaint = complaint or "this is JSON, but not an object"
-    return Misfit("", complaint or "this is not JSON: it is empty")
+    return Misfit((), complaint or "this is not JSON: it is empty")
 
 
 def _candidates(text: str) -> Iterator[str]:

@@ -142,6 +142,7 @@ def test_who_has_spent_what_is_told_of_everybody_who_has_a_key(
         "held_nanodollars": DOLLAR // 8,
         "left_nanodollars": DOLLAR // 8,
         "resets_at_s": midnight_s,
+        "previous_nanodollars": None,
     }
     assert [each["name"] for each in listed(project, "--user", "ada")] == ["acme/ada", ada[4:15]]
     assert len(listed(project, "--organisation", "acme")) == 4
@@ -157,6 +158,7 @@ def test_who_has_spent_what_is_told_of_everybody_who_has_a_key(
         "LEFT",
         "RESETS",
         "(UTC)",
+        "PREVIOUS",
     ]
     assert row.split()[:7] == ["user", "acme/bob", "day", "$1", "$0.5", "$0", "$0.5"]
 

@@ -347,4 +347,4 @@ def test_rows_are_read_as_pydantic_models(project: Project) -> None:
     project.write("wrong.jsonl", '{"invoice": {"number": "x"}}\n')
     code, _, err = project.orchestra("batch", "pipelines.bill", "wrong.jsonl")
     assert code == MISUSED
-    assert "wrong.jsonl:1: input `invoice['number']`: input should be a valid integer" in err
+    assert "wrong.jsonl:1: input `invoice.number`: input should be a valid integer" in err

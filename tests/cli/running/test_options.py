@@ -322,7 +322,7 @@ def test_pydantic_models_are_read_from_json() -> None:
         "invoice": Invoice(number=1),
         "before": [Invoice(number=2)],
     }
-    with pytest.raises(CommandError, match=r"`invoice\['number'\]`: input should be a valid int"):
+    with pytest.raises(CommandError, match=r"`invoice\.number`: input should be a valid int"):
         read_inputs(kinds, [], json=given.replace("1", '"one"'))
 
 

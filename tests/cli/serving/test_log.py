@@ -19,10 +19,10 @@ from orchestra.cli.serving.log import (
     LogLevel,
     with_ids,
 )
-from orchestra.engine.run_id import RUN_ID
+from orchestra.engine.current_run import CURRENT_RUN
 from orchestra.observe.trace_context import TRACE, TraceContext
 from orchestra.server.front.arrival import REQUEST_ID
-from orchestra.tags import RUN_TAGS
+from orchestra.tags import NO_TAGS
 from tests.cli.conftest import Project, said
 from tests.cli.serving.test_serve import listening
 from tests.patience import PATIENCE_S
@@ -111,7 +111,7 @@ def test_in_json_an_entry_is_a_line_that_says_the_same(message: str) -> None:
 def test_an_entry_in_json_says_who_and_when_and_for_which_request_run_and_trace() -> None:
     context, trace = copy_context(), TraceContext("a" * 32, "")
     context.run(REQUEST_ID.set, "7f")
-    context.run(RUN_ID.set, "8e")
+    context.run(CURRENT_RUN.set, ("8e", NO_TAGS))
     context.run(TRACE.set, trace)
     found = context.run(told, "ready")
     assert found.pop("time").endswith("Z")
@@ -130,7 +130,7 @@ def test_the_tags_of_a_run_are_an_object_and_cut_for_people() -> None:
     context = copy_context()
     context.run(REQUEST_ID.set, "7f")
     tags = {"team": "search", "forged": "]: a key was revoked", "text": "x\n" * 256}
-    context.run(RUN_TAGS.set, tags)
+    context.run(CURRENT_RUN.set, ("8e", tags))
     assert context.run(told, "ready")["tags"] == tags
     line = context.run(entry, "ready").replace("\n  | ", "\n")
     quoted = "'forged=]: a key was revoked' 'text=x\nx\n"

@@ -297,6 +297,20 @@ def test_budgets_that_begin_anew_with_each_start_are_in_the_log(
         caplog.clear()
 
 
+def test_a_named_organisation_without_a_key_is_in_the_log(
+    say: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not where nobody has a key, and never where no keys are asked for."""
+    named = "[budgets.organisations.acmee]\nmonth = 5\n"
+    for number, keys in enumerate(("", "", '[server]\nkeys = "none"\n')):
+        say.write("orchestra.toml", named + keys)
+        with (loader := loader_of(say)):
+            admitted(loader)
+            assert ("organisation 'acmee'; did you mean 'acme'?" in caplog.text) == (number == 1)
+            caplog.clear()
+            trio.run(loaded(loader).keyring.create, WANTED)
+
+
 def test_a_model_whose_price_is_needed_and_not_known_is_in_the_log(
     say: Project, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.answers import Completion
 from orchestra.config import LocalBindings, default_bindings
 from orchestra.config.deployment.environment import from_environment
 from orchestra.config.reading import read
 from orchestra.config.tables.routes import ERRORS
 from orchestra.errors import (
+    AuthenticationError,
     BindingError,
     CapabilityError,
+    ModelConnectionError,
     ModelError,
+    ModelsFailedError,
     OverloadedError,
     RateLimitError,
 )
 from orchestra.policies.requests.needs import Needs, lacks
 from orchestra.policies.routing import FALLBACK, ByCost, ByLatency, ByOrder, ByWeight
+from orchestra.protocols import Model
 from orchestra.providers.routing import RoutedModel
+from orchestra.providers.unready import UnreadyModel
+from orchestra.values import ChatRequest, EmbedRequest, Message, ModelEvent
 from tests.config.layers import unlimited
 from tests.config.mistakes import FILE, problem, problems
 
@@ -264,12 +272,88 @@ def test_a_route_is_bound_as_a_model(bound: LocalBindings) -> None:
     assert routed._desk._models["gpt"] is unlimited(bound.model("gpt"))
 
 
-def test_a_missing_key_is_an_error_when_its_route_is_asked_for(file: Path) -> None:
-    with default_bindings(file.parent, config=file, environ={"OPENAI_API_KEY": "a"}) as bindings:
-        with pytest.raises(BindingError, match=r"'claude' .* has no key: set ANTHROPIC"):
-            bindings.model("default")
+def test_a_route_is_an_error_when_it_is_asked_for_and_has_no_key_at_all(file: Path) -> None:
+    with default_bindings(file.parent, config=file, environ={}) as bindings:
+        with pytest.raises(BindingError, match=r"'small' .* has no key: set OPENAI_API_KEY"):
+            bindings.model("vectors")
         with pytest.raises(BindingError, match="did you mean 'vectors'"):
             bindings.model("vectrs")
+
+
+KEYLESS = """\
+[models.first]
+provider = "openai"
+model = "m"
+key_file = "{folder}/key"
+[models.second]
+provider = "azure"
+model = "n"
+deployment = "d"
+[models.quotes]
+provider = "extractive"
+[routes.r]
+models = ["first", "second", "quotes"]
+[routes.picky]
+models = ["first", "quotes"]
+fallback = ["RateLimitError"]
+[routes.whole]
+models = ["first", "broken"]
+[models.broken]
+provider = "openai-compatible"
+model = "b"
+base_url = "http://127.0.0.1:1"
+timeouts = {{ connect_s = 1 }}
+"""
+QUESTION = ChatRequest((Message("user", "why?"),))
+
+
+async def streamed(model: Model) -> Completion:
+    events: list[ModelEvent] = []
+    async with model.stream(QUESTION) as reply:
+        while batch := await reply.receive():
+            events += batch
+    return Completion.of(events)
+
+
+@pytest.fixture
+def keyless(tmp_path: Path) -> Iterator[LocalBindings]:
+    file = tmp_path / "c.toml"
+    file.write_text(KEYLESS.format(folder=tmp_path))
+    with default_bindings(tmp_path, config=file, environ={}) as bindings:
+        yield bindings
+
+
+@pytest.mark.parametrize("ask", [streamed, lambda model: model.complete(QUESTION)])
+def test_a_model_whose_key_or_address_is_missing_is_left_as_one_whose_key_is_refused(
+    keyless: LocalBindings, ask: Callable[[Model], Awaitable[Completion]]
+) -> None:
+    assert "nothing to answer from" in trio.run(ask, keyless.model("r")).text
+    with pytest.raises(AuthenticationError, match=r"model 'first' .* has no key: file"):
+        trio.run(ask, keyless.model("picky"))
+    with pytest.raises(ModelsFailedError) as caught:
+        trio.run(ask, keyless.model("whole"))
+    first, broken = caught.value.errors.values()
+    assert isinstance(first, AuthenticationError)
+    assert first.name == "first"
+    assert isinstance(broken, ModelConnectionError)
+    assert "key does not exist; write the key into it" in str(caught.value)
+    with pytest.raises(BindingError, match="has no key"):
+        keyless.model("first")
+
+
+def test_a_key_that_comes_later_is_used_from_then_on(
+    keyless: LocalBindings, tmp_path: Path
+) -> None:
+    """As without a route: a sidecar may write the file after the start."""
+    route = unlimited(keyless.model("whole"))
+    assert isinstance(route, RoutedModel)
+    first = route._desk._models["first"]
+    assert isinstance(first, UnreadyModel)
+    with pytest.raises(AuthenticationError, match="has no key"):
+        trio.run(first.embed, EmbedRequest(("a",)))
+    (tmp_path / "key").write_text("k")
+    assert first.capabilities == keyless.model("first").capabilities
+    assert first._made() is unlimited(keyless.model("first"))
 
 
 def test_the_errors_to_fall_back_on_are_chosen_by_name() -> None:

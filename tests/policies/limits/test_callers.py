@@ -33,6 +33,7 @@ from orchestra.protocols import Change, State
 from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
+from tests.policies.limits.meters import spend
 from tests.policies.limits.remaining import remaining
 
 T = TypeVar("T")
@@ -264,9 +265,9 @@ def test_a_refund_leaves_no_trace_and_an_underestimate_is_charged(
         meter, most, least = state_of(owner, kept, now_s).tokens, Meter(limit), Meter(limit)
         assert meter is not None
         for at_s, units in truth:
-            most.spend(at_s, int(units))
+            spend(most, at_s, int(units))
             if units:
-                least.spend(at_s, int(units))
+                spend(least, at_s, int(units))
         for each in (most, least):
             each.advance(now_s)
         debts = (least.state.debt, meter.debt, most.state.debt)

@@ -16,6 +16,7 @@ from orchestra.policies.limits.gcra import (
     MeterState,
     Rate,
 )
+from tests.policies.limits.meters import settle, spend, take
 
 LIMITS = st.integers(1, 300)
 SHARES = st.just(BURST_SHARE) | st.floats(0, 1, exclude_min=True)
@@ -38,7 +39,7 @@ def test_no_minute_wherever_it_begins_sees_more_than_the_limit(
         units = min(max(1, round(share * limit)), limit)
         while wait_s := meter.wait_s(now_s, units):
             now_s += wait_s
-        meter.spend(now_s, units)
+        spend(meter, now_s, units)
         went.append((now_s, units))
     for began_s, _ in went:
         seen = sum(units for at_s, units in went if began_s <= at_s < began_s + 60 - 1e-6)
@@ -50,7 +51,7 @@ def test_who_asks_all_the_time_gets_nearly_all_of_the_limit(limit: int) -> None:
     meter, now_s, went = Meter(limit), 0.0, 0
     while now_s < 600:
         now_s += meter.wait_s(now_s, 1)
-        meter.spend(now_s, 1)
+        spend(meter, now_s, 1)
         went += 1
     assert went >= 0.9 * 10 * limit
 
@@ -78,14 +79,14 @@ def test_a_refund_leaves_no_trace(limit: int, steps: list[tuple[str, int, int, i
         now_s += pause_s
         if kind == "take":
             truth.append([now_s, units])
-            taken.append((meter.take(now_s, units), truth[-1]))
+            taken.append((take(meter, now_s, units), truth[-1]))
         elif kind == "spend":
             truth.append([now_s, units])
-            meter.spend(now_s, units)
+            spend(meter, now_s, units)
         elif taken:
             one, entry = taken.pop(which % len(taken))
             if units > entry[1]:
-                meter.settle(one, now_s, units)
+                settle(meter, one, now_s, units)
                 truth.append([now_s, units - entry[1]])
             else:
                 meter.state.settle(one, units)  # a refund does not depend on the time
@@ -106,10 +107,10 @@ def test_what_is_refunded_whole_was_never_taken(
     meter, other, now_s = Meter(limit), Meter(limit), 0
     for pause_s in pauses_s:
         now_s += pause_s
-        meter.spend(now_s, 7)
-        other.spend(now_s, 7)
-    taken = meter.take(now_s, units)
-    meter.settle(taken, now_s + then_s, 0)
+        spend(meter, now_s, 7)
+        spend(other, now_s, 7)
+    taken = take(meter, now_s, units)
+    settle(meter, taken, now_s + then_s, 0)
     other.advance(now_s + then_s)
     assert meter.state == other.state
 
@@ -117,17 +118,17 @@ def test_what_is_refunded_whole_was_never_taken(
 def test_paying_back_what_is_no_longer_felt_lets_nothing_through() -> None:
     """Refunded late, a burst of long ago does not allow a second one now."""
     meter = Meter(100)
-    old = meter.take(0.0, 10)
-    meter.spend(50.0, 10)
+    old = take(meter, 0.0, 10)
+    spend(meter, 50.0, 10)
     waits_s = meter.wait_s(50.0, 10)
-    meter.settle(old, 50.0, 0)
+    settle(meter, old, 50.0, 0)
     assert meter.wait_s(50.0, 10) == waits_s > 0
 
 
 def test_an_underestimate_is_charged_when_it_is_known() -> None:
     meter = Meter(60)
-    taken = meter.take(0.0, 1)
-    meter.settle(taken, 30.0, 60)
+    taken = take(meter, 0.0, 1)
+    settle(meter, taken, 30.0, 60)
     assert meter.wait_s(30.0, 1) == pytest.approx(60 * (59 - 5) / 55)
 
 
@@ -143,7 +144,7 @@ def test_a_burst_is_its_share_of_a_limit_and_at_least_one(limit: int, share: flo
 def test_a_burst_is_a_tenth_and_more_than_that_is_saved_up() -> None:
     meter = Meter(100)
     assert meter.wait_s(0.0, 100) == 0.0
-    meter.spend(0.0, 10)
+    spend(meter, 0.0, 10)
     assert meter.wait_s(0.0, 1) == pytest.approx(60 / 91)
     assert meter.wait_s(0.0, 100) == pytest.approx(60 * 100 / 91)
     assert meter.wait_s(0.0, 1_000_000) == meter.wait_s(0.0, 100)
@@ -153,10 +154,10 @@ def test_a_burst_is_a_tenth_and_more_than_that_is_saved_up() -> None:
 def test_two_refunds_share_what_is_still_felt(first: int) -> None:
     """Also where the later of the two was settled before, without a refund."""
     meter = Meter(100)
-    one, two = meter.take(0.0, 10), meter.take(0.0, 10)
-    meter.spend(10.0, 10)
-    meter.settle(two, 10.0, first)
-    meter.settle(one, 10.0, 0)
+    one, two = take(meter, 0.0, 10), take(meter, 0.0, 10)
+    spend(meter, 10.0, 10)
+    settle(meter, two, 10.0, first)
+    settle(meter, one, 10.0, 0)
     assert meter.state.debt == 10 * MINUTE_NS
 
 
@@ -188,14 +189,14 @@ def test_a_meter_that_is_kept_is_the_same_meter(
         now_s += pause_s
         stored = kept(stored, rate, now_s)
         if kind == "take":
-            open_.append((meter.take(now_s, units), str(number)))
+            open_.append((take(meter, now_s, units), str(number)))
             stored.take(units, id=str(number), until_ns=(now_s + 10_000) * SECOND_NS)
         elif kind == "spend":
-            meter.spend(now_s, units)
+            spend(meter, now_s, units)
             stored.spend(units)
         elif open_:
             taken, name = open_.pop(which % len(open_))
-            meter.settle(taken, now_s, units)
+            settle(meter, taken, now_s, units)
             stored.settle_id(name, taken.units, units)
         here, there = paid_until(meter.state, rate), paid_until(stored, rate)
         assert here == there

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, time, timedelta
+
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestra.accounts import Caller
@@ -89,6 +91,58 @@ def test_a_reset_takes_what_is_spent_and_calls_under_way_are_settled_as_always(
             ]
 
     trio.run(law)
+
+
+@given(
+    st.dates(date(2026, 1, 1), date(2030, 1, 1)),
+    st.lists(st.tuples(st.integers(0, 31), st.integers(0, 9)), min_size=1, max_size=12),
+    st.sampled_from([MemoryState, Shared]),
+)
+@example(date(2026, 1, 31), [(0, 5), (28, 3), (3, 0)], MemoryState)
+@example(date(2026, 1, 31), [(0, 5), (29, 3)], MemoryState)
+def test_what_was_spent_in_the_period_before_is_known_if_its_ledger_was_there(
+    day: date, spending: list[tuple[int, int]], kind: type[MemoryState]
+) -> None:
+    """As a list of all that was ever spent has it."""
+    now: list[date] = [day]
+
+    def now_s() -> float:
+        return datetime.combine(now[0], time(12), UTC).timestamp()
+
+    async def law() -> None:
+        state = kind(now_s=now_s)
+        purse = Purse(BUDGETS, state)
+        spent: list[tuple[date, int]] = []
+        for days, nanodollars in spending:
+            now[0] += timedelta(days)
+            today, yesterday = now[0], now[0] - timedelta(1)
+            last = today.replace(day=1) - timedelta(1)
+            of_day = sum(each for at, each in spent if at == yesterday)
+            of_month = sum(each for at, each in spent if at.timetuple()[:2] == last.timetuple()[:2])
+            known = min((at for at, _ in spent), default=today)
+            assert [each.previous for each in await balances([PAYER], state)] == [
+                of_day if known < today else None,
+                of_month if known <= last else None,
+            ]
+            await (await held_by(purse, 9)).settle(nanodollars)
+            spent.append((today, nanodollars))
+
+    trio.run(law)
+
+
+def test_after_a_clock_that_was_wrong_what_was_spent_before_is_unknown() -> None:
+    now = [0.0]
+
+    async def found() -> list[list[int | None]]:
+        state = MemoryState(now_s=lambda: now[0])
+        told = []
+        for day in (101, 100, 102, 40):
+            now[0] = day * DAY_S
+            await (await held_by(Purse(BUDGETS, state), 9)).settle(7)
+            told.append([each.previous for each in await balances([PAYER], state)])
+        return told
+
+    assert trio.run(found) == [[None, None], [None, None], [14, None], [None, None]]
 
 
 def test_after_a_reset_a_caller_asks_again_and_thresholds_are_told_anew() -> None:

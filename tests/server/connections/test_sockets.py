@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from orchestra.errors import ServeError
-from orchestra.server.connections.sockets import bind, hindrance, wait_left
+from orchestra.server.connections.sockets import bind, has_arrived, hindrance, wait_left
 from orchestra.server.settings import Settings
 
 
@@ -59,3 +59,13 @@ def test_nobody_is_waited_for_on_a_connection_that_is_closed_on_this_side() -> N
             await wait_left(closed.fileno())
 
     trio.run(main)
+
+
+def test_what_has_arrived_is_seen_and_on_a_closed_connection_nothing_is() -> None:
+    ours, other = socket.socketpair()
+    with other:
+        assert not has_arrived(ours.fileno())
+        other.send(b"x")
+        assert has_arrived(ours.fileno())
+        ours.close()
+        assert not has_arrived(ours.fileno())

@@ -50,9 +50,12 @@ ORGANISATIONS = st.sampled_from(["a", "a/b", "a%2Fb", "end-user:a"])
 USERS = st.none() | st.sampled_from(["b", "c", "b/c", "%2F", "end-user:a"]) | st.from_regex(NAME)
 
 
+SCOPES = Scopes(frozenset({"p"}), frozenset({"m"}), end_users=True)
+
+
 def made(organisation: str, user: str | None) -> Principal:
     """Who asks with the key of a backend, on behalf of nobody or of a user."""
-    backend = Principal(Caller(organisation, "app", "k", ALLOWED), Scopes(end_users=True))
+    backend = Principal(Caller(organisation, "app", "k", ALLOWED), SCOPES)
     return backend if user is None else backend.for_end_user(user)
 
 
@@ -66,7 +69,8 @@ def test_no_end_user_is_shown_what_another_does(
     """Nor is their backend, nor the rest of their organisation."""
     first, second = made(one, user), made(other, other_user)
     same = (one, user) == (other, other_user)
-    assert first.may_see(second.caller) == same
+    assert first.sees(second.caller, "p") == same
+    assert first.sees(second.caller, "relay", "m") == same
     keys = [{head_key(each.caller), claim_key(each.caller, "p", "k")} for each in (first, second)]
     assert (keys[0] == keys[1]) == same
     assert same or keys[0].isdisjoint(keys[1])

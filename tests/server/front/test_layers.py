@@ -233,7 +233,12 @@ def test_a_run_is_seen_by_who_started_it_and_by_their_organisation(
         data.draw(st.sampled_from(["", "a", "b"])), data.draw(st.sampled_from(["", "u"]))
     )
     same = other.organisation == organisation if organisation else other == starter
-    assert Principal(other, Scopes()).may_see(starter) == same
+    may_run, may_ask = Scopes(pipelines=frozenset({"p"})), Scopes(models=frozenset({"m"}))
+    assert Principal(other, may_run).sees(starter, "p") == same
+    assert not Principal(other, Scopes()).sees(starter, "p")
+    assert not Principal(other, may_ask).sees(starter, "m")
+    assert Principal(other, may_ask).sees(starter, "relay", "m") == (other == starter)
+    assert not Principal(other, may_ask).sees(starter, "relay", "n")
 
 
 PUBLIC = {"live", "ready", "docs"}

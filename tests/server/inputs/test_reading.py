@@ -202,6 +202,21 @@ def test_each_item_of_a_list_that_does_not_fit_is_told(
     assert [each.pointer for each in faults] == [*wrong, "#/inputs/other"][:FAULTS_MAX]
 
 
+def test_each_part_at_any_depth_that_does_not_fit_is_told() -> None:
+    wrong = {
+        "filters": {"a": [{"source": 1, "years": [1, "x", None]}, {"years": []}]},
+        "files": [{"name": "a", "text": "b"}, {"name": "c"}],
+    }
+    of = inputs(filters=dict[str, list[Filter]], files=list[Document] | None)
+    assert [fault.pointer for fault in from_json(of, wrong)[1]] == [
+        "#/inputs/filters/a/0/source",
+        "#/inputs/filters/a/0/years/1",
+        "#/inputs/filters/a/0/years/2",
+        "#/inputs/filters/a/1/source",
+        "#/inputs/files/1",
+    ]
+
+
 @given(
     st.dictionaries(names, kinds, max_size=8),
     st.dictionaries(names, st.text() | st.lists(st.none()), max_size=8),
@@ -247,12 +262,12 @@ FILTERED = inputs(question=str, top=(int, 5), filter=(Filter, Filter("all")))
         (
             {"question": "q", "filter": {"source": "a", "years": [1, "b"]}},
             "#/inputs/filter/years/1",
-            "input `filter['years'][1]`: expected `int`, got `str`",
+            "input `filter.years[1]`: expected `int`, got `str`",
         ),
         (
             {"question": "q", "filter": {}},
-            "#/inputs/filter",
-            "input `filter`: object missing required field `source`",
+            "#/inputs/filter/source",
+            "input `filter.source`: is missing",
         ),
     ],
 )
@@ -264,8 +279,9 @@ def test_a_fault_says_where_and_what(given_: dict[str, object], pointer: str, de
 @pytest.mark.parametrize(
     ("annotation", "value", "pointer", "place"),
     [
-        (dict[str, list[int]], {"a": [1, "x"]}, "#/inputs/each", "each[...]"),  # no keys are known
-        (list[dict[str, int]], [{"a": "x"}], "#/inputs/each/0", "each[0][...]"),
+        (dict[str, list[int]], {"a": [1, "x"]}, "#/inputs/each/a/1", "each.a[1]"),
+        (list[dict[str, int]], [{"a/b": "x"}], "#/inputs/each/0/a~1b", "each[0]['a/b']"),
+        (dict[str, int], {"a" * 200: "x"}, "#/inputs/each/" + "a" * 100, "each." + "a" * 100),
         (dict[Literal["a"], int], {"b": 1}, "#/inputs/each", "each"),
         (list[list[int]], [[], [1, None]], "#/inputs/each/1/1", "each[1][1]"),
     ],

@@ -281,19 +281,20 @@ def test_what_is_deleted_is_gone() -> None:
 
 
 def test_what_somebody_else_was_answered_does_not_exist() -> None:
-    """Not by its id, not to go on from, and not item by item; a colleague has it."""
+    """Not by its id, not to go on from, and not item by item; to a colleague neither."""
 
     async def main(house: House) -> None:
         ada, bob, eve = (Asker(house, each) for each in ("acme/ada", "acme/bob", "evil/eve"))
         record = found(await ada.ask("m"))
         item = {"type": "item_reference", "id": record["output"][0]["id"]}
-        assert (await bob.send("GET", record["id"])).status == 200
-        assert told(await eve.send("GET", record["id"]))[0] == 404
-        assert told(await eve.send("DELETE", record["id"]))[0] == 404
-        assert told(await eve.send("GET", f"{record['id']}/input_items"))[0] == 404
-        assert told(await eve.ask("m", previous_response_id=record["id"]))[0] == 400
-        assert told(await eve.ask("m", [item]))[0] == 400
-        assert (await bob.ask("m", [item, {"role": "user", "content": "?"}])).status == 200
+        for other in (bob, eve):
+            assert told(await other.send("GET", record["id"]))[0] == 404
+            assert told(await other.send("DELETE", record["id"]))[0] == 404
+            assert told(await other.send("GET", f"{record['id']}/input_items"))[0] == 404
+            assert told(await other.ask("m", previous_response_id=record["id"]))[0] == 400
+            assert told(await other.ask("m", [item]))[0] == 400
+        assert (await ada.send("GET", record["id"])).status == 200
+        assert (await ada.ask("m", [item, {"role": "user", "content": "?"}])).status == 200
 
     scopes = Scopes(models=frozenset({"m"}))
     served(main, admission=Admission(keyring=ByName(scopes)))  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ BAD = ("limit=x", "limit=-1", "order=up")
 """Queries for pages that there are not."""
 
 
-def kept(caller: Caller, name: str, model: str = "m", text: str = "") -> Kept:
+def kept(caller: Caller, name: str, model: str = "m", text: str = "", pipeline: str = "") -> Kept:
     return Kept(
         organisation=caller.organisation,
         user=caller.user,
@@ -44,6 +44,7 @@ def kept(caller: Caller, name: str, model: str = "m", text: str = "") -> Kept:
         messages=[],
         metadata={"name": name},
         end_user=caller.end_user,
+        pipeline=pipeline,
     )
 
 
@@ -69,8 +70,8 @@ def test_everybody_sees_what_they_kept_and_nobody_elses(
         model: dict[str, tuple[Caller, str]] = {}
         for act, caller, letter in asked:
             who = Principal(caller, Scopes(models=frozenset({"m"})))
-            own = {id_: name for id_, (by, name) in model.items() if who.may_see(by)}
-            name = f"{caller.tenant or 'nobody'}-{letter}".replace(":", "-").replace("/", "-")
+            own = {id_: name for id_, (by, name) in model.items() if by == caller}
+            name = f"{caller.tenant}-{caller.user}-{letter}".replace(":", "-").replace("/", "-")
             if act == "keep":
                 assert await stored.keep(name, kept(caller, name))
                 model.pop(name, None)
@@ -116,24 +117,34 @@ def test_the_end_users_of_an_organisation_have_its_room_together(
 
 
 def test_what_somebody_may_not_ask_they_do_not_read_either() -> None:
-    """Not in what a colleague has kept, whose key may ask for more; as it is with runs."""
+    """Of a model they read what they have asked themselves, of a pipeline what anybody has.
+
+    As it is with runs, of which the answers are.
+    """
 
     async def main() -> None:
         state = MemoryState()
         stored = StoredCompletions(lambda: state)
-        await stored.keep("a", kept(Caller("acme", "ada"), "a", "m"))
-        for scopes, seen in (
-            (Scopes(models=frozenset({"m"})), True),
-            (Scopes(pipelines=frozenset({"m"})), True),
-            (Scopes(models=frozenset({"n"})), False),
-            (Scopes(), False),
+        await stored.keep("asked", kept(Caller("acme", "ada"), "asked", "m"))
+        await stored.keep("run", kept(Caller("acme", "ada"), "run", "p", pipeline="p"))
+        everything = frozenset({"*"})
+        for user, scopes, seen in (
+            ("ada", Scopes(models=frozenset({"m"})), {"asked"}),
+            ("ada", Scopes(models=frozenset({"n", "p"})), set[str]()),
+            ("ada", Scopes(pipelines=frozenset({"m"})), set[str]()),
+            ("bob", Scopes(models=everything), set[str]()),
+            ("bob", Scopes(pipelines=frozenset({"p"})), {"run"}),
+            ("bob", Scopes(pipelines=frozenset({"relay"})), {"asked"}),
+            ("bob", Scopes(pipelines=everything), {"asked", "run"}),
+            ("bob", Scopes(), set[str]()),
         ):
-            bob = Principal(Caller("acme", "bob"), scopes)
-            assert (await stored.get("a", bob) is not None) == seen
-            assert len((await stored.page(bob, Wanted())).kept) == seen
-            assert (await stored.rename("a", bob, {"name": "b"}) is not None) == seen
-        nobody = Principal(Caller("acme", "bob"), Scopes())
-        assert not await stored.delete("a", nobody)
+            who = Principal(Caller("acme", user, "another key"), scopes)
+            page = await stored.page(who, Wanted())
+            assert {each.completion["id"] for each in page.kept} == seen
+            for id_ in ("asked", "run"):
+                assert (await stored.get(id_, who) is not None) == (id_ in seen)
+                assert (await stored.rename(id_, who, {}) is not None) == (id_ in seen)
+        assert not await stored.delete("asked", Principal(Caller("acme", "bob"), Scopes()))
 
     trio.run(main)
 

@@ -342,6 +342,7 @@ for_field = {
     "str": TEXT,
     "str | None": st.none() | TEXT,
     "Any": st.none() | TEXT,
+    "Mapping[str, Any] | None": st.none() | st.dictionaries(TEXT, TEXT, max_size=2),
     "Usage | None": st.none() | FILLED,
     "Mapping[str, str]": st.dictionaries(TEXT, TEXT, max_size=2),
     "Mapping[str, Usage]": st.dictionaries(TEXT, FILLED, max_size=2),

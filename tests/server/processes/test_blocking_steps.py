@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import logging
+import os
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,11 +19,17 @@ import trio.lowlevel
 import trio.testing
 
 from orchestra import Pipeline, collect, open_engine, pipeline, prompt, step
-from orchestra.server.processes.blocking_steps import BlockingStepDetector, step_in, task_in
+from orchestra.server.processes.blocking_steps import (
+    BlockingStepDetector,
+    step_in,
+    task_in,
+    waits_s,
+)
 from orchestra.steps import generate, tool
 from orchestra.testing.turns import ScriptedTurns
 from orchestra.testing.world import World
 from orchestra.values import ToolCall
+from tests.patience import PATIENCE_S
 
 LONG_S = 0.4
 """Many looks."""
@@ -32,8 +43,8 @@ async def sleeps(n: int) -> int:
 
 @step
 def computes(n: int, *, for_s: float = LONG_S) -> int:
-    until_s = time.monotonic() + for_s
-    while time.monotonic() < until_s:
+    until_s = time.thread_time() + for_s
+    while time.thread_time() < until_s:
         n += 1
     return n
 
@@ -102,12 +113,14 @@ def told(
     times: int = 1,
     limit_s: float = 0.1,
     world: World | None = None,
+    waits_s: Callable[[], dict[str, float]] = dict,
 ) -> list[str]:
-    """What is told of runs of it."""
+    """What is told of runs of it, if the machine is not busy, unless `waits_s` says otherwise."""
+    detector = BlockingStepDetector(limit_s=limit_s, look_s=0.02, waits_s=waits_s)
 
     async def main() -> None:
         async with trio.open_nursery() as nursery, open_engine(world) as engine:
-            nursery.start_soon(BlockingStepDetector(limit_s=limit_s, look_s=0.02).watch)
+            nursery.start_soon(detector.watch)
             await trio.testing.wait_all_tasks_blocked()
             for _ in range(times):
                 await engine.run(each, n=1)
@@ -115,6 +128,9 @@ def told(
 
     with caplog.at_level(logging.WARNING, "orchestra.server"):
         trio.run(main)
+        for thread in threading.enumerate():
+            if thread.name == "blocking-steps":  # it may be about to warn, in the next test
+                thread.join()
     return [record.getMessage() for record in caplog.records]
 
 
@@ -220,4 +236,48 @@ def test_a_step_that_lets_others_run_is_not_told(
 def test_a_step_that_works_and_lets_others_run_is_not_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert told(working, caplog, limit_s=2.0) == []
+    assert told(working, caplog, limit_s=PATIENCE_S) == []
+
+
+@pytest.mark.parametrize("holders", [1, 2])
+def test_a_step_that_waits_for_a_core_is_not_told(
+    holders: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a busy machine, or in a container at its CPU limit. Threads take turns with the GIL."""
+
+    def waits_s() -> dict[str, float]:
+        return {str(each): time.monotonic() / holders for each in range(holders)}
+
+    assert told(computing, caplog, waits_s=waits_s) == []
+
+
+def test_the_wait_of_a_thread_that_has_ended_excuses_no_step(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    looks = itertools.count()
+    (message, *_) = told(computing, caplog, waits_s=lambda: {str(next(looks)): time.monotonic()})
+    assert message.startswith("step 'computes' blocks: ")
+
+
+def test_a_thread_whose_core_is_taken_waits_for_it() -> None:
+    """What it waited and what it ran are not more than the time that has passed."""
+    core = {min(os.sched_getaffinity(0))}
+    seen: list[tuple[float, float, float]] = []
+
+    def compete() -> None:
+        os.sched_setaffinity(0, core)  # of this thread only
+        began_s, waited_s, me = time.monotonic(), 0.0, str(threading.get_native_id())
+        while waited_s < 0.05 and time.thread_time() < PATIENCE_S:
+            waited_s = waits_s()[me]
+        seen.append((waited_s, time.thread_time(), time.monotonic() - began_s))
+
+    busy = f"import time\nwhile time.process_time() < {2 * PATIENCE_S}: pass"
+    with subprocess.Popen([sys.executable, "-c", busy]) as other:
+        os.sched_setaffinity(other.pid, core)
+        thread = threading.Thread(target=compete)
+        thread.start()
+        thread.join()
+        other.kill()
+    ((waited_s, ran_s, passed_s),) = seen
+    assert waited_s >= 0.05
+    assert waited_s + ran_s <= passed_s + 0.05

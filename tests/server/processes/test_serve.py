@@ -25,7 +25,7 @@ from tests.patience import PATIENCE_S, line_with
 from tests.server.served import PIPELINES
 from tests.server.socketing import upgrade
 from tests.server.test_sse import Message, dispatched
-from tests.server.wire import Client
+from tests.server.wire import Client, Reply
 
 ROOT = Path(__file__).parents[3]
 STREAM = "Accept: text/event-stream"
@@ -132,6 +132,12 @@ def test_a_run_may_end_in_its_own_time_while_nobody_is_let_in_any_more() -> None
         assert trio.run(main, at) == ("run.finished", 0)
 
 
+async def ready(at: Server) -> Reply:
+    """What `/readyz` says."""
+    async with at.client() as client:
+        return await client.ask("GET /readyz HTTP/1.1")
+
+
 def test_of_two_hundred_streams_none_is_cut_within_the_drain_time() -> None:
     """And until they end, `/readyz` says that no new ones are welcome."""
     count = 200
@@ -149,14 +155,15 @@ def test_of_two_hundred_streams_none_is_cut_within_the_drain_time() -> None:
         begun, ended = trio.Event(), list[str]()
         waiting: list[None] = []
         with trio.fail_after(PATIENCE_S * 3):
-            async with trio.open_nursery() as nursery, at.client() as probe:
+            async with trio.open_nursery() as nursery:
                 for _ in range(count):
                     nursery.start_soon(read, at, begun, ended, waiting)
                 await begun.wait()
-                assert (await probe.ask("GET /readyz HTTP/1.1")).status == 200
+                assert (await ready(at)).status == 200
                 at.stop()
-                while (await probe.ask("GET /readyz HTTP/1.1")).status == 200:
+                while (last := await ready(at)).status == 200:
                     pass
+                assert last.headers["connection"] == "close", "a proxy goes to another host"
                 await refused(at.port)
                 at.tell("go\n")
         return ended, await at.exited()

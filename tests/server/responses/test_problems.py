@@ -41,7 +41,8 @@ from orchestra.failed import Failed, ModelFacts
 from orchestra.protocols import Timeouts
 from orchestra.providers.connections.connection import Bounds
 from orchestra.server.responses import problems
-from orchestra.server.responses.problems import Fault, HttpProblem, fit_for_clients
+from orchestra.server.responses.problems import Fault, HttpProblem
+from orchestra.server.runs.fit_events import fit_for_clients
 from orchestra.server.runs.problems import failed_run
 
 SECRET = "sk-123 in /home/me/steps.py"
@@ -310,7 +311,10 @@ def test_whatever_a_foreign_error_says_in_a_list_none_of_it_is_told(
 
 @pytest.mark.parametrize("event", FAILURES)
 def test_at_a_desk_everything_is_told(event: Event) -> None:
-    assert fit_for_clients(event, debug=True) is event
+    told = fit_for_clients(event, debug=True)
+    assert (
+        attrs.evolve(told, problem=None) == event if isinstance(told, RunFailed) else told is event
+    )
 
 
 def test_what_is_no_failure_passes_untouched() -> None:
@@ -323,7 +327,9 @@ def test_a_users_error_in_our_tree_counts_as_ours() -> None:
         """Somebody's own."""
 
     event = failed(TooSourError.__name__, "too sour")
-    assert fit_for_clients(event, debug=False) == event
+    told = fit_for_clients(event, debug=False)
+    assert isinstance(told, RunFailed)
+    assert (told.error, told.message) == (event.error, event.message)
 
 
 def late(name: str, limit_s: float, where: str) -> ModelError:

@@ -29,8 +29,14 @@ from orchestra.errors import (
 )
 from orchestra.events import RunFailed
 from orchestra.server.responses import caller_problems
-from orchestra.server.responses.problems import fit_for_clients
-from orchestra.server.runs.problems import KINDS, Kind, failed_run, kind_of, problem_of
+from orchestra.server.runs.fit_events import fit_for_clients
+from orchestra.server.runs.problems import (
+    KINDS,
+    Kind,
+    failed_run,
+    kind_of,
+    problem_of,
+)
 
 MODEL_ERRORS = [
     cls

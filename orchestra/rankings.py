@@ -1,0 +1,96 @@
+"""Rankings: a query with texts to put in order, and the order that a rerank model gives. Pure.
+
+Rules of the file: an order is used only if it is certain which text each score belongs to; an
+answer that leaves a doubt is an error, never a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import isfinite
+from typing import TypeAlias
+
+from orchestra.accounts import Usage
+from orchestra.errors import MalformedStreamError
+from orchestra.eventclass import frozen
+from orchestra.values import NO_EXTRAS, ChatRequest, EmbedRequest, Extras
+
+
+@frozen
+class RerankRequest:
+    """A query, and the texts to order by their relevance to it; with `top`, only the best of them.
+
+    `top` is from 1 to the number of texts.
+    """
+
+    query: str
+    texts: tuple[str, ...]
+    top: int | None = None
+    extras: Extras = NO_EXTRAS
+
+    @property
+    def wanted(self) -> int:
+        """How many of the texts are wanted."""
+        return len(self.texts) if self.top is None else min(self.top, len(self.texts))
+
+
+AnyRequest: TypeAlias = ChatRequest | EmbedRequest | RerankRequest
+"""A request of any kind to a model."""
+
+
+@frozen
+class Ranked:
+    """One text of a request: its index in `RerankRequest.texts`, and its score.
+
+    Scores of one model can be compared for one query: a higher one is more relevant. Their range
+    depends on the model.
+    """
+
+    index: int
+    score: float
+
+
+@frozen
+class Ranking:
+    """The answer of a rerank model, best text first.
+
+    `searches` are the search units that the provider bills, if it counts them.
+    """
+
+    results: tuple[Ranked, ...]
+    usage: Usage | None = None
+    model: str = ""
+    searches: int | None = None
+
+
+def best(request: RerankRequest, results: Iterable[Ranked]) -> tuple[Ranked, ...]:
+    """The wanted results of an answer, best first; equal scores keep the order of the answer.
+
+    An answer has the wanted texts or, from a server that does not know `top`, all of them.
+
+    Raises:
+        MalformedStreamError: a text has no score, or has two; an index is not that of a text; or
+            the number of results is another one.
+    """
+    found, count = list(results), len(request.texts)
+    for each in found:
+        if not (type(each.index) is int and 0 <= each.index < count):
+            raise MalformedStreamError(
+                f"the ranking has a result with index {each.index!r:.40}, but the {count} texts "
+                f"have the indexes 0 to {count - 1}"
+            )
+        score: object = each.score
+        if not (isinstance(score, float | int) and isfinite(score)):
+            raise MalformedStreamError(
+                f"the ranking gives text {each.index} the score {each.score!r:.40}, which is not a "
+                "finite number"
+            )
+    if len({each.index for each in found}) < len(found):
+        indexes = [each.index for each in found]
+        raise MalformedStreamError(f"the ranking has a text more than once: {indexes!r:.200}")
+    if len(found) not in (request.wanted, count):
+        raise MalformedStreamError(
+            f"the ranking has {len(found)} results for {count} texts, of which "
+            f"{request.wanted} were wanted"
+        )
+    return tuple(sorted(found, key=lambda each: -each.score)[: request.wanted])
