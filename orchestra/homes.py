@@ -26,7 +26,7 @@ PUBLIC = (
     "orchestra.rankings",
     *("orchestra.citations", "orchestra.portal.portal", "orchestra.event_lines"),
     *("orchestra.providers.transport", "orchestra.observe.telemetry"),
-    *("orchestra.server.responses.problems", "orchestra.server.runs.problems"),
+    *("orchestra.server.runs.fit_events", "orchestra.server.runs.problems"),
 )
 """The modules of `docs/api.md`; if several have a name, the first of them is suggested."""
 
