@@ -16,7 +16,7 @@ import attrs
 from orchestra.errors import StoreError
 from orchestra.protocols import DIGEST, VectorStore
 from orchestra.stores import rules
-from orchestra.stores.postgres import hnsw, schema, searching, wording
+from orchestra.stores.postgres import hnsw, schema, searching
 from orchestra.stores.postgres.connection import TrioConnection, rows
 from orchestra.stores.postgres.encoding import (
     kept,
@@ -30,8 +30,8 @@ from orchestra.values import Passage, Scalar, Vector
 
 T = TypeVar("T")
 
-ROWS_AT_ONCE = 50
-"""The most rows in one statement: encoding them takes about 6 ms, in which all other tasks wait."""
+ROWS_AT_ONCE = 100
+"""The most rows in one statement: encoding them takes about 2 ms, in which all other tasks wait."""
 DIMENSIONS_MAX = 16_000
 """The most dimensions of pgvector's type `vector`."""
 INDEX_S = 86_400.0
@@ -76,39 +76,13 @@ class PostgresCollection(VectorStore):
             raise rules.missing(self._where, self.name, "the database", [])
         return found
 
-    async def search_keywords(
-        self, query: str, *, top: int, where: Mapping[str, Scalar] | None = None
-    ) -> list[Passage]:
-        """The `top` best passages with a word of the query that match `where`, with their BM25.
-
-        The first search in a database that was made before there were keyword indexes makes the
-        index: about 0.5 ms for each passage.
-
-        Raises:
-            StoreError: the collection does not exist, `top` is less than 1, the index is to be made
-                and the user is not the owner of the tables, or the database does not respond or
-                refuses.
-        """
-        rules.check_top(self._where, top)
-        seek = partial(self._search_keywords, query, top, where or {})
-        found = await self._read(seek, None)
-        if found is not None and not found[1]:
-            while await self._write(self._add_words):
-                pass
-            found = await self._read(seek, None)
-        if found is None:
-            raise rules.missing(self._where, self.name, "the database", [])
-        return found[0]
-
     async def make(self) -> None:
-        """Create the collection, empty, unless it exists, and the columns of the keyword index.
-
-        The columns are added to older tables only if the user is their owner.
+        """Create the collection, empty, unless it exists.
 
         Raises:
             StoreError: the database does not respond, or refuses.
         """
-        await self._write(self._make)
+        await self._write(self._locked)
 
     async def index(self) -> None:
         """Build the index of the collection if it should have one, else remove the index.
@@ -184,8 +158,13 @@ class PostgresCollection(VectorStore):
         )
         return found[0] if found else None
 
-    async def _search(self, question: Question, connection: TrioConnection) -> list[Passage]:
-        target = await self._target(connection, question.top, indexed=self._indexed)
+    async def _search(self, question: Question, connection: TrioConnection) -> list[Passage] | None:
+        target = await searching.target(
+            connection, self.name, question.top, self._limit_ms, indexed=self._indexed
+        )
+        if target is None:
+            names = await _names(connection)
+            raise rules.missing(self._where, self.name, "the database", names)
         size, passages = len(question.vector), list[Passage]()
         if target.dimensions == size:
             found = await searching.nearest(connection, target, question)
@@ -195,34 +174,6 @@ class PostgresCollection(VectorStore):
             rules.check_dimensions(self._where, expected=target.dimensions, given=size)
         await connection.execute("COMMIT")
         return passages
-
-    async def _search_keywords(
-        self, query: str, top: int, where: Mapping[str, Scalar], connection: TrioConnection
-    ) -> tuple[list[Passage], bool]:
-        """The passages, and whether all were indexed; if they were not, there are none."""
-        target = await self._target(connection, top, indexed=False)
-        found = await wording.search(connection, target.key, query, top, where)
-        await connection.execute("COMMIT")
-        return found
-
-    async def _add_words(self, connection: TrioConnection) -> bool:
-        if not await schema.add_words(connection):
-            raise StoreError(
-                f"{self._where}: keyword search needs two more columns, which only the owner of "
-                "the table orchestra.passage can add; run `orchestra ingest` once as that user, or "
-                "leave out keywords=..."
-            )
-        key, _ = await self._locked(connection)
-        return await wording.add_missing(connection, key)
-
-    async def _target(
-        self, connection: TrioConnection, top: int, *, indexed: bool
-    ) -> searching.Target:
-        target = await searching.target(connection, self.name, top, self._limit_ms, indexed=indexed)
-        if target is None:
-            names = await _names(connection)
-            raise rules.missing(self._where, self.name, "the database", names)
-        return target
 
     def _warn(self, target: searching.Target, compared: int) -> None:
         """Log, once for each collection, that it should have an index but has none."""
@@ -246,10 +197,6 @@ class PostgresCollection(VectorStore):
         wanted = count >= hnsw.INDEXED_FROM and dimensions <= hnsw.DIMENSIONS_MAX
         await hnsw.settle(connection, self._where, key, dimensions, wanted=wanted)
 
-    async def _make(self, connection: TrioConnection) -> None:
-        await schema.add_words(connection)
-        await self._locked(connection)
-
     async def _locked(self, connection: TrioConnection) -> tuple[int, int]:
         """Lock the collection, creating it if needed; returns its key and dimensions."""
         ((key, dimensions),) = await rows(connection, _LOCK, [kept(self.name)])
@@ -264,16 +211,12 @@ class PostgresCollection(VectorStore):
             if await self._count(connection):
                 rules.check_dimensions(self._where, expected=before, given=dimensions)
             ((key,),) = await rows(connection, _RENEW, [dimensions, key])
-        insert, row, replace = _WITH_WORDS if connection.has_words else _WITHOUT
-        row = row.format(vector_in=connection.vector_in)
+        row = _ROW.format(vector_in=connection.vector_in)
         for start in range(0, len(pairs), ROWS_AT_ONCE):
-            some = pairs[start : start + ROWS_AT_ONCE]
-            values = list[object]()
-            for passage, vector in some:
-                values += key, *_record(passage, vector)
-                if connection.has_words:
-                    values += wording.record(key, passage)
-            await connection.execute(f"{insert} {', '.join([row] * len(some))} {replace}", values)
+            some = [_record(*pair) for pair in pairs[start : start + ROWS_AT_ONCE]]
+            values = [value for record in some for value in (key, *record)]
+            statement = f"{_INSERT} {', '.join([row] * len(some))} {_REPLACE}"
+            await connection.execute(statement, values)
 
     async def _delete(self, where: Mapping[str, Scalar], connection: TrioConnection) -> int:
         key, _ = await self._locked(connection)
@@ -300,18 +243,12 @@ _RENEW = """
 UPDATE orchestra.collection SET key = DEFAULT, dimensions = %s WHERE key = %s RETURNING key
 """
 """Gives the collection a new key: an index belongs to one key and one number of dimensions."""
-_WITHOUT = (
-    "INSERT INTO orchestra.passage (collection, id, source, text, metadata, vector) VALUES",
-    "(%s, %s, %s, %s, %s, %s::{vector_in}.vector)",
-    """ON CONFLICT (collection, id) DO UPDATE SET source = excluded.source, text = excluded.text,
-    metadata = excluded.metadata, vector = excluded.vector""",
-)
-_WITH_WORDS = (
-    _WITHOUT[0].replace("vector)", "vector, words, word_count)"),
-    _WITHOUT[1][:-1] + ", %s, %s)",
-    f"{_WITHOUT[2]}, words = excluded.words, word_count = excluded.word_count",
-)
-"""The parts of an upsert, whether or not the table has the columns of the keyword index."""
+_INSERT = "INSERT INTO orchestra.passage (collection, id, source, text, metadata, vector) VALUES"
+_ROW = "(%s, %s, %s, %s, %s, %s::{vector_in}.vector)"
+_REPLACE = """
+ON CONFLICT (collection, id) DO UPDATE SET source = excluded.source, text = excluded.text,
+    metadata = excluded.metadata, vector = excluded.vector
+"""
 _DELETE = "DELETE FROM orchestra.passage WHERE collection = %(key)s"
 
 
@@ -337,8 +274,8 @@ async def _write(
     The transaction has timeouts in the database itself, in case this process dies.
     """
     await connection.execute(searching.begin("READ COMMITTED", limit_ms))
-    before = connection.vector_in, connection.has_words
-    if connection.vector_in is None:
+    before = connection.vector_in
+    if before is None:
         await schema.make(connection)
     else:
         await schema.check_layout(connection)
@@ -347,7 +284,7 @@ async def _write(
         done = await work(connection)
         await connection.execute("COMMIT")
     except BaseException:
-        connection.vector_in, connection.has_words = before  # what is new is rolled back, too
+        connection.vector_in = before  # a new schema is rolled back, too
         raise
     return done
 

@@ -48,8 +48,7 @@ class TrioConnection(psycopg.AsyncConnection[TupleRow]):
     """An open connection; each statement is its own transaction, unless one is begun explicitly.
 
     Used by one task at a time. `vector_in` is the name of the schema with pgvector's type, or None
-    as long as our own schema does not exist; `has_words` is whether our tables have the columns of
-    the keyword index. `begun` is whether data may have been changed, and
+    as long as our own schema does not exist. `begun` is whether data may have been changed, and
     `place` names the database in messages.
     """
 
@@ -61,7 +60,6 @@ class TrioConnection(psycopg.AsyncConnection[TupleRow]):
         self.prepare_threshold = None
         self._autocommit = True
         self.vector_in: str | None = None
-        self.has_words = False
         self.begun = False
         self.place = ""
 

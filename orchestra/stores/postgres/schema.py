@@ -21,9 +21,7 @@ EXTENSION = "CREATE EXTENSION IF NOT EXISTS vector"
 _LOOK = """
 SELECT current_setting('server_encoding'), to_regclass('orchestra.layout') IS NOT NULL,
     (SELECT quote_ident(nspname::text) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
-     WHERE extname = 'vector'), to_regnamespace('orchestra') IS NULL,
-    EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('orchestra.passage')
-        AND attname = 'words' AND NOT attisdropped)
+     WHERE extname = 'vector'), to_regnamespace('orchestra') IS NULL
 """
 _SCHEMA = "CREATE SCHEMA orchestra"  # IF NOT EXISTS would need the privilege in any case
 _MAKE = """
@@ -52,38 +50,9 @@ INSERT INTO orchestra.layout SELECT {layout} WHERE NOT EXISTS (SELECT FROM orche
 them. Without `fastupdate`, writers maintain the index of metadata, and no reader has to do it.
 """
 
-WORDS = """
-ALTER TABLE orchestra.passage ADD COLUMN IF NOT EXISTS words jsonb,
-    ADD COLUMN IF NOT EXISTS word_count integer;
-CREATE INDEX IF NOT EXISTS passage_words ON orchestra.passage
-    USING gin (words) WITH (fastupdate = off);
-CREATE INDEX IF NOT EXISTS passage_word_count ON orchestra.passage (collection, word_count)
-    WHERE word_count IS NOT NULL;
-CREATE INDEX IF NOT EXISTS passage_without_words ON orchestra.passage (collection)
-    WHERE word_count IS NULL;
-CREATE OR REPLACE FUNCTION orchestra.forget_words() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    IF NEW.words = OLD.words AND (NEW.text, NEW.metadata) <> (OLD.text, OLD.metadata) THEN
-        NEW.words := NULL;
-        NEW.word_count := NULL;
-    END IF;
-    RETURN NEW;
-END $$;
-DROP TRIGGER IF EXISTS forget_words ON orchestra.passage;
-CREATE TRIGGER forget_words BEFORE UPDATE ON orchestra.passage
-    FOR EACH ROW EXECUTE FUNCTION orchestra.forget_words();
-"""
-"""The columns of the keyword index. They are not a new layout: the trigger removes the words of a
-passage that an older orchestra changes, since it does not know the columns (see wording.py). The
-indexes are partial, so that Postgres does not use them to search by vectors.
-"""
-
-_IS_OWNER = """
-SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('orchestra.passage')
-"""
-
 
 async def look(connection: TrioConnection) -> None:
-    """Check the database, and set `vector_in` and `has_words` if our schema exists.
+    """Check the database, and set `connection.vector_in` if our schema exists.
 
     Raises:
         StoreError: the schema was made by a newer orchestra, or the database's encoding is not
@@ -91,7 +60,7 @@ async def look(connection: TrioConnection) -> None:
         psycopg.Error: the database cannot be checked.
     """
     row = await (await connection.execute(_LOOK)).fetchone()
-    encoding, is_made, vector_in, _, has_words = row or ("", False, None, True, False)
+    encoding, is_made, vector_in, _ = row or ("", False, None, True)
     if encoding != "UTF8":
         raise StoreError(
             f"{connection.place}: the database has the encoding {encoding}, which cannot store "
@@ -100,7 +69,7 @@ async def look(connection: TrioConnection) -> None:
         )
     if is_made:
         await check_layout(connection)
-        connection.vector_in, connection.has_words = vector_in, has_words
+        connection.vector_in = vector_in
 
 
 async def check_layout(connection: TrioConnection) -> None:
@@ -132,26 +101,8 @@ async def make(connection: TrioConnection) -> None:
     if connection.vector_in is None:
         await connection.execute(EXTENSION)
         row = await (await connection.execute(_LOOK)).fetchone()
-        *_, vector_in, has_no_schema, _ = row or ("", True, False)
+        *_, vector_in, has_no_schema = row or ("", True)
         if has_no_schema:
             await connection.execute(_SCHEMA)
         await connection.execute(_MAKE.format(vector_in=vector_in, layout=LAYOUT))
-        await connection.execute(WORDS)
-        connection.vector_in, connection.has_words = vector_in, True
-
-
-async def add_words(connection: TrioConnection) -> bool:
-    """Add the columns of the keyword index in the open transaction, unless they exist.
-
-    Returns whether they exist now; only the owner of the table can add them.
-
-    Raises:
-        psycopg.Error: they cannot be added.
-    """
-    if not connection.has_words:
-        await look(connection)  # another process may have added them
-    row = await (await connection.execute(_IS_OWNER)).fetchone()
-    if not connection.has_words and row == (True,):
-        await connection.execute(WORDS)
-        connection.has_words = True
-    return connection.has_words
+        connection.vector_in = vector_in

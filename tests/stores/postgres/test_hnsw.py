@@ -144,7 +144,7 @@ def test_the_index_is_used_where_it_helps_and_only_if_it_is_wanted(
     stores: PostgresStores, address: Address
 ) -> None:
     """Where a condition leaves few, Postgres goes by that; without `index` nothing is approximate."""
-    query = run(lambda: filled(stores, 4000))
+    query = run(lambda: filled(stores, 2000))
     shared_postgres().ask("ANALYZE orchestra.passage", database=name_of(address))
     assert "Index Scan using passage_hnsw_" in run(lambda: plan(stores, query, {}))
     assert "Index Scan using passage_hnsw_" in run(lambda: plan(stores, query, {"even": True}))
