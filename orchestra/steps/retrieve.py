@@ -87,7 +87,7 @@ def _check_has_keywords(store: VectorStore, name: str) -> None:
     if getattr(type(store), "search_keywords", None) in lacking:
         raise StoreError(
             f"the store {name!r}, a {type(store).__name__}, has no keyword search; leave out "
-            "keywords=..., or write its method `search_keywords`"
+            "keywords=..., keep it in SQLite, or write `search_keywords` if the class is yours"
         )
 
 

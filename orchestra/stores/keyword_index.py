@@ -9,16 +9,15 @@ Rules of the file:
 
 1. Triggers remove a passage from the index when it changes or goes, whoever writes: also an older
    orchestra, which does not know the index. So the index may lack passages, but it is never wrong.
-2. `add` indexes passages in the transaction that writes them. A search that finds some missing, as
-   in a file that was made without an index, has them added first.
-3. Nothing is indexed if the file's SQLite has no FTS5; only keyword searches are refused.
+2. A keyword search has the passages that are missing added first. Writers add nothing, and the
+   tables are made by the first keyword search: a file without such searches pays for none.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from orchestra.errors import StoreError
 from orchestra.stores.keywords import Collected, ranked, telling, words_asked, words_of
@@ -26,7 +25,7 @@ from orchestra.values import Metadata
 
 MODULE = "fts5"
 ADDED_AT_ONCE = 1000
-"""The most missing passages that one transaction adds: about 0.2 s, in which other writers wait."""
+"""The most missing passages that one transaction adds: other writers wait meanwhile."""
 
 _DROP = "DELETE FROM wording WHERE key = old.key; DELETE FROM word WHERE rowid = old.key;"
 _TABLES = (
@@ -54,21 +53,10 @@ SELECT (SELECT count(*) FROM passage WHERE collection = ?1)
 _DESCRIBED = """
 SELECT wording.key, wording.id, words FROM wording JOIN json_each(?) ON value = wording.key
 """
-_OF_ID = "SELECT key, id, text, metadata FROM passage WHERE collection = ? AND id = ?"
-
-
-def add(db: sqlite3.Connection, collection: int, ids: Iterable[str]) -> None:
-    """Index the passages with these ids, which were just written; does nothing without FTS5."""
-    if not is_available(db):
-        return
-    for table in _TABLES:
-        db.execute(table)
-    for name in ids:
-        _add(db, collection, db.execute(_OF_ID, (collection, name)).fetchone())
 
 
 def add_missing(db: sqlite3.Connection, collection: int) -> bool:
-    """Index some passages that are not in the index, and return whether there may be more.
+    """Index some passages that are not in the index, and return whether all are now.
 
     Raises:
         StoreError: SQLite has no FTS5.
@@ -76,15 +64,14 @@ def add_missing(db: sqlite3.Connection, collection: int) -> bool:
     if not is_available(db):
         raise StoreError(
             f"keyword search needs FTS5, which the SQLite {sqlite3.sqlite_version} of this Python "
-            "was compiled without; use another Python, keep the store in Postgres, or leave out "
-            "keywords=..."
+            "was compiled without; use another Python, or leave out keywords=..."
         )
     for table in _TABLES:
         db.execute(table)
     rows = db.execute(_MISSING, (collection, ADDED_AT_ONCE)).fetchall()
     for row in rows:
         _add(db, collection, row)
-    return len(rows) == ADDED_AT_ONCE
+    return len(rows) < ADDED_AT_ONCE
 
 
 def is_available(db: sqlite3.Connection) -> bool:

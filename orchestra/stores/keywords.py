@@ -32,7 +32,7 @@ QUERY_CHARS = 10_000
 WORDS_MAX = 64
 """Only so many different words of a query are searched: the first ones."""
 HITS_MAX = 20_000
-"""The most hits of words, in all, that one search counts; ranking them takes about 30 ms."""
+"""The most hits of words, in all, that one search counts."""
 WORD_CHARS = 64
 """Words that begin with the same so many characters are the same word."""
 REPETITION, LENGTH = 1.2, 0.75

@@ -54,7 +54,7 @@ class MemoryStore(VectorStore):
     ) -> list[Passage]:
         """The `top` best passages with a word of the query that match `where`, with their BM25.
 
-        The words of a passage are counted in the first search after its upsert: about 0.1 ms.
+        The words of a passage are counted by the first such search after its upsert.
         """
         await trio.lowlevel.checkpoint()
         rules.check_top(self._place, top)

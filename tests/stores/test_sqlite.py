@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -294,16 +295,6 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         assert message.endswith("; give another folder")
 
 
-def without_keyword_index(path: Path) -> None:
-    """The file as it would be if an orchestra without keyword search had made it."""
-    db = sqlite3.connect(path)
-    for name in ("after_delete", "after_update"):
-        db.execute(f"DROP TRIGGER {name}")
-    for name in ("word_place", "word_count", "word", "wording"):
-        db.execute(f"DROP TABLE {name}")
-    db.close()
-
-
 def keyword_hits(collection: SqliteCollection, query: str) -> list[str]:
     async def main() -> list[str]:
         return [each.id for each in await collection.search_keywords(query, top=9)]
@@ -311,21 +302,53 @@ def keyword_hits(collection: SqliteCollection, query: str) -> list[str]:
     return trio.run(main)
 
 
-def test_a_file_made_without_a_keyword_index_gets_one(
+def test_the_first_keyword_search_makes_the_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also of a file that an orchestra without keyword search made."""
     monkeypatch.setattr(keyword_index, "ADDED_AT_ONCE", 2)
-    path = tmp_path / "store.sqlite"
-    some = [Passage(f"{number}", f"door {number}") for number in range(5)]
-    with SqliteStores(path) as stores:
-        trio.run(stores.collection("a").upsert, some, [EAST] * 5)
-    without_keyword_index(path)
-    with SqliteStores(path) as stores:
+    some = [Passage(f"{number}", f"door {number}") for number in range(6)]
+    with SqliteStores(tmp_path / "store.sqlite") as stores:
+        trio.run(stores.collection("a").upsert, some[:5], [EAST] * 5)
         assert keyword_hits(stores.collection("a"), "door") == ["0", "1", "2", "3", "4"]
-    without_keyword_index(path)
-    with SqliteStores(path) as stores:  # a passage that comes first is not all of the index
-        trio.run(stores.collection("a").upsert, [Passage("5", "door 5")], [EAST])
+        trio.run(stores.collection("a").upsert, some[4:], [EAST] * 2)
         assert keyword_hits(stores.collection("a"), "door") == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_a_passage_that_is_being_replaced_is_found(tmp_path: Path) -> None:
+    """Indexing what is missing and searching it are one transaction: no writer is in between."""
+    path = tmp_path / "store.sqlite"
+    door = Passage("1", "door")
+    found = list[Passage]()
+
+    async def main() -> None:
+        with SqliteStores(path) as writer, SqliteStores(path) as reader:
+            await writer.collection("a").upsert([door], [EAST])
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(search, reader.collection("a"), nursery.cancel_scope)
+                while True:
+                    await writer.collection("a").upsert([door], [EAST])
+
+    async def search(collection: SqliteCollection, writing: trio.CancelScope) -> None:
+        for _ in range(200):
+            found.extend(await collection.search_keywords("door", top=1))
+        writing.cancel()
+
+    trio.run(main)
+    assert len(found) == 200
+
+
+def test_without_keyword_searches_a_file_has_no_index(tmp_path: Path) -> None:
+    """Who does not use keywords pays nothing for them, neither in time nor in space."""
+    path = tmp_path / "store.sqlite"
+    names = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
+    with SqliteStores(path) as stores:
+        trio.run(fill, stores.collection("a"))
+        trio.run(partial(stores.collection("a").search, EAST, top=1))
+        db = sqlite3.connect(path)
+        made = {name for (name,) in db.execute(names)}
+        db.close()
+    assert made == {"collection", "passage", "passage_source"}
 
 
 def test_what_an_older_orchestra_writes_is_found_by_its_new_words(tmp_path: Path) -> None:
@@ -335,6 +358,7 @@ def test_what_an_older_orchestra_writes_is_found_by_its_new_words(tmp_path: Path
     with SqliteStores(path) as stores:
         collection = stores.collection("a")
         trio.run(collection.upsert, some, [EAST] * 3)
+        assert keyword_hits(collection, "door") == ["1"]
         db = sqlite3.connect(path)
         db.execute("UPDATE passage SET text = 'window' WHERE id = '1'")
         db.execute("DELETE FROM passage WHERE id = '2'")
@@ -359,7 +383,7 @@ def test_without_fts5_only_keyword_search_is_refused(
         assert trio.run(collection.count) == 1
         told = refused(lambda: collection.search_keywords("text", top=1))
         assert f"needs FTS5, which the SQLite {sqlite3.sqlite_version} of this Python" in told
-        assert "another Python, keep the store in Postgres, or leave out keywords=..." in told
+        assert "use another Python, or leave out keywords=..." in told
         monkeypatch.undo()
         assert keyword_hits(collection, "text") == ["one"]
 
