@@ -437,6 +437,17 @@ def test_an_identifier_is_found_before_its_parts(worded: VectorStore) -> None:
     assert best("ERRORS, in a heading E-1234") == "3"
 
 
+def test_a_filter_holds_for_keyword_hits(worded: VectorStore) -> None:
+    """Also when what it leaves out ranks first, and fills `top`."""
+    some = [Passage(f"{i}", "door door", metadata={"owner": "them"}) for i in range(3)]
+    mine = [Passage("mine", "a door among many words", "one.md", metadata={"owner": "me"})]
+    run(lambda: worded.upsert([*some, *mine], [EAST] * 4))
+    for where in ({"owner": "me"}, {"source": "one.md"}):
+        found = run(lambda: worded.search_keywords("door", top=1, where=where))
+        assert [each.id for each in found] == ["mine"]
+    assert run(lambda: worded.search_keywords("door", top=1, where={"owner": "none"})) == []
+
+
 def test_a_long_query_is_cut_and_not_refused(worded: VectorStore) -> None:
     some = [Passage("1", "first"), Passage("2", "last"), Passage("3", "w63")]
     run(lambda: worded.upsert(some, [EAST] * 3))
