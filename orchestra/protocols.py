@@ -16,7 +16,7 @@ import attrs
 
 from orchestra.accounts import Caller, Usage
 from orchestra.answers import Answer, Completion
-from orchestra.errors import CapabilityError
+from orchestra.errors import CapabilityError, StoreError
 from orchestra.eventclass import event
 from orchestra.rankings import Ranking, RerankRequest
 from orchestra.records import Change as Change  # noqa: PLC0414 - re-exported
@@ -207,6 +207,8 @@ class VectorStore(Protocol):
         self, query: str, *, top: int, where: Mapping[str, Scalar] | None = None
     ) -> list[Passage]:
         """Return the `top` best passages with a word of the query, best first. May be left out."""
+        asked = f"search_keywords({query!r:.60}, top={top}, where={where!r:.60})"
+        raise StoreError(f"{asked}: a {type(self).__name__} has no keyword search")
 
     async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
         """Insert passages, replacing those with the same id: all of them, or none on an error."""

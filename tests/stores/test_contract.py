@@ -448,6 +448,25 @@ def test_a_filter_holds_for_keyword_hits(worded: VectorStore) -> None:
     assert run(lambda: worded.search_keywords("door", top=1, where={"owner": "none"})) == []
 
 
+def test_keywords_follow_what_is_replaced_and_deleted(worded: VectorStore) -> None:
+    """Also the weight of a word: what is gone does not count."""
+    some = [Passage(f"{i}", "a door", metadata={"part": i}) for i in range(3)]
+
+    def found(query: str) -> list[tuple[str, float]]:
+        hits = run(lambda: worded.search_keywords(query, top=9))
+        return [(each.id, each.score) for each in hits]
+
+    run(lambda: worded.upsert(some[:2], [EAST] * 2))
+    before = found("door")
+    run(lambda: worded.upsert(some[2:], [EAST]))
+    assert [each for each, _ in found("door")] == ["0", "1", "2"]
+    assert run(lambda: worded.delete(where={"part": 2})) == 1
+    assert found("door") == before
+    run(lambda: worded.upsert([Passage("0", "a wall")], [EAST]))
+    assert [each for each, _ in found("door")] == ["1"]
+    assert [each for each, _ in found("wall")] == ["0"]
+
+
 def test_a_long_query_is_cut_and_not_refused(worded: VectorStore) -> None:
     some = [Passage("1", "first"), Passage("2", "last"), Passage("3", "w63")]
     run(lambda: worded.upsert(some, [EAST] * 3))
