@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from datetime import date
@@ -189,19 +188,17 @@ def test_each_misfit_in_a_model_names_a_place_in_the_value(owners: list[Any]) ->
 
 def _followed(value: Any, misfit: Misfit) -> list[Any]:
     """The parts of a value on the way to a misfit; MISSING where there is none."""
-    path = re.findall(r"\[[^]]*]|[^.[]+", misfit.path)
-    last = path.pop() if misfit.what == "is missing" else ""
+    missing = misfit.what == "is missing"
     found = [value]
-    for step in path:
-        if step == "[...]":
-            break  # a key of a dict that is no name
-        key: Any = int(step[1:-1]) if step.startswith("[") else step
+    for key in misfit.place[:-1] if missing else misfit.place:
+        if key is ...:
+            return found  # a key of a dict that is not known
         try:
             found.append(found[-1][key])
         except (LookupError, TypeError):
             return [*found, MISSING]
-    if last and "[...]" not in path:
-        assert last not in found[-1]
+    if missing:
+        assert misfit.place[-1] not in found[-1]
     return found
 
 
