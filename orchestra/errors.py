@@ -1,4 +1,4 @@
-"""Every exception that orchestra raises, in one tree.
+"""Every exception that orchestra raises, in one tree; `transcripts` adds `ApprovalNeededError`.
 
     OrchestraError
     ├── DefinitionError          the pipeline's function misuses a wire or a step

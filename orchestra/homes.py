@@ -23,12 +23,30 @@ PUBLIC = (
     *("orchestra.stores.memory", "orchestra.stores.sqlite", "orchestra.batch.batch"),
     "orchestra.stores.postgres.stores",
     *("orchestra.batch.ledger", "orchestra.steps.ingest", "orchestra.failed", "orchestra.logprobs"),
-    "orchestra.rankings",
+    *("orchestra.rankings", "orchestra.transcripts"),
     *("orchestra.citations", "orchestra.portal.portal", "orchestra.event_lines"),
     *("orchestra.providers.transport", "orchestra.observe.telemetry"),
     *("orchestra.server.runs.fit_events", "orchestra.server.runs.problems"),
 )
 """The modules of `docs/api.md`; if several have a name, the first of them is suggested."""
+_GRAPH = "`from orchestra import pipeline, step`: a pipeline is a function that calls its steps"
+_APPROVAL = (
+    "`from orchestra.steps import tool`, and `@tool(needs_approval=True)`: `generate(messages, "
+    "approved=...)` goes on when a person has decided"
+)
+_INSTEAD = {
+    "StateGraph": _GRAPH,
+    "START": _GRAPH,
+    "END": _GRAPH,
+    "RunnableParallel": f"{_GRAPH}, and steps that do not need each other run at once",
+    "RunnableLambda": "`from orchestra import step`, and `@step` above the function",
+    "Send": "`from orchestra import each`: `each(items, step)`",
+    "interrupt": _APPROVAL,
+    "Command": _APPROVAL,
+    "Depends": "`from orchestra import Context, injected`, and a parameter `context: Context = "
+    "injected`; `await context.kept(open_pool)` gives what is opened once",
+}
+"""What to write in place of well-known names of LangGraph, LangChain and FastAPI."""
 
 
 def home_of(name: str) -> str | None:
@@ -45,14 +63,18 @@ def home_of(name: str) -> str | None:
 
 
 def missing(module: str, name: str) -> AttributeError | ImportError:
-    """The error for a module that has no such name; it says where to import the name from."""
+    """The error for a module that has no such name.
+
+    It says where to import the name from; of some names of other frameworks, what is used here.
+    """
     text, caller = f"module {module!r} has no attribute {name!r}", sys._getframe(2)  # noqa: SLF001
     if caller.f_code.co_filename.startswith("<frozen "):  # importlib looks for a submodule first
         return AttributeError(text)
     home = home_of(name)
-    if home is None:
+    if home is None and name not in _INSTEAD:
         return AttributeError(text)
-    text = f"{name!r} is not in {module!r}; write `from {home} import {name}`"
+    instead = f"`from {home} import {name}`" if home is not None else _INSTEAD[name]
+    text = f"{name!r} is not in {module!r}; write {instead}"
     # `from orchestra import ...` would replace the message of an AttributeError by its own.
     return ImportError(text, name=module) if _imports(caller) else AttributeError(text)
 

@@ -13,7 +13,7 @@ import orchestra
 import orchestra.steps
 import orchestra.testing
 from orchestra import errors
-from orchestra.homes import PUBLIC, home_of
+from orchestra.homes import _INSTEAD, PUBLIC, home_of
 from tests.docs.test_api import told
 
 NAMES = {(name, module) for module, name in told()} | {
@@ -47,6 +47,16 @@ def test_a_name_that_is_imported_from_a_front_door_is_there_or_told_with_its_hom
             getattr(door, name)
         assert not refused(said.split("`")[1], found)
     assert name in found
+
+
+@pytest.mark.parametrize("name", [*_INSTEAD])
+@pytest.mark.parametrize("door", ["orchestra", "orchestra.steps"])
+def test_a_name_of_another_framework_is_told_with_what_is_used_here(door: str, name: str) -> None:
+    said = refused(f"from {door} import {name}", {})
+    assert said.startswith(f"{name!r} is not in {door!r}; write `from orchestra")
+    assert not refused(said.split("`")[1], {})
+    with pytest.raises(AttributeError, match="write `from orchestra"):
+        getattr(import_module(door), name)
 
 
 def refused(line: str, found: dict[str, object]) -> str:

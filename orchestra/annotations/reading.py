@@ -35,6 +35,10 @@ MISFITS_MAX = 20
 """The most misfits reported for one value."""
 _DEPTH_MAX = 20
 """How deep misfits are searched inside a value."""
+_PARTS_MAX = 10_000
+"""How many parts of a value are searched for misfits; after them, the first misfit is reported,
+which msgspec finds. So a large wrong body does not keep a server from others for long."""
+_MAY_HOLD_FLOATS = {float, list, dict}
 _NAME_MAX = 100
 _WHOLE_MAX = 2**53
 """Up to here a float that is a whole number is exactly that number."""
@@ -82,9 +86,18 @@ def read(kind: object, value: object, place: Place = ()) -> tuple[object, tuple[
     whole = _with_whole_numbers(kind, value, _DEPTH_MAX, known)
     if whole is not value:
         found, complaints = _converted(kind, whole)
-    misfits = _explained(kind, whole, complaints, place, known)
+    search = _Search(known, iter(range(_PARTS_MAX)))
+    misfits = _explained(kind, whole, complaints, place, search)
     wrong = tuple(islice(misfits, MISFITS_MAX)) if complaints else ()
     return None if wrong else found, wrong
+
+
+@attrs.frozen
+class _Search:
+    """What is known of the annotations, and one item for each part that may still be looked at."""
+
+    known: Known
+    parts_left: Iterator[int]
 
 
 def read_members(
@@ -132,6 +145,9 @@ def _with_whole_numbers(kind: object, value: Any, depth: int, known: Known) -> o
     if isinstance(value, float):
         is_whole = value.is_integer() and abs(value) <= _WHOLE_MAX
         return int(value) if is_whole and not once(known, _takes_float, kind) else value
+    items = value.values() if isinstance(value, dict) else value
+    if not isinstance(items, Iterable) or _MAY_HOLD_FLOATS.isdisjoint(map(type, items)):
+        return value
     made = value
     for part, inner, each in _parts(kind, value, known) if depth else ():
         found = _with_whole_numbers(inner, each, depth - 1, known)
@@ -145,11 +161,11 @@ def _takes_float(kind: object) -> bool:
     return is_anything(kind) or any(class_of(each) is float for each in alternatives(_bare(kind)))
 
 
-def _misfits(kind: object, value: object, place: Place, known: Known) -> Iterator[Misfit]:
+def _misfits(kind: object, value: object, place: Place, search: _Search) -> Iterator[Misfit]:
     if value is MISSING:
         return iter([Misfit(place, "is missing")])
     complaints = _converted(kind, value)[1]
-    return _explained(kind, value, complaints, place, known) if complaints else iter(())
+    return _explained(kind, value, complaints, place, search) if complaints else iter(())
 
 
 def _explained(
@@ -157,15 +173,16 @@ def _explained(
     value: object,
     complaints: Iterable[tuple[str, str]],
     place: Place,
-    known: Known,
+    search: _Search,
 ) -> Iterator[Misfit]:
     """The misfits in a value that was refused: in its parts, or the value itself."""
     is_told = is_model(class_of(record_at(kind, value)))  # a model reports everything at once
     are_fit = True
     is_deep = len(place) >= _DEPTH_MAX
-    for part, inner, each in () if is_told or is_deep else _parts(kind, value, known):
+    parts = () if is_told or is_deep else _parts(kind, value, search.known)
+    for _, (part, inner, each) in zip(search.parts_left, parts, strict=False):
         key = part[:_NAME_MAX] if isinstance(part, str) else part
-        for misfit in _misfits(inner, each, (*place, key), known):
+        for misfit in _misfits(inner, each, (*place, key), search):
             are_fit = False
             yield misfit
     if are_fit:

@@ -50,6 +50,7 @@ async def _say(
     del returns
     talk = Talk.of(asked, _settings(options), context)
     citing = Citing(context) if talk.settings.citations else None
+    await talk.carry_out()
     goes_on, before = True, ""  # `before`: the text of earlier rounds
     while goes_on:
         answer = Answer()
@@ -114,6 +115,10 @@ class Generate:
     `tool_timeout_s`, the model reads that as the result. The usage of every round is added to the
     account.
 
+    A call of a tool with `needs_approval` ends the step with an `ApprovalNeededError`; `approved`
+    has the decisions for a conversation that ends with such calls, and a call that is approved runs
+    as any other does. Each call without a result needs a decision, before the model is asked.
+
     With `citations`, the run has an event `step.told` for each citation of the answer, and with
     `reasoning` for each piece of the model's reasoning; the stream contains only the text.
 
@@ -133,6 +138,9 @@ class Generate:
         ContentFilterError: the model, or its provider, refused to answer.
         ContextLengthError: the answer was cut at a length that was not requested.
         OutputError: the object does not fit; or the answer ended for an unknown reason.
+        ApprovalNeededError: the model calls a tool that needs approval.
+        InvalidRequestError: the conversation has calls without a decision, or `approved` has a
+            decision without a call.
         LimitExceededError: the model has not answered after `tool_rounds_max` rounds.
         ModelError: a call failed.
     """

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.annotations import custom_types, reading
+from orchestra.annotations.places import Place
 from orchestra.annotations.reading import MISFITS_MAX, decoded, read, read_members
 from orchestra.annotations.records import Member, members_of
 from orchestra.annotations.schemas import class_schema
@@ -272,7 +273,7 @@ def test_an_annotation_is_analysed_once_however_many_items_there_are(
 
     for module in (reading, custom_types):
         monkeypatch.setattr(module, "members_of", analyse)
-    lines = [{"name": "a", "price": 1}] * 1_000
+    lines = [{"name": "a", "price": 1.0}] * 1_000
     (misfit,) = read(list[Line], [*lines, {"name": "a", "price": "x"}])[1]
     assert misfit.path == "[1000].price"
     drawn = [{"kind": "circle", "radius": 1}, {"kind": "square", "side": 1}] * 500
@@ -290,3 +291,13 @@ def test_a_set_takes_an_item_twice() -> None:
 def test_what_is_not_json_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"this is not JSON: .*; write one JSON value"):
         decoded(text)
+
+
+def test_a_large_value_is_searched_only_so_far_and_its_first_misfit_is_always_told() -> None:
+    def told(*wrong: int) -> list[Place]:
+        items: list[Any] = [["x" if n in wrong else n] for n in range(30_000)]
+        return [each.place for each in read(list[list[int]], items)[1]]
+
+    assert told(3, 70) == [(3, 0), (70, 0)]
+    assert told(3, 29_000) == [(3, 0)]
+    assert told(28_000, 29_000) == [(28_000, 0)]

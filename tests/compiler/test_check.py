@@ -122,7 +122,7 @@ CASES: list[tuple[str, str, str, str]] = [
         "generate(...) has no parameter 'retuns'",
         "did you mean 'returns'? it takes: asked, returns, model, policy, system, temperature, "
         "top_p, output_tokens_max, stop, seed, reasoning_effort, extras, tools, tool_choice, "
-        "parallel_tool_calls, tool_rounds_max, tools_at_once, tool_timeout_s, citations, reasoning; "
+        "parallel_tool_calls, tool_rounds_max, tools_at_once, tool_timeout_s, approved, citations, reasoning; "
         "the step is at ",
     ),
     # --- types

@@ -111,11 +111,11 @@ def test_an_approval_outlives_the_process_that_asked_for_it(
         '    world = World(models={"smart": smart}, schedule=schedule)\n'
         f"    return simulate(settle, world, ticket={ticket!r}, yes=True)\n"
         "print(decided(2).result())\n"
-        "print(smart.asked[0].messages[-1].text.splitlines()[-1])\n"
+        "print(outcome(smart))\n"
         "print(type(decided(3).error).__name__)"
     )
     assert (ended, answer) == (0, "It is on its way.")
-    assert told.endswith("The outcome: 30.00 euros are sent back for A-7")
+    assert told == "30.00 euros are sent back for A-7"
     assert again == "InputError"
 
 

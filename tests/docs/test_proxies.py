@@ -56,6 +56,7 @@ NGINX = Proxy(
             "server 127.0.0.1:{gone} max_fails=0; server 127.0.0.1:{server} max_fails=0;"
         ),
         "/var/log/nginx/orchestra.log": "/dev/stdout",
+        "allow 127.0.0.1;": "",
         "proxy_read_timeout 60s;": "proxy_read_timeout 2s;",
         "proxy_send_timeout 60s;": "proxy_send_timeout 2s;",
     },
@@ -229,6 +230,19 @@ def test_the_request_id_is_in_the_log_of_the_proxy_with_the_address(proxied: Pro
         "the entry", lambda: [e for e in proxied.log.read_text().splitlines() if known in e]
     )
     assert re.search(r"\b127\.0\.0\.1\b", entries[0])
+
+
+WRITTEN = ["/readyz", "/readyz?", "//readyz", "/%72eadyz", "/%2Freadyz", "http://127.0.0.1//readyz"]
+
+
+@pytest.mark.parametrize("target", WRITTEN)
+def test_the_probes_are_hidden_however_they_are_written(proxied: Proxied, target: str) -> None:
+    head = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", httpx.URL(proxied.through).port)) as asking:
+        asking.sendall(head.encode())
+        with asking.makefile("rb") as reply:
+            told = reply.read()
+    assert re.match(rb"HTTP/1.1 40[34] ", told), told
 
 
 def test_a_refused_body_does_not_fail_the_next_request(proxied: Proxied) -> None:

@@ -67,6 +67,13 @@ _NOT_HERE = {
     "context_management": "this server does not shorten conversations; leave it out, and send less",
     "prompt": "this server has no stored prompts; write a pipeline for a prompt that is used again",
 }
+_OF_CHATS = {
+    "messages": "send `input`",
+    "max_tokens": "send `max_output_tokens`",
+    "max_completion_tokens": "send `max_output_tokens`",
+    "n": "a response has one answer; leave it out, or send a chat",
+}
+"""Fields that would replace those of the chat request that a provider gets for a response."""
 _BODIES = msgspec.json.Decoder(ResponsesBody)
 _ECHOED: Json = {
     "instructions": None,
@@ -238,7 +245,7 @@ def _request(asked: AskedResponse, items: list[ResponsesItem], allowed: Allowlis
         else ForcedTool(body.tool_choice.name),
         parallel_tool_calls=body.parallel_tool_calls,
         output=_output(wanted.format if wanted else None),
-        extras=extras_of(body, everything, allowed, meant_for),
+        extras=extras_of(body, everything, allowed, meant_for, _OF_CHATS),
         logprobs=(body.top_logprobs or 0) if likely else None,
     )
 

@@ -1,9 +1,9 @@
 """Decides which fields of clients' requests reach providers, with this server's credentials.
 
 Some fields make a provider do more than answer: use another model, search an index or the web,
-fetch a URL, or produce something that costs extra. A key of our server does not include these
-rights, and our budgets do not count them. So these fields are refused for every provider: the route
-chooses the provider later, and the validity of a request must not depend on it.
+fetch a URL, run code, or produce something that costs extra. A key of our server does not include
+these rights, and our budgets do not count them. So these fields are refused for every provider: the
+route chooses the provider later, and the validity of a request must not depend on it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ GUARDED = (
     *("api_base", "base_url", "api_key", "extra_headers", "extra_body", "custom_llm_provider"),
     *("user_config", "kv_transfer_params", "bootstrap_host", "bootstrap_port", "bootstrap_room"),
     "lora_path",
+    # code that vLLM or SGLang loads, unpickles or renders, and sessions of SGLang, also of others
+    *("custom_logit_processor", "logits_processors", "chat_template", "session_params"),
     # Claude's account, prices, and beta features
     *("workspace_id", "user_profile_id", "inference_geo", "speed"),
     *("billing_policy", "fallback_credit_token", "anthropic_beta"),
-    # faster answers, at up to twice the price, which our budgets do not know
-    "service_tier",
+    # faster answers: at up to twice the price, which our budgets do not know, or before others'
+    *("service_tier", "priority"),
     # speech, which costs extra and is dropped from our answers
     *("audio", "modalities"),
 )
@@ -52,7 +54,7 @@ class Allowlist:
 
     def why_not(self, field: str, value: object) -> str | None:
         """The reason why a field with this value is refused; None if it is allowed."""
-        name = field.lower()
+        name = field.casefold()
         if name not in GUARDED or name in self.fields:
             return None
         if value in _USUAL.get(name, ()):

@@ -18,6 +18,7 @@ from orchestra import errors
 from orchestra.codecs.serving.decisive import decisive, whole_seconds
 from orchestra.codecs.withheld import for_clients
 from orchestra.errors import InvalidRequestError, ModelError
+from orchestra.transcripts import ApprovalNeededError
 
 INTERNAL = 500
 HIDDEN = "the pipeline failed; the server's log says why"
@@ -89,6 +90,7 @@ _KINDS = (
     _Kind(errors.ProviderServerError, 500, "server_error"),
     _Kind(errors.UnknownPriceError, 500, "unknown_price", retry=False),
     _Kind(errors.ModelError, 502, "upstream_error"),
+    _Kind(ApprovalNeededError, 409, "approval_needed", retry=False),
     _Kind(errors.DeadlineError, 504, "deadline_exceeded"),
     _Kind(errors.RunCancelledError, 503, "run_cancelled"),
     _Kind(errors.StateError, 503, "state_unreachable"),

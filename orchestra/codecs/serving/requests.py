@@ -75,16 +75,30 @@ def asked_of(bodies: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Json]:
 
 
 def extras_of(
-    asked: Asked, everything: Json, allowed: Allowlist, meant_for: Callable[[str], str]
+    asked: Asked,
+    everything: Json,
+    allowed: Allowlist,
+    meant_for: Callable[[str], str],
+    elsewhere: Mapping[str, str] = NO_TAGS,
 ) -> dict[str, Json]:
     """The body's unknown fields as extras, each under the key that `meant_for` returns for it.
 
+    No extra may replace what this server sends itself: `elsewhere` has the fields that providers
+    get under other names than clients send them, and what to send instead. A known field in other
+    letters is refused, too, since servers in Go read `MODEL` as `model`, and the last one counts.
+
     Raises:
-        InvalidRequestError: `allowed` does not allow a field.
+        InvalidRequestError: `allowed` does not allow a field, or it is one of these.
     """
     extras: dict[str, Json] = {} if asked.orchestra is None else {_ORCHESTRA: asked.orchestra}
     for key, value in everything.items():
         if key not in asked.__struct_fields__ and value is not None:
+            name = key.casefold()  # unlike `lower`, this also reads the long s as an s, as Go does
+            if name in asked.__struct_fields__:
+                raise refused(key, f"some providers read it as {name!r}; send {name!r}")
+            if instead := elsewhere.get(name):
+                told = f"there is no field `{key}`: {instead}"  # other APIs have it: not as a path
+                raise InvalidRequestError(told, code="invalid_value", status=400)
             if why := allowed.why_not(key, value):
                 raise refused(key, why)
             extras.setdefault(meant_for(key), {})[key] = value

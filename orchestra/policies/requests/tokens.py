@@ -100,11 +100,14 @@ def of_chat(request: ChatRequest) -> Estimate:
             size += sum(map(_size, message.content))
             images += sum(isinstance(part, ImagePart | ImageUrlPart) for part in message.content)
             files += sum(_read(part) for part in message.content if isinstance(part, FilePart))
+        if message.name:  # a client's, of any length
+            size += text_bytes(message.name)
     for tool in request.tools:
         size += len(msgspec.json.encode(tool.parameters))
         size += text_bytes(tool.name) + text_bytes(tool.description)
     if request.output is not None and request.output.schema is not None:
-        size += text_bytes(str(request.output.schema))
+        size += text_bytes(str(request.output.schema)) + text_bytes(request.output.name)
+        size += text_bytes(request.output.description or "")
     if request.extras:  # they may contain a schema, or a predicted answer
         sent = {name: fields for name, fields in request.extras.items() if name != EXTRAS}
         size += text_bytes(str(sent)) if sent else 0

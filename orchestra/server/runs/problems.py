@@ -24,6 +24,7 @@ from orchestra.messages import class_name, message, own_error
 from orchestra.server.responses import caller_problems
 from orchestra.server.responses.fit_messages import fit_message
 from orchestra.server.responses.problems import MEDIA_TYPE, Encoded, Fault, HttpProblem, Told
+from orchestra.transcripts import ApprovalNeededError
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -58,6 +59,7 @@ KINDS: Sequence[Kind] = (
     Kind(errors.ModelTimeoutError, 504, "provider-timeout", "The provider was too slow."),
     Kind(errors.UnknownPriceError, 500, "unknown-price", "The price of the call is unknown."),
     Kind(errors.ModelError, 502, "provider-failed", "The provider failed."),
+    Kind(ApprovalNeededError, 409, "approval-needed", "A person has to approve a tool call."),
     Kind(errors.DeadlineError, 504, "deadline-exceeded", "Time ran out."),
     Kind(errors.StateError, 503, "state-unreachable", "The state cannot be reached."),
     Kind(errors.BindingError, 500, "not-configured", "The server is not set up for this."),

@@ -94,17 +94,9 @@ async def answer(
         RuntimeError: the function awaits something of asyncio (in some cases, a TypeError).
     """
     wrong = partial(result_parts, call.id, call.name, is_error=True)
-    try:
-        given = decoded(call.arguments)
-    except ValueError as error:
-        return wrong(f"the arguments of {call.name} are wrong: {error}")
-    given = {} if given is None else given  # how some models write "no arguments"
-    if not isinstance(given, dict):
-        return wrong(f"the arguments of {call.name} are one JSON object, not {given!r:.100}")
-    arguments, misfits = read_members(tool.kinds, tool.required, given)
-    if misfits:
-        problems = "; ".join(map(str, misfits))
-        return wrong(f"the arguments of {call.name} do not fit: {problems}")
+    arguments = _arguments(tool, call)
+    if isinstance(arguments, str):
+        return wrong(arguments)
     if tool.injected is not None:
         arguments[tool.injected] = _of_tool(context, call)
     limit_s = tool.timeout_s if tool.timeout_s is not None else timeout_s
@@ -125,6 +117,29 @@ async def answer(
     late = f"{call.name} was not done within {limit_s:g} s, and was stopped"
     _report(call, DeadlineError.__name__, late)
     return wrong(late)
+
+
+def needs_approval(tools: Mapping[str, FunctionTool[..., object]], call: ToolCall) -> bool:
+    """Whether a person has to approve the call: not if it would fail for its arguments."""
+    found = tools.get(call.name)
+    return (
+        found is not None and found.needs_approval and not isinstance(_arguments(found, call), str)
+    )
+
+
+def _arguments(tool: FunctionTool[..., object], call: ToolCall) -> dict[str, object] | str:
+    """The arguments of a call, converted to their annotations; or what is wrong with them."""
+    try:
+        given = decoded(call.arguments)
+    except ValueError as error:
+        return f"the arguments of {call.name} are wrong: {error}"
+    given = {} if given is None else given  # how some models write "no arguments"
+    if not isinstance(given, dict):
+        return f"the arguments of {call.name} are one JSON object, not {given!r:.100}"
+    arguments, misfits = read_members(tool.kinds, tool.required, given)
+    if misfits:
+        return f"the arguments of {call.name} do not fit: {'; '.join(map(str, misfits))}"
+    return arguments
 
 
 def _of_tool(context: Context, call: ToolCall) -> Context:

@@ -19,6 +19,7 @@ from orchestra.graph.source.frames import called_at
 from orchestra.graph.wires import Wire
 from orchestra.policies.requests.extras import misspelt
 from orchestra.protocols import ModelName
+from orchestra.steps.conversation.approvals import NO_DECISIONS, Decisions
 from orchestra.steps.conversation.tools import FunctionTool
 from orchestra.values import (
     NO_EXTRAS,
@@ -64,6 +65,8 @@ class Options(TypedDict, total=False):
     """How many tool calls may run at the same time; 4 if left out."""
     tool_timeout_s: float | None
     """Seconds for each tool call, after which the model reads an error; no limit if left out."""
+    approved: Decisions
+    """Decisions about tool calls that needed approval: True or False, by the id of the call."""
     citations: bool
     """With True, the run has an event `step.told` for each citation of the answer."""
     reasoning: bool
@@ -90,6 +93,7 @@ class GenerateSettings:
     tool_rounds_max: int = 8
     tools_at_once: int = 4
     tool_timeout_s: float | None = None
+    approved: Decisions = NO_DECISIONS
     citations: bool = False
     reasoning: bool = False
 

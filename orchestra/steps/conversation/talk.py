@@ -8,12 +8,12 @@ refused or filtered answer never looks complete.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import attrs
 
 from orchestra.answers import Answer, Completion
-from orchestra.codecs.serving.results import result_turns
 from orchestra.errors import (
     CapabilityError,
     ContentFilterError,
@@ -26,10 +26,26 @@ from orchestra.events import StepCut
 from orchestra.policies.account import PRESENT
 from orchestra.policies.requests.extras import check_words
 from orchestra.protocols import Context, Model
-from orchestra.steps.conversation.calling import answer_all
+from orchestra.steps.conversation.approvals import (
+    open_calls,
+    refusal,
+    refuse_misfits,
+    with_results,
+)
+from orchestra.steps.conversation.calling import answer_all, needs_approval
+from orchestra.steps.conversation.claims import run_once
 from orchestra.steps.conversation.options import Asked, GenerateSettings
 from orchestra.steps.conversation.tools import FunctionTool
-from orchestra.values import Capabilities, ChatRequest, ForcedTool, Message, StopReason, ToolCall
+from orchestra.transcripts import ApprovalNeededError
+from orchestra.values import (
+    Capabilities,
+    ChatRequest,
+    ForcedTool,
+    Message,
+    Part,
+    StopReason,
+    ToolCall,
+)
 
 _CALLS_SHOWN_MAX = 3
 _CALL_CHARS_MAX = 200
@@ -59,11 +75,13 @@ class Talk:
 
         Raises:
             CapabilityError: there are tools, and the model is known not to support them.
-            InvalidRequestError: the extras have unknown settings for orchestra's policies.
+            InvalidRequestError: the extras have unknown settings for orchestra's policies; or the
+                decisions of the settings are not those that the last tool calls need.
         """
         tools = {each.declaration.name: each for each in settings.tools}
         talk = cls(settings.request(asked), settings, context, tools)
         check_words(talk.request.extras)
+        refuse_misfits(open_calls(talk.request.messages), settings.approved)
         if tools and talk.capabilities.tools is False:
             raise CapabilityError(
                 f"generate(tools=[{', '.join(tools)}]): the model {settings.model!r} cannot call "
@@ -89,6 +107,7 @@ class Talk:
             ModelError: a call failed; or as for `goes_on`.
             LimitExceededError: as for `goes_on`.
         """
+        await self.carry_out()
         while True:  # noqa: ASYNC913 - the rounds are bounded
             answer = await self._received()
             if not await self.goes_on(answer):
@@ -104,6 +123,17 @@ class Talk:
         finally:
             self.account(answer)
         return answer
+
+    async def carry_out(self) -> None:
+        """Run the calls at the end of the conversation that are approved; refuse the others."""
+        calls = open_calls(self.request.messages)
+        if calls:
+            approved = self.settings.approved
+            running = tuple(each for each in calls if approved[each.id])
+            parts = await run_once(self._transcript, approved, partial(self._results, running))
+            refused = [refusal(each) for each in calls if not approved[each.id]]
+            self._answer([*parts, *refused])
+            self._set_free()
 
     def account(self, answer: Answer) -> None:
         """Report the usage of a round, however it ended."""
@@ -121,6 +151,7 @@ class Talk:
             ContextLengthError: the answer was cut at a length that was not requested.
             OutputError: the answer ended in another way, or calls tools though there are none.
             LimitExceededError: the model has not answered after `tool_rounds_max` rounds.
+            ApprovalNeededError: calls need the approval of a person; the others have run.
         """
         ended = self._whole(answer)
         calls = ended.tool_calls
@@ -135,17 +166,33 @@ class Talk:
         self.rounds += 1
         self.add(ended.message)
         if calls:
-            one_by_one = self.request.parallel_tool_calls is False
-            parts = await answer_all(
-                self.tools,
-                calls,
-                self.context,
-                at_once=1 if one_by_one else self.settings.tools_at_once,
-                timeout_s=self.settings.tool_timeout_s,
-            )
-            self.add(*result_turns(parts))
+            waiting = tuple(each for each in calls if needs_approval(self.tools, each))
+            self._answer(await self._results(tuple(each for each in calls if each not in waiting)))
+            if waiting:
+                raise ApprovalNeededError(self._transcript, waiting)
             self._set_free()
         return True
+
+    @property
+    def _transcript(self) -> tuple[Message, ...]:
+        """The conversation so far, without the prompt of the setting `system`."""
+        return self.request.messages[0 if self.settings.system is None else 1 :]
+
+    async def _results(self, calls: tuple[ToolCall, ...]) -> tuple[Part, ...]:
+        """Run these calls."""
+        one_by_one = self.request.parallel_tool_calls is False
+        return await answer_all(
+            self.tools,
+            calls,
+            self.context,
+            at_once=1 if one_by_one else self.settings.tools_at_once,
+            timeout_s=self.settings.tool_timeout_s,
+        )
+
+    def _answer(self, parts: Sequence[Part]) -> None:
+        """Add results of the model's last turn."""
+        messages = with_results(self.request.messages, parts)
+        self.request = attrs.evolve(self.request, messages=messages)
 
     def text_before(self, answer: Answer, before: str) -> str:
         """The text that an empty line has to separate from the next round's text.

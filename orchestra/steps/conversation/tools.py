@@ -60,6 +60,7 @@ class FunctionTool(MayRunPipeline, Generic[P, T_co]):
     thread: bool = False
     timeout_s: float | None = None
     pipeline: Pipeline[..., Any] | None = None
+    needs_approval: bool = False
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
         """Call the function."""
@@ -102,6 +103,7 @@ def tool(
     description: str | None = None,
     thread: bool = False,
     timeout_s: float | None = None,
+    needs_approval: bool = False,
 ) -> Callable[[Callable[P, T]], FunctionTool[P, T]]: ...
 def tool(
     function: Function | None = None,
@@ -111,6 +113,7 @@ def tool(
     description: str | None = None,
     thread: bool = False,
     timeout_s: float | None = None,
+    needs_approval: bool = False,
 ) -> Any:
     """Make a tool of a function or pipeline, with settings that the function itself cannot have.
 
@@ -126,6 +129,10 @@ def tool(
     `thread=True`, a plain one is called in a worker thread. `timeout_s` bounds each call of an
     async function, in place of the step's `tool_timeout_s`; plain functions cannot be interrupted.
 
+    With `needs_approval`, a call by a model does not run: once the other calls of the round have
+    run, `generate` raises an `orchestra.transcripts.ApprovalNeededError`, from which another run
+    can go on. A call whose arguments do not fit is answered at once, as without it.
+
     Raises:
         DefinitionError: a parameter has no annotation, or one without a form in JSON; the
             function has no valid name; or a bound is invalid.
@@ -137,7 +144,8 @@ def tool(
         )
 
     def decorate(function: Function) -> FunctionTool[..., object]:
-        return _made(function, name, description, thread=thread, timeout_s=timeout_s)
+        asks = needs_approval
+        return _made(function, name, description, thread=thread, timeout_s=timeout_s, asks=asks)
 
     return decorate if function is None else decorate(function)
 
@@ -209,6 +217,7 @@ def _made(
     *,
     thread: bool,
     timeout_s: float | None,
+    asks: bool = False,
 ) -> FunctionTool[..., object]:
     function = with_functions(function)
     inner = _inner(function)
@@ -217,6 +226,7 @@ def _made(
         name, thread = name or inner.declaration.name, thread or inner.thread
         description = inner.declaration.description if description is None else description
         timeout_s = inner.timeout_s if timeout_s is None else timeout_s
+        asks = asks or inner.needs_approval
     name = name or str(getattr(inner, "__name__", ""))
     _refuse_shape(function, name, thread=thread, timeout_s=timeout_s)
     kinds, defaults, injected = _parameters(function, name)
@@ -228,7 +238,9 @@ def _made(
     )
     required = frozenset(kinds.keys() - defaults.keys())
     runs = pipeline_of(inner)
-    made = FunctionTool(function, declaration, kinds, required, injected, thread, timeout_s, runs)
+    made = FunctionTool(
+        function, declaration, kinds, required, injected, thread, timeout_s, runs, asks
+    )
     names: tuple[str, ...] = WRAPPER_ASSIGNMENTS
     found = {each: getattr(inner, each) for each in names if hasattr(inner, each)}
     found |= handed_on(inner)  # the annotations: from Python 3.14 on, not among these names

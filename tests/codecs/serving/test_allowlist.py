@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.openai_serving.embeddings import served_embeddings
+from orchestra.codecs.anthropic_serving.body import MessagesBody
+from orchestra.codecs.anthropic_serving.request import served_messages
+from orchestra.codecs.openai.quirks import GENERIC, OPENAI, Quirks
+from orchestra.codecs.openai.request import chat_body
+from orchestra.codecs.openai_serving.body import ChatBody
+from orchestra.codecs.openai_serving.embeddings import EmbeddingsBody, served_embeddings
 from orchestra.codecs.openai_serving.request import STORED_DEPTH_MAX, served_chat
+from orchestra.codecs.openai_serving.responses_body import ResponsesBody
+from orchestra.codecs.openai_serving.responses_request import asked_response, served_response
 from orchestra.codecs.serving.allowlist import GUARDED, USUAL_ALLOWLIST, Allowlist
 from orchestra.codecs.serving.errors import error_reply
 from orchestra.errors import InvalidRequestError
@@ -27,6 +34,16 @@ def ask(allowed: Allowlist = USUAL_ALLOWLIST, **fields: Any) -> ChatRequest:
 
 def embed(allowed: Allowlist = USUAL_ALLOWLIST, **fields: Any) -> object:
     return served_embeddings(json.dumps({"model": "m", "input": "a", **fields}).encode(), allowed)
+
+
+def respond(allowed: Allowlist = USUAL_ALLOWLIST, **fields: Any) -> ChatRequest:
+    asked = asked_response(json.dumps({"model": "m", "input": "Hi", **fields}).encode())
+    return served_response(asked, asked.items(), allowed).request
+
+
+def message(allowed: Allowlist = USUAL_ALLOWLIST, **fields: Any) -> ChatRequest:
+    body = {"model": "m", "messages": [USER], "max_tokens": 5, **fields}
+    return served_messages(json.dumps(body).encode(), allowed).request
 
 
 def shown(url: str, allowed: Allowlist = USUAL_ALLOWLIST) -> object:
@@ -49,6 +66,61 @@ def test_what_would_choose_for_the_server_is_refused_unless_it_lets_it_pass(
     assert (told.param, told.status) == (field, 400)
     assert ask(Allowlist(fields=frozenset((field,))), **{field: value})
     assert ask(**{field: None}) == ask()
+
+
+READ = [(ask, ChatBody), (embed, EmbeddingsBody), (respond, ResponsesBody), (message, MessagesBody)]
+FIELDS = [(read, field) for read, body in READ for field in body.__struct_fields__]
+
+
+@given(st.sampled_from(FIELDS), st.data())
+def test_no_extra_is_a_field_in_other_letters(at: tuple[Any, str], data: st.DataObject) -> None:
+    """Servers in Go read `MODEL`, and even `me\u017f\u017fages`, as that field; the last counts."""
+    read, field = at
+    letters = (st.sampled_from((each, each.upper(), _LIKE.get(each, each))) for each in field)
+    spelled = "".join(data.draw(st.tuples(*letters).filter(lambda some: "".join(some) != field)))
+    with pytest.raises(InvalidRequestError, match=f"some providers read it as '{field}'"):
+        read(**{spelled: 1})
+
+
+@given(st.sampled_from(GUARDED).filter(lambda field: "s" in field))
+def test_no_guarded_field_passes_in_other_letters(field: str) -> None:
+    fields: dict[str, Any] = {field.replace("s", _LIKE["s"]): {}}
+    with pytest.raises(InvalidRequestError, match="pass_fields"):
+        ask(**fields)
+
+
+@pytest.mark.parametrize("quirks", [OPENAI, GENERIC])
+@given(field=st.sampled_from(ChatBody.__struct_fields__), value=st.sampled_from([2, [USER], "x"]))
+def test_a_response_cannot_say_otherwise_to_the_provider(
+    field: str, value: Any, quirks: Quirks
+) -> None:
+    """What was checked, held for and cached is what the provider is asked: the same question."""
+    before = respond(max_output_tokens=5)
+    try:
+        after = respond(max_output_tokens=5, **{field: value})
+    except InvalidRequestError:
+        return
+    sent, usual = (chat_body("m", each, quirks, stream=False) for each in (after, before))
+    limits = ("n", "max_tokens", "max_completion_tokens")
+    assert sent["messages"] == usual["messages"]
+    assert {key: sent.get(key) for key in limits} == {key: usual.get(key) for key in limits}
+
+
+_LIKE = {"s": "\u017f", "k": "\u212a"}
+"""Letters that fold to another: the long s, and the sign of the kelvin."""
+
+
+@pytest.mark.parametrize(
+    ("field", "instead"), [("messages", "send `input`"), ("N", "a response has one answer")]
+)
+def test_a_field_of_chats_in_a_response_is_told_by_its_own_name(field: str, instead: str) -> None:
+    """Its path in a response would be that of another field."""
+    fields: dict[str, Any] = {field: [USER]}
+    with pytest.raises(InvalidRequestError) as caught:
+        respond(**fields)
+    told = error_reply(caught.value).worded({"messages": "input", "n": "x"})
+    assert told.message.startswith(f"there is no field `{field}`: {instead}")
+    assert (told.status, told.param) == (400, None)
 
 
 def test_text_is_what_an_answer_is_of_anyway() -> None:

@@ -75,9 +75,13 @@ def test_tools_and_the_bound_of_the_answer_count() -> None:
 def test_a_schema_and_what_goes_to_a_provider_count(more: int) -> None:
     """Or a client could send a hundred thousand tokens that no limit sees."""
     asked = ChatRequest((Message("user", "abc"),))
-    words = {"description": "x" * 300 * more}
+    text = "x" * 300 * more
+    words = {"description": text}
     for longer in (
+        attrs.evolve(asked, messages=(Message("user", "abc", text),)),
         attrs.evolve(asked, output=JsonOutput({"type": "object", **words})),
+        attrs.evolve(asked, output=JsonOutput({"type": "object"}, description=text)),
+        attrs.evolve(asked, output=JsonOutput({"type": "object"}, text)),
         attrs.evolve(asked, extras={"openai": {"guided_json": words}}),
     ):
         found = of_chat(longer).input - of_chat(asked).input
