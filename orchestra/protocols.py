@@ -16,7 +16,7 @@ import attrs
 
 from orchestra.accounts import Caller, Usage
 from orchestra.answers import Answer, Completion
-from orchestra.errors import CapabilityError
+from orchestra.errors import CapabilityError, StoreError
 from orchestra.eventclass import event
 from orchestra.rankings import Ranking, RerankRequest
 from orchestra.records import Change as Change  # noqa: PLC0414 - re-exported
@@ -192,7 +192,7 @@ class Transport(Protocol):
 
 
 class VectorStore(Protocol):
-    """One collection of passages that can be searched by meaning.
+    """One collection of passages that can be searched by meaning, and by keywords.
 
     `where` selects the passages whose metadata has all of these values; the key `source` is
     compared with `Passage.source`. Every method raises StoreError if it fails.
@@ -202,6 +202,13 @@ class VectorStore(Protocol):
         self, vector: Vector, *, top: int, where: Mapping[str, Scalar] | None = None
     ) -> list[Passage]:
         """Return the `top` nearest passages with their scores, nearest first, ties by id."""
+
+    async def search_keywords(
+        self, query: str, *, top: int, where: Mapping[str, Scalar] | None = None
+    ) -> list[Passage]:
+        """Return the `top` best passages with a word of the query, best first. May be left out."""
+        asked = f"search_keywords({query!r:.60}, top={top}, where={where!r:.60})"
+        raise StoreError(f"{asked}: a {type(self).__name__} has no keyword search")
 
     async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
         """Insert passages, replacing those with the same id: all of them, or none on an error."""
@@ -213,11 +220,7 @@ class VectorStore(Protocol):
         """Return the number of passages in the collection."""
 
     async def digests(self) -> Mapping[str, str]:
-        """Return each ingested source with the digest of the content its passages were cut from.
-
-        Taken from the metadata key `DIGEST`; "" if the passages of one source have different
-        digests (a replacement was cut short). Sources without a digest are left out.
-        """
+        """Return the metadata `DIGEST` of each source that has one; "" if its passages differ."""
 
 
 class Origin(Protocol):

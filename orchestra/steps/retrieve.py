@@ -2,41 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from heapq import nlargest
 from operator import attrgetter, mul
 
 import attrs
 import trio
 
-from orchestra.errors import InputError
+from orchestra.errors import InputError, StoreError
 from orchestra.graph.steps import step
-from orchestra.protocols import Context, EmbedderName, StoreName, injected
+from orchestra.protocols import Context, EmbedderName, StoreName, VectorStore, injected
 from orchestra.steps.ingest import BATCH, embedded
 from orchestra.values import Passage, Scalar, Vector
+
+CANDIDATES_MIN = 50
+"""Of each of two searches, at least so many passages are fused."""
+RANK_SHIFT = 60
+"""The usual constant of reciprocal rank fusion: how little the first ranks differ."""
 
 
 @step
 async def retrieve(
-    vector: Vector,
+    vector: Vector | None,
     *,
     store: StoreName,
     top: int = 8,
     where: Mapping[str, Scalar] | None = None,
+    keywords: str | None = None,
     context: Context = injected,
 ) -> list[Passage]:
     """The `top` passages nearest to a vector, nearest first, each with its score.
 
     `where` selects the passages whose metadata has all of these values; `source` may be a key, too.
 
+    With `keywords`, the store also searches for the passages that have the words of this text, and
+    both rankings are fused: names, codes and numbers are found, which vectors hardly tell apart. A
+    score is then 1 for the first of both, and less for later ranks. With None as the vector, only
+    keywords count, and scores are those of BM25. A passage that has none of the words is found by
+    its vector only; a text without any word finds nothing.
+
     A run may raise:
-        InputError: `top` is less than 1.
+        InputError: `top` is less than 1, or there is neither a vector nor keywords.
         StoreError: the vector's length differs from that of the store's vectors, or the store
-            cannot be reached.
+            cannot be reached, or has no keyword search.
     """
     if top < 1:
         raise InputError(f"retrieve(top={top}): it has to be 1 or more", field="top")
-    return await context.store(store).search(vector, top=top, where=where)
+    kept = context.store(store)
+    if keywords is None:
+        if vector is None:
+            raise InputError(
+                "retrieve(None, keywords=None): there is nothing to search for; write "
+                "retrieve(embed(question), ...), or keywords=question",
+                field="keywords",
+            )
+        return await kept.search(vector, top=top, where=where)
+    _check_has_keywords(kept, store)
+    if vector is None:
+        return await kept.search_keywords(keywords, top=top, where=where)
+    most = max(CANDIDATES_MIN, 2 * top)
+    near = await kept.search(vector, top=most, where=where)
+    worded = await kept.search_keywords(keywords, top=most, where=where)
+    return fused(near, worded)[:top]
+
+
+def fused(one: Sequence[Passage], other: Sequence[Passage]) -> list[Passage]:
+    """Two rankings as one, by reciprocal rank fusion; of equal scores, those of `one` come first.
+
+    The score is 1 for a passage that is first in both rankings, and never 0.
+    """
+    passages: dict[str, Passage] = {}
+    scores: dict[str, float] = {}
+    for ranking in (one, other):
+        for rank, passage in enumerate(ranking, 1):
+            passages.setdefault(passage.id, passage)
+            share = (RANK_SHIFT + 1) / (RANK_SHIFT + rank) / 2
+            scores[passage.id] = scores.get(passage.id, 0.0) + share
+    found = (attrs.evolve(passages[name], score=score) for name, score in scores.items())
+    return sorted(found, key=attrgetter("score"), reverse=True)
+
+
+def _check_has_keywords(store: VectorStore, name: str) -> None:
+    lacking = (None, VectorStore.search_keywords)
+    if getattr(type(store), "search_keywords", None) in lacking:
+        raise StoreError(
+            f"the store {name!r}, a {type(store).__name__}, has no keyword search; leave out "
+            "keywords=..., keep it in SQLite, or write `search_keywords` if the class is yours"
+        )
 
 
 @step

@@ -10,13 +10,14 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import attrs
 
 from orchestra.closing import Closing
 from orchestra.protocols import DIGEST, VectorStore
-from orchestra.stores import rules
+from orchestra.stores import keyword_index, rules
 from orchestra.stores.index import ROWS_AT_ONCE, Cache, Described, Index, load
 from orchestra.stores.sqlite_files.connection import FileConnection, place_of
 from orchestra.values import Passage, Scalar, Vector
@@ -94,6 +95,20 @@ class SqliteCollection(VectorStore):
         query = rules.unit(vector, f"{self._place}: the vector")
         return await self._reads.run(partial(self._search, query, top, where or {}))
 
+    async def search_keywords(
+        self, query: str, *, top: int, where: Mapping[str, Scalar] | None = None
+    ) -> list[Passage]:
+        """The `top` best passages with a word of the query that match `where`, with their BM25.
+
+        The words of a passage are indexed, in the file, by the first such search after its upsert.
+        """
+        rules.check_top(self._place, top)
+        seek = partial(self._search_keywords, query, top, where or {})
+        found = await self._reads.run(partial(seek, adds=False))
+        while found is None:
+            found = await self._writes.run(partial(seek, adds=True))
+        return found
+
     async def make(self) -> None:
         """Create the collection, empty, unless it exists.
 
@@ -137,6 +152,26 @@ class SqliteCollection(VectorStore):
         rules.check_dimensions(self._place, expected=row.dimensions, given=len(query))
         rows = index.rows(where, partial(_described, db, row))
         return _passages(db, index.nearest(query, top, rows))
+
+    def _search_keywords(
+        self,
+        query: str,
+        top: int,
+        where: Mapping[str, Scalar],
+        db: sqlite3.Connection,
+        *,
+        adds: bool,
+    ) -> list[Passage] | None:
+        """What matches; None if passages are missing in the index, also after it `adds` some."""
+        row = _find(db, self.name)
+        if row is None:
+            raise rules.missing(self._place, self.name, "the file", _names(db))
+        look = keyword_index.add_missing if adds else keyword_index.is_complete
+        if not look(db, row.key):
+            return None
+        found = keyword_index.search(db, row.key, query)
+        matching = (each for each in found if not where or _matches(db, each[0], where))
+        return _passages(db, list(islice(matching, top)))
 
     def _upsert(self, pairs: Sequence[tuple[Passage, Vector]], db: sqlite3.Connection) -> None:
         if not pairs:
@@ -236,6 +271,12 @@ def _load(db: sqlite3.Connection, row: _Collection, version: object) -> Index:
     cursor = db.execute("SELECT key, vector FROM passage WHERE collection = ? ORDER BY id", values)
     lists = iter(partial(cursor.fetchmany, ROWS_AT_ONCE), [])
     return load(version, count, row.dimensions, lists)
+
+
+def _matches(db: sqlite3.Connection, key: int, where: Mapping[str, Scalar]) -> bool:
+    query = "SELECT source, metadata FROM passage WHERE key = ?"
+    source, metadata = db.execute(query, (key,)).fetchone()
+    return rules.matches(source, json.loads(metadata), where)
 
 
 def _described(db: sqlite3.Connection, row: _Collection) -> Described:

@@ -20,6 +20,7 @@ from orchestra.protocols import DIGEST, Change, Embedder, Entry, Model, ModelRep
 from orchestra.protocols import VectorStore as Store
 from orchestra.records import Encoding, Revision
 from orchestra.testing.playing.task_tree import all_tasks, tasks_with_lines
+from orchestra.testing.promises import finds_by_keywords, refused
 from orchestra.values import (
     ChatRequest,
     Message,
@@ -176,6 +177,8 @@ async def check_store(store: Store) -> None:
         for where, ids in expected:
             of = [each.id for each in await store.search(east, top=len(ids) + 1, where=where)]
             assert of == ids, f"search(..., where={where!r}) found {of}, not {ids}"
+    async with _step("search_keywords finds the passages with a word of the query, if where holds"):
+        await finds_by_keywords(store)
     async with _step("digests tells the digest of each source, '' if its passages differ"):
         digests = dict(await store.digests())
         assert digests == {"one.md": "", "two.md": "3"}, f"it gave {digests}"
@@ -186,8 +189,8 @@ async def check_store(store: Store) -> None:
         assert [each.id for each in gone] == ["b"], f"'a' left one.md; that has {gone!r:.200}"
         assert await store.count() == len(kept), "a replaced passage is counted once"
     async with _step("a batch with one wrong vector is a StoreError, and changes nothing"):
-        await _refused(store, [Passage("d", ""), Passage("e", "")], [east, Vector.of([1.0])])
-        await _refused(store, [Passage("d", "")], [])
+        await refused(store, [Passage("d", ""), Passage("e", "")], [east, Vector.of([1.0])])
+        await refused(store, [Passage("d", "")], [])
         assert await store.count() == len(kept), f"there are {await store.count()} passages"
     await _deletes(store, east)
 
@@ -217,17 +220,6 @@ async def _finds(
     assert of == ids, f"search({vector!r}, top={top}) found {of}; nearest first it is {ids}"
     near = all(abs(p.score - s) < _NEAR for p, s in zip(found, scores, strict=True))
     assert near, f"the scores are the cosines {scores}; they were {[p.score for p in found]}"
-
-
-async def _refused(store: Store, passages: list[Passage], vectors: list[Vector]) -> None:
-    try:
-        await store.upsert(passages, vectors)
-    except StoreError:
-        return
-    raise AssertionError(
-        f"upsert of {len(passages)} passages with vectors of {list(map(len, vectors))} numbers, in "
-        "a collection of 3, was not refused"
-    )
 
 
 async def check_state(state: State) -> None:

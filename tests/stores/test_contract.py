@@ -19,6 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from orchestra.errors import StoreError
 from orchestra.protocols import VectorStore
+from orchestra.stores import keywords
+from orchestra.stores.keywords import words_asked, words_of
 from orchestra.stores.memory import MemoryStore
 from orchestra.stores.postgres.stores import PostgresStores
 from orchestra.stores.sqlite import SqliteStores
@@ -33,9 +35,13 @@ NEAR = 1e-6
 ids = st.sampled_from(["a", "b", "c", "é", "\0", "a\0b"]) | st.text(max_size=3)
 sources = st.sampled_from(["", "one.md", "two.md", "5"])
 scalars = st.sampled_from([None, True, False, 0, 1, 1.0, -0.0, "", "1", "x", 2**70, 1e300])
-keys = st.sampled_from(["kind", "source", "digest", "it's", 'a"b', "a.b"])
+keys = st.sampled_from(["kind", "source", "digest", "it's", 'a"b', "a.b", "heading"])
 metadata = st.dictionaries(keys, scalars, max_size=3)
-passages = st.builds(Passage, id=ids, text=st.text(max_size=5), source=sources, metadata=metadata)
+words = st.sampled_from(
+    ["door", "Tür", "TUR", "E-1234", "e1234", "東京都", "京", "猫", "हिन्दी", "a_b", "?"]
+)
+texts = st.text(max_size=5) | st.lists(words, max_size=4).map(" ".join)
+passages = st.builds(Passage, id=ids, text=texts, source=sources, metadata=metadata)
 numbers = st.integers(-2, 2).map(float) | st.sampled_from([1e-30, 1e30])
 vectors = st.lists(numbers, min_size=DIMENSIONS, max_size=DIMENSIONS).map(Vector.of)
 items = st.lists(st.tuples(passages, vectors), max_size=6)
@@ -149,7 +155,33 @@ class StoresAgree(RuleBasedStateMachine):
             assert run(store.digests) == expected
 
 
-TestStoresAgree = StoresAgree.TestCase
+class KeywordsAgree(StoresAgree):
+    """In memory and in a file, there is keyword search, too."""
+
+    @rule(query=texts, top=st.integers(1, 8), where=st.none() | filters)
+    def search_keywords(self, query: str, top: int, where: dict[str, Scalar] | None) -> None:
+        """Found is what has one of the words and matches; all stores rank it alike."""
+        first, second, elsewhere = (
+            run(lambda: store.search_keywords(query, top=top, where=where))
+            for store in (*self.both, self.seen)
+        )
+        assert first == second == elsewhere
+        asked = set(words_asked(query))
+        expected = {
+            key
+            for key, (passage, _) in self.model.items()
+            if asked & words_of(passage.text, passage.metadata).keys()
+            and matches(passage, where or {})
+        }
+        assert len(first) == min(top, len(expected))
+        assert {passage.id for passage in first} <= expected
+        assert first == sorted(first, key=lambda passage: (-passage.score, passage.id))
+        for passage in first:
+            assert attrs.evolve(passage, score=0.0) == self.model[passage.id][0]
+            assert passage.score > 0
+
+
+TestStoresAgree = KeywordsAgree.TestCase
 TestStoresAgree.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
 
 
@@ -182,6 +214,16 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStor
         if request.param == "sqlite"
         else PostgresStores(shared_postgres().database())
     ) as stores:
+        yield stores.collection("handbook")
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def worded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
+    """The stores that have keyword search."""
+    if request.param == "memory":
+        yield MemoryStore("handbook")
+        return
+    with SqliteStores(tmp_path / "store.sqlite") as stores:
         yield stores.collection("handbook")
 
 
@@ -347,6 +389,132 @@ def test_what_is_not_there_is_not_none(store: VectorStore) -> None:
     (found,) = run(lambda: store.search(EAST, top=9, where={"kind": None}))
     assert found.id == "1"
     assert run(lambda: store.delete(where={"kind": None})) == 1
+
+
+INJECTED = [
+    'door" OR one',
+    "door NOT one",
+    "door* OR NEAR(one two)",
+    "words:door",
+    "-door",
+    "door & !one | (two",
+    "'door' <-> :*",
+    "door\0one",
+    "\ud800 door",
+]
+
+
+@pytest.mark.parametrize("query", INJECTED)
+def test_a_query_has_no_syntax(worded: VectorStore, query: str) -> None:
+    """Whatever SQLite would read in it: only its words count."""
+    some = [Passage("1", "the door"), Passage("2", "a window"), Passage("3", "one more")]
+    run(lambda: worded.upsert(some, [EAST] * 3))
+    found = [each.id for each in run(lambda: worded.search_keywords(query, top=9))]
+    assert sorted(found) == (["1", "3"] if "one" in query else ["1"])
+
+
+@pytest.mark.parametrize("query", ["", "?!", "\0", "\ud800", " \n", "🙂"])
+def test_without_a_word_nothing_is_found_by_keywords(worded: VectorStore, query: str) -> None:
+    run(lambda: worded.upsert([Passage("1", "the door? \0 🙂")], [EAST]))
+    assert run(lambda: worded.search_keywords(query, top=9)) == []
+
+
+def test_an_identifier_is_found_before_its_parts(worded: VectorStore) -> None:
+    some = [
+        Passage("1", "first the chunk, and then s: s is the first chunk of s"),
+        Passage("2", "a long text with the setting first_chunk_s, which is in seconds, " * 3),
+        Passage("3", "the error E-1234 is not E-1235", metadata={"heading": "Errors"}),
+        Passage("4", "1234 is E more than 1233; errors"),
+    ]
+    run(lambda: worded.upsert(some, [EAST] * 4))
+
+    def best(query: str) -> str:
+        return run(lambda: worded.search_keywords(query, top=1))[0].id
+
+    assert best("What is first_chunk_s?") == "2"
+    assert best("first-chunk-s") == "2"
+    assert best("I get error e1234!") == "3"
+    assert best("ERRORS, in a heading E-1234") == "3"
+
+
+def test_a_filter_holds_for_keyword_hits(worded: VectorStore) -> None:
+    """Also when what it leaves out ranks first, and fills `top`."""
+    some = [Passage(f"{i}", "door door", metadata={"owner": "them"}) for i in range(3)]
+    mine = [Passage("mine", "a door among many words", "one.md", metadata={"owner": "me"})]
+    run(lambda: worded.upsert([*some, *mine], [EAST] * 4))
+    for where in ({"owner": "me"}, {"source": "one.md"}):
+        found = run(lambda: worded.search_keywords("door", top=1, where=where))
+        assert [each.id for each in found] == ["mine"]
+    assert run(lambda: worded.search_keywords("door", top=1, where={"owner": "none"})) == []
+
+
+def test_keywords_follow_what_is_replaced_and_deleted(worded: VectorStore) -> None:
+    """Also the weight of a word: what is gone does not count."""
+    some = [Passage(f"{i}", "a door", metadata={"part": i}) for i in range(3)]
+
+    def found(query: str) -> list[tuple[str, float]]:
+        hits = run(lambda: worded.search_keywords(query, top=9))
+        return [(each.id, each.score) for each in hits]
+
+    run(lambda: worded.upsert(some[:2], [EAST] * 2))
+    before = found("door")
+    run(lambda: worded.upsert(some[2:], [EAST]))
+    assert [each for each, _ in found("door")] == ["0", "1", "2"]
+    assert run(lambda: worded.delete(where={"part": 2})) == 1
+    assert found("door") == before
+    run(lambda: worded.upsert([Passage("0", "a wall")], [EAST]))
+    assert [each for each, _ in found("door")] == ["1"]
+    assert [each for each, _ in found("wall")] == ["0"]
+
+
+def test_a_long_query_is_cut_and_not_refused(worded: VectorStore) -> None:
+    some = [Passage("1", "first"), Passage("2", "last"), Passage("3", "w63")]
+    run(lambda: worded.upsert(some, [EAST] * 3))
+    many = " ".join(f"w{number}" for number in range(100_000))
+    found = run(lambda: worded.search_keywords(f"first {many} last", top=9))
+    assert [each.id for each in found] == ["1"]
+    assert run(lambda: worded.search_keywords("x" * 10_000 + " last", top=9)) == []
+    assert len(run(lambda: worded.search_keywords(many, top=9))) == 1
+
+
+def test_words_that_are_nearly_everywhere_are_left_out(
+    worded: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search counts a bounded number of hits: those of the rarest words."""
+    monkeypatch.setattr(keywords, "HITS_MAX", 5)
+    some = [Passage(f"{i}", f"the {'door' if i < 4 else 'wall'}") for i in range(9)]
+    run(lambda: worded.upsert(some, [EAST] * 9))
+
+    def found(query: str) -> str:
+        return "".join(each.id for each in run(lambda: worded.search_keywords(query, top=99)))
+
+    assert found("the door") == "0123"
+    assert found("the wall") == "45678"
+    assert found("door wall") == "0123"
+    assert found("the") == ""
+
+
+def test_words_are_counted_in_their_own_collection(tmp_path: Path) -> None:
+    """What others keep in the same file changes neither hits nor scores."""
+    alone = MemoryStore()
+    with SqliteStores(tmp_path / "store.sqlite") as files:
+        mine, other = files.collection("mine"), files.collection("other")
+        for store in (alone, mine):
+            some = [Passage("1", "a door"), Passage("2", "a wall")]
+            run(lambda: store.upsert(some, [EAST] * 2))
+        run(lambda: other.upsert([Passage(f"{i}", "door " * i) for i in range(9)], [EAST] * 9))
+        assert len(run(lambda: other.search_keywords("door", top=9))) == 8
+        expected = run(lambda: alone.search_keywords("door", top=9))
+        assert run(lambda: mine.search_keywords("door", top=9)) == expected
+        assert [each.id for each in expected] == ["1"]
+
+
+def test_keywords_of_a_collection_that_is_not_there(tmp_path: Path) -> None:
+    with SqliteStores(tmp_path / "s") as files:
+        missing = files.collection("handbook")
+        told = refused(lambda: missing.search_keywords("door", top=1))
+        assert "orchestra ingest FOLDER --store handbook" in told
+        assert "search(top=0)" in refused(lambda: missing.search_keywords("door", top=0))
 
 
 def test_a_score_is_the_cosine_however_long_the_vectors_are(store: VectorStore) -> None:

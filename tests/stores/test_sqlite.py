@@ -8,12 +8,14 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
 from orchestra.errors import StoreError
+from orchestra.stores import keyword_index
 from orchestra.stores.sqlite import SqliteCollection, SqliteStores
 from orchestra.stores.sqlite_files import connection as sqlite_connection
 from orchestra.stores.sqlite_files.connection import (
@@ -291,6 +293,99 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         message = refused(stores.collection("handbook").count)
         assert message.startswith(f"{tmp_path}/file/store.sqlite: it cannot be reached: ")
         assert message.endswith("; give another folder")
+
+
+def keyword_hits(collection: SqliteCollection, query: str) -> list[str]:
+    async def main() -> list[str]:
+        return [each.id for each in await collection.search_keywords(query, top=9)]
+
+    return trio.run(main)
+
+
+def test_the_first_keyword_search_makes_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a file that an orchestra without keyword search made."""
+    monkeypatch.setattr(keyword_index, "ADDED_AT_ONCE", 2)
+    some = [Passage(f"{number}", f"door {number}") for number in range(6)]
+    with SqliteStores(tmp_path / "store.sqlite") as stores:
+        trio.run(stores.collection("a").upsert, some[:5], [EAST] * 5)
+        assert keyword_hits(stores.collection("a"), "door") == ["0", "1", "2", "3", "4"]
+        trio.run(stores.collection("a").upsert, some[4:], [EAST] * 2)
+        assert keyword_hits(stores.collection("a"), "door") == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_a_passage_that_is_being_replaced_is_found(tmp_path: Path) -> None:
+    """Indexing what is missing and searching it are one transaction: no writer is in between."""
+    path = tmp_path / "store.sqlite"
+    door = Passage("1", "door")
+    found = list[Passage]()
+
+    async def main() -> None:
+        with SqliteStores(path) as writer, SqliteStores(path) as reader:
+            await writer.collection("a").upsert([door], [EAST])
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(search, reader.collection("a"), nursery.cancel_scope)
+                while True:
+                    await writer.collection("a").upsert([door], [EAST])
+
+    async def search(collection: SqliteCollection, writing: trio.CancelScope) -> None:
+        for _ in range(200):
+            found.extend(await collection.search_keywords("door", top=1))
+        writing.cancel()
+
+    trio.run(main)
+    assert len(found) == 200
+
+
+def test_without_keyword_searches_a_file_has_no_index(tmp_path: Path) -> None:
+    """Who does not use keywords pays nothing for them, neither in time nor in space."""
+    path = tmp_path / "store.sqlite"
+    names = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
+    with SqliteStores(path) as stores:
+        trio.run(fill, stores.collection("a"))
+        trio.run(partial(stores.collection("a").search, EAST, top=1))
+        db = sqlite3.connect(path)
+        made = {name for (name,) in db.execute(names)}
+        db.close()
+    assert made == {"collection", "passage", "passage_source"}
+
+
+def test_what_an_older_orchestra_writes_is_found_by_its_new_words(tmp_path: Path) -> None:
+    """It does not know the keyword index, whose triggers forget what it changes."""
+    path = tmp_path / "store.sqlite"
+    some = [Passage("1", "door"), Passage("2", "wall"), Passage("3", "roof")]
+    with SqliteStores(path) as stores:
+        collection = stores.collection("a")
+        trio.run(collection.upsert, some, [EAST] * 3)
+        assert keyword_hits(collection, "door") == ["1"]
+        db = sqlite3.connect(path)
+        db.execute("UPDATE passage SET text = 'window' WHERE id = '1'")
+        db.execute("DELETE FROM passage WHERE id = '2'")
+        db.execute(
+            "INSERT INTO passage (collection, id, source, text, metadata, vector) "
+            "SELECT collection, '4', '', 'a new wall', '{}', vector FROM passage WHERE id = '3'"
+        )
+        db.commit()
+        db.close()
+        assert keyword_hits(collection, "door") == []
+        assert keyword_hits(collection, "wall") == ["4"]
+        assert keyword_hits(collection, "window roof") == ["1", "3"]
+
+
+def test_without_fts5_only_keyword_search_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyword_index, "MODULE", "fts9")
+    with SqliteStores(tmp_path / "store.sqlite") as stores:
+        collection = stores.collection("a")
+        trio.run(fill, collection)
+        assert trio.run(collection.count) == 1
+        told = refused(lambda: collection.search_keywords("text", top=1))
+        assert f"needs FTS5, which the SQLite {sqlite3.sqlite_version} of this Python" in told
+        assert "use another Python, or leave out keywords=..." in told
+        monkeypatch.undo()
+        assert keyword_hits(collection, "text") == ["one"]
 
 
 def test_a_closed_store_says_so(tmp_path: Path) -> None:
