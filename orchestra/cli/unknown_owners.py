@@ -9,20 +9,31 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
+import trio
+
 from orchestra.errors import BindingError, StateError
 
 if TYPE_CHECKING:
+    from orchestra.access.keyring import Keyring
     from orchestra.access.keys import KeyRecord
     from orchestra.config import LocalBindings
     from orchestra.policies.limits.allowance import CallerRules
     from orchestra.policies.money.budget import Budgets
 
 
+KEYS_MAX = 10_000
+"""The most keys that are read: 79 pages, so that they delay the start of a server by a second."""
+COMPARED_MAX = 1_000
+"""The most owners of keys with which an unknown name is compared, which takes 0.1 ms for each."""
+NOTES_MAX = 5
+"""The most names that are told; of further ones, only how many they are."""
+
+
 async def unknown_owners(bindings: LocalBindings) -> list[str]:
     """A line for each named user or organisation without a key; none if keys cannot be read.
 
-    Keys that have expired or were revoked count. Nobody is unknown before the first key of all, or
-    if the server requires no keys.
+    Keys that have expired or were revoked count. Nobody is unknown before the first key of all, if
+    the server requires no keys, or if there are more than `KEYS_MAX` of them.
     """
     named = [*_named(bindings.caller_rules, bindings.budgets)]
     if not named or bindings.rules.keys == "none":
@@ -31,11 +42,29 @@ async def unknown_owners(bindings: LocalBindings) -> list[str]:
         file = bindings.keys_file
         if file is not None and not file.exists():  # noqa: ASYNC240 - it does not wait
             return []  # reading would create the file of a state
-        records, _ = await bindings.keyring.list_all()
+        records = await _records(bindings.keyring, {path[1:] for path in named})
     except (BindingError, StateError):
         return []  # `check`, the start of the server or the first request says why
     where = bindings.deployment.where
-    return [f"{where(*path)}: {text}" for path, text in without_keys(named, records)]
+    # in a thread, since a reload must not hold up streams while names are compared
+    found = await trio.to_thread.run_sync(lambda: [*without_keys(named, records)])
+    lines = [f"{where(*path)}: {text}" for path, text in found[:NOTES_MAX]]
+    if more := found[NOTES_MAX:]:
+        lines.append(f"and no key belongs to {len(more)} more names in [limits] and [budgets]")
+    return lines
+
+
+async def _records(keyring: Keyring, wanted: set[tuple[str, ...]]) -> list[KeyRecord]:
+    """The keys, read until all owners are found; none if there are too many keys to read."""
+    found: list[KeyRecord] = []
+    number: int | None = 0
+    while number is not None and len(found) < KEYS_MAX:
+        page = await keyring.list(number)
+        found += page.keys
+        for kind, one in (("users", "user"), ("organisations", "organisation")):
+            wanted -= {(kind, getattr(each, one)) for each in page.keys}
+        number = page.next if wanted else None
+    return found if number is None else []
 
 
 def without_keys(
@@ -48,13 +77,18 @@ def without_keys(
     from orchestra.config.toml.complaints import dotted
     from orchestra.nearest import did_you_mean
 
+    kinds = ("user", "organisation")
+    known = {one: {getattr(each, one) for each in records} - {""} for one in kinds}
     any_user = any(each.end_users for each in records)
+    told = 0
     for path in named if records else ():
         _, kind, name = path
         one = kind.removesuffix("s")
-        known = sorted({getattr(each, one) for each in records} - {""})
-        if name not in known and not (one == "user" and any_user):
-            fix = did_you_mean(name, known) or "`orchestra keys list` shows the owners of keys"
+        if name not in known[one] and not (one == "user" and any_user):
+            near = told < NOTES_MAX and len(known[one]) <= COMPARED_MAX
+            fix = did_you_mean(name, sorted(known[one])) if near else ""
+            fix = fix or "`orchestra keys list` shows the owners of keys"
+            told += 1
             yield path, f"{dotted(path)}: no key belongs to {one} {name!r}; {fix}"
 
 

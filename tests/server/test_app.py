@@ -27,6 +27,7 @@ from orchestra.graph.steps import step
 from orchestra.server.app import create_app
 from orchestra.server.connections.hardening import mend_hypercorn
 from orchestra.server.runs.outlines import outline
+from orchestra.server.runs.relay import relay
 from orchestra.server.settings import Settings
 from tests.patience import PATIENCE_S
 from tests.server.runs.test_pipelines import asking, posting, served
@@ -369,6 +370,22 @@ def test_what_json_can_ask_is_not_found_out_by_who_is_told() -> None:
                 return (await (await house.connect()).ask("GET /v1/pipelines HTTP/1.1")).json
 
     assert trio.run(main) == {"pipelines": []}
+
+
+def test_no_pipeline_is_served_under_the_name_of_the_runs_of_models() -> None:
+    """A key for it would show what everybody in the organisation asks models."""
+
+    @pipeline(name=relay.name)
+    def own(word: str) -> str:
+        """Of a user."""
+        return filled("echo", word)
+
+    async def main() -> None:
+        async with open_engine() as engine:
+            create_app(engine, {own.name: own})
+
+    with pytest.raises(ServeError, match="'relay' has the name of all runs of models"):
+        trio.run(main)
 
 
 def test_a_pipeline_whose_input_json_cannot_give_is_not_served() -> None:

@@ -39,8 +39,9 @@ log = logging.getLogger("orchestra.server")
 class Loader:
     """Pipelines and bindings for a command line.
 
-    `options` are its settings, which override the configuration; `several` is as for
-    `LocalBindings`; with `watches` it keeps track of the files that are loaded.
+    `options` are its settings, which override the configuration. `worker` is the number of this
+    worker, 0 if it is the only process: of several, the first logs what the configuration lacks.
+    With `watches` it keeps track of the files that are loaded.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Loader:
         host: str,
         options: Mapping[str, Any],
         *,
-        several: bool = False,
+        worker: int = 0,
         watches: bool = False,
     ) -> None:
         self._targets = targets
@@ -59,7 +60,8 @@ class Loader:
         self._config = config
         self._host = host
         self._options = options
-        self._several = several
+        self._several = worker > 0
+        self._tells = worker <= 1
         self._watches = watches
         self._folders: set[Path] = set()
         self._stores: set[Path] = set()
@@ -108,7 +110,7 @@ class Loader:
                     self._moves = new.state is not old.state
                     if not self._moves:
                         old.check_there()
-                if config is not None:
+                if config is not None and self._tells:
                     self._warn(pipelines.values(), new)
                 settings = Settings(**{**arguments_of(new.rules), **self._options})
                 _make_own(new, configured=config is not None)
@@ -209,7 +211,7 @@ class Loader:
         )
         self._coming = admission
         self.keyless = admission.own_pages is not None
-        for note in await unknown_owners(bindings):
+        for note in await unknown_owners(bindings) if self._tells else ():
             log.warning("%s", note)
         with suppress(StateError):  # the first request logs it
             self.locked = not self.keyless and not await bindings.keys_made()

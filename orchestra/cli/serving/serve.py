@@ -95,12 +95,16 @@ def serve(
             config = find_file(config, os.environ)  # a replaced worker must find the same file
             line = command(targets, host, given, data, config, log=log, reload=reload)
             return supervised(line, settings_of(config, given), host, port, workers, server_log=log)
-        loader = Loader(targets, data, config, host, given, several=bool(worker), watches=reload)
+        loader = Loader(targets, data, config, host, given, worker=_number(worker), watches=reload)
         _serve(loader, partial(_bind, host, port), worker, log, watches=reload)
     if worker is None:
         log.note("orchestra has stopped")
     terminal.forget_unwritable()
     return 0
+
+
+def _number(worker: Inherited) -> int:
+    return worker[0] if worker is not None else 0
 
 
 def _given_options(**options: Any) -> dict[str, Any]:

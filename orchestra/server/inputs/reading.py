@@ -158,6 +158,10 @@ def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
             ) from error
 
 
+RELAY = "relay"
+"""The name of the pipelines in `orchestra.server.runs.relay`, which all runs of models have."""
+
+
 def by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[..., Any]]:
     """The pipelines whose inputs can be sent as JSON; others are used like models.
 
@@ -177,6 +181,12 @@ def sorted_out(
     found: dict[str, Pipeline[..., Any]] = {}
     refused: dict[str, ServeError] = {}
     for name, pipeline in pipelines.items():
+        if name == RELAY:  # a key for it would show all that the organisation asks models
+            refused[name] = ServeError(
+                f"pipeline {name!r} has the name of all runs of models, so its keys would see "
+                "those, too; rename it with @pipeline(name=...)"
+            )
+            continue
         try:
             check_servable(name, pipeline.inputs)
         except ServeError as error:

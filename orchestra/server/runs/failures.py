@@ -77,30 +77,30 @@ class Causes:
 def report(run: Run, causes: Causes, now_s: float) -> None:
     """Log why a run failed, whether or not anybody follows it.
 
-    A foreign exception is logged with its traceback, since clients are not told its message. An
-    error of the provider or of the deployment has no traceback. Errors that the caller can fix (in
-    the request, rate or budget) are not logged.
+    A foreign exception is logged with its traceback, since clients are not told its message; of
+    several, in arms, the first. An error of the provider or of the deployment has no traceback.
+    Errors that the caller can fix (in the request, rate or budget) are not logged.
     """
     error, last = run.error, run.journal.last
     if error is None or not isinstance(last, RunFailed):
         return
-    foreign = not isinstance(error, OrchestraError)
-    if not foreign and not any(kind_of(each).status >= SERVER_FAULT for each in leaves(error)):
+    foreign = next((each for each in leaves(error) if not isinstance(each, OrchestraError)), None)
+    if foreign is None and not any(kind_of(each).status >= SERVER_FAULT for each in leaves(error)):
         return
     at, text = failed_at(error), _printable(f"{last.error}: {last.message}")
     brief = shortened(text)
-    what, level = asked(run), logging.ERROR if foreign else logging.WARNING
+    what, level = asked(run), logging.ERROR if error is foreign else logging.WARNING
     before, recent = None, False
-    if foreign or brief != text:
+    if foreign is not None or brief != text:
         before, recent = causes.told(cause_of(run, error), run.id, now_s)
     if before is not None and recent:
         why = f"{at}: {brief}{_within(error)}, as run {before.run_id} did"
         log.log(level, "run %s of %s failed%s", run.id, what, why)
         return
-    end = "" if foreign else f"{at}: {text}"
+    end = "" if error is foreign else f"{at}: {text}"
     if before is not None and before.more:
         end += f" ({before.more} more runs have failed so since run {before.run_id})"
-    log.log(level, "run %s of %s failed%s", run.id, what, end, exc_info=error if foreign else None)
+    log.log(level, "run %s of %s failed%s", run.id, what, end, exc_info=foreign)
 
 
 def shortened(text: str) -> str:

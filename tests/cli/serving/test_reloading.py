@@ -44,8 +44,8 @@ class Loading(Loader, Closing):
             close()
 
 
-def loader_of(project: Project, *targets: str, several: bool = False) -> Loading:
-    return Loading(targets, None, None, "127.0.0.1", {"drain_s": 3}, several=several, watches=True)
+def loader_of(project: Project, *targets: str, worker: int = 0) -> Loading:
+    return Loading(targets, None, None, "127.0.0.1", {"drain_s": 3}, worker=worker, watches=True)
 
 
 def loaded(loader: Loading) -> LocalBindings:
@@ -283,15 +283,15 @@ def test_budgets_that_begin_anew_with_each_start_are_in_the_log(
 ) -> None:
     budgets = '[budgets.user]\nmonth = "5.00"\n'
     memory = '[state]\nurl = "memory:"\n'
-    for text, several, told in (
-        (budgets + memory, False, True),
-        (budgets + memory, True, False),
-        (budgets, False, False),
-        (budgets + IN_FILE, False, False),
-        ('[budgets]\nrequest = "1.00"\n', False, False),
+    for text, worker, told in (
+        (budgets + memory, 0, True),
+        (budgets + memory, 1, False),
+        (budgets, 0, False),
+        (budgets + IN_FILE, 0, False),
+        ('[budgets]\nrequest = "1.00"\n', 0, False),
     ):
         say.write("orchestra.toml", text)
-        with (loader := loader_of(say, several=several)):
+        with (loader := loader_of(say, worker=worker)):
             loaded(loader).close()
         assert ("forgotten when the server stops" in caplog.text) == told
         caplog.clear()
@@ -309,6 +309,10 @@ def test_a_named_organisation_without_a_key_is_in_the_log(
             assert ("organisation 'acmee'; did you mean 'acme'?" in caplog.text) == (number == 1)
             caplog.clear()
             trio.run(loaded(loader).keyring.create, WANTED)
+    say.write("orchestra.toml", named)
+    with (loader := loader_of(say, worker=2)):  # of several workers, only the first
+        admitted(loader)
+    assert not caplog.text
 
 
 def test_a_model_whose_price_is_needed_and_not_known_is_in_the_log(
@@ -325,8 +329,8 @@ def test_a_model_whose_price_is_needed_and_not_known_is_in_the_log(
 
 def test_keys_stay_where_they_are_made_whatever_is_carried_over(say: Project) -> None:
     """Else a reload, or a second worker, would find no key, and let everybody in."""
-    for several in (False, True):
-        with (loader := loader_of(say, several=several)):
+    for worker in (0, 1):
+        with (loader := loader_of(say, worker=worker)):
             first, second = loaded(loader), loaded(loader)
             assert second.state is first.state
             for each in (first, second):
@@ -334,7 +338,7 @@ def test_keys_stay_where_they_are_made_whatever_is_carried_over(say: Project) ->
 
 
 def test_workers_share_a_file_where_one_process_needs_none(say: Project) -> None:
-    with (loader := loader_of(say, several=True)):
+    with (loader := loader_of(say, worker=2)):
         assert loader.state_place() == ""
         loaded(loader)
         assert loader.state_place() == ".orchestra/state.sqlite"

@@ -92,12 +92,12 @@ def test_a_worker_is_told_by_the_one_that_it_replaces(
 ) -> None:
     """Also where the data folder, which has the keys, is emptied."""
     monkeypatch.setenv(FOLDER_ENV, str(tmp_path))
-    with (loader := loader_of(say, several=True)):
+    with (loader := loader_of(say, worker=1)):
         trio.run(loaded(loader).keyring.create, WANTED)
         assert admitted(loader).keyring is not None
     assert not (say.folder / ".orchestra" / required_keys.FILE).exists(), "the keys say so"
     (say.folder / ".orchestra" / "keys.sqlite").unlink()
-    with (loader := loader_of(say, several=True)):
+    with (loader := loader_of(say, worker=1)):
         assert admitted(loader).keyring is not None
     with (loader := loader_of(say)):
         assert admitted(loader).unlocked is not None, "a server of its own"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from orchestra.engine.engine import open_engine
 from orchestra.engine.run import Run
 from orchestra.errors import ModelsFailedError, OverloadedError, RateLimitError
+from orchestra.graph.control.constructs import fallback
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.server.runs.failures import CAUSES_MAX, DETAILS_EVERY_S, LINE_CHARS, Causes
@@ -51,6 +52,12 @@ def answer(how: str) -> str:
 def other(how: str) -> str:
     """Fail as well."""
     return failing(how)
+
+
+@pipeline
+def arms(how: str) -> str:
+    """Fail in each arm."""
+    return fallback(failing("route"), failing(how))
 
 
 Fail = Callable[..., Awaitable[Run]]
@@ -120,6 +127,24 @@ def test_each_place_where_a_users_code_fails_has_its_traceback(
     ]
     assert "'x'" in str(detailed[1].exc_info)
     assert "could not convert string to float: 'y', as run" in records[2].getMessage()
+
+
+def test_a_users_exception_in_an_arm_has_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """The error of the run is ours then, and says of the arm only the exception's message."""
+
+    async def main(fail: Fail) -> None:
+        for _ in range(MANY):
+            for how in ("division", "x"):
+                await fail(how, arms)
+
+    records = logged(caplog, main)
+    detailed = [each for each in records if each.exc_info]
+    assert detailed == records[:2]
+    assert [each.exc_info[0] for each in detailed if each.exc_info] == [
+        ZeroDivisionError,
+        ValueError,
+    ]
+    assert len(records) == 2 * MANY
 
 
 def test_the_details_come_again_after_a_minute_with_the_number_of_those_between(
