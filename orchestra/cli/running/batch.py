@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from orchestra.accounts import Usage
-from orchestra.batch.batch import RETRY, Batch, BatchRules, Progress
+from orchestra.batch.batch import OUTAGE_S, RETRY, Batch, BatchRules, Progress
 from orchestra.cli import terminal
 from orchestra.cli.failures import FAILED, MISUSED, CommandError
 from orchestra.cli.loading import load
@@ -57,6 +57,7 @@ def batch(
     at_once: Count = 8,
     failures_max: Failures = 100,
     attempts_max: Count = 5,
+    outage_max_s: Seconds = OUTAGE_S,
     drain_s: Seconds = 20,
     organisation: Organisation = "",
     user: User = "",
@@ -87,6 +88,8 @@ def batch(
         Rows that may fail; one more stops the batch.
     attempts_max
         How often a row is tried at most, if a provider is overloaded or fails.
+    outage_max_s
+        Seconds to wait for a model that cannot be called; then the batch stops, to be resumed.
     drain_s
         Seconds that running rows may go on after Ctrl-C.
     """
@@ -96,7 +99,8 @@ def batch(
     refuse_unreadable(pipeline.inputs, ())
     into = _apart(results or _beside(rows), rows)
     retry = attrs.evolve(RETRY, attempts_max=attempts_max)
-    rules = BatchRules(at_once=at_once, failures_max=failures_max, retry=retry)
+    limits = {"at_once": at_once, "failures_max": failures_max}
+    rules = BatchRules(retry=retry, outage_max_s=outage_max_s, **limits)
     by: dict[str, Any] = {"caller": caller_of(organisation, user), "tags": tags_given(tag)}
     with readable_twice(rows) as copy:
         source = RowsFile(rows, pipeline.inputs, id, copy)
