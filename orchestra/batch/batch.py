@@ -216,8 +216,9 @@ class Batch:
             if error is not None and self._ends_all(row, error):
                 return None
             held = self._is_held_by_others(error)
-            waits = self._is_in_outage(row, run, error) and not _has_cost(run)
-            if waits or (held and not _has_cost(run)):
+            free = not _has_cost(run)
+            waits = self._is_in_outage(row, run, error) and free
+            if waits or (held and free):
                 attempt -= 1
             if held and attempt < self.rules.retry.attempts_max:
                 await self._other_ends()
@@ -246,7 +247,7 @@ class Batch:
         now_s, before = trio.current_time(), self._outage.since_s
         retryable = error is not None and is_retryable(self.rules.retry, error)
         if not self._outage.continues(error, retryable=retryable, now_s=now_s):
-            if before is not None:  # an answer: rows need not wait for the next probes
+            if before is not None and self._outage.since_s is None:  # no need to wait for probes
                 self.progress.rests_until_s = self._asked_until_s
                 self._resting.unpark_all()
             return False

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 import attrs
 
-from orchestra.errors import ArmsFailedError, BreakerOpenError, ModelsFailedError, StepFailedError
+from orchestra.errors import (
+    ArmsFailedError,
+    BreakerOpenError,
+    BudgetExceededError,
+    LimitReachedError,
+    ModelsFailedError,
+    StepFailedError,
+)
 from orchestra.policies.retry import retry_after_s
 
 
@@ -27,8 +34,10 @@ class Outage:
         """Whether there is an outage after an attempt that ended like this.
 
         It begins when a breaker refuses a row. It ends when a row finishes or fails for good, or a
-        provider says how long to wait: it has answered.
+        provider says how long to wait: it has answered. Our own limits and budgets say nothing.
         """
+        if isinstance(error, LimitReachedError | BudgetExceededError):
+            return False
         if is_refusal(error):
             self.since_s = now_s if self.since_s is None else self.since_s
         elif error is None or not retryable or retry_after_s(error) > 0:

@@ -121,6 +121,7 @@ def test_an_outage_loses_no_row_and_costs_only_probes(
         first = batch(provider, path, at_once=at_once, retry=retry, draw=draw)
         assert first.error is None
         assert len(first.lines) == 24
+        assert all(each["attempts"] <= attempts_max for each in first.lines.values())
         failed = [each for each in first.lines.values() if each["status"] == "failed"]
         assert {each["error"] for each in failed} <= {"ModelConnectionError"}
         provider.away_s = ()
@@ -138,6 +139,16 @@ def test_an_outage_of_two_minutes_fails_no_row(tmp_path: Path, at_once: int, dra
     assert len(ended.lines) == 100
     assert len(provider.refused) <= RULE.calls_min + at_once + probes(0, 120)
     assert ended.at_s <= 120 + RULE.open_max_s + 2 * 100 / at_once + 5
+
+
+def test_a_row_that_was_not_sent_is_no_attempt(tmp_path: Path) -> None:
+    """With a single attempt, only the calls that opened the breaker fail their rows."""
+    provider, once = Provider([(0.0, 120.0)]), attrs.evolve(RETRY, attempts_max=1)
+    ended = batch(provider, tmp_path / "r", rows=100, retry=once)
+    failed = [each for each in ended.lines.values() if each["status"] == "failed"]
+    assert {each["error"] for each in failed} == {"ModelConnectionError"}
+    assert len(failed) <= RULE.calls_min
+    assert len(ended.lines) == 100
 
 
 @given(st.integers(1, 12), st.integers(1, 6), st.floats(0, 1), st.sampled_from([0, 10, OUTAGE_S]))

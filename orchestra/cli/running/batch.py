@@ -99,8 +99,9 @@ def batch(
     refuse_unreadable(pipeline.inputs, ())
     into = _apart(results or _beside(rows), rows)
     retry = attrs.evolve(RETRY, attempts_max=attempts_max)
-    limits = {"at_once": at_once, "failures_max": failures_max}
-    rules = BatchRules(retry=retry, outage_max_s=outage_max_s, **limits)
+    rules = BatchRules(
+        at_once=at_once, failures_max=failures_max, retry=retry, outage_max_s=outage_max_s
+    )
     by: dict[str, Any] = {"caller": caller_of(organisation, user), "tags": tags_given(tag)}
     with readable_twice(rows) as copy:
         source = RowsFile(rows, pipeline.inputs, id, copy)
