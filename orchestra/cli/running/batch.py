@@ -98,17 +98,14 @@ def batch(
     pipeline = load(target)
     refuse_unreadable(pipeline.inputs, ())
     into = _apart(results or _beside(rows), rows)
-    retry = attrs.evolve(RETRY, attempts_max=attempts_max)
-    rules = BatchRules(
-        at_once=at_once, failures_max=failures_max, retry=retry, outage_max_s=outage_max_s
-    )
+    rules = BatchRules(at_once=at_once, failures_max=failures_max, outage_max_s=outage_max_s)
+    rules = attrs.evolve(rules, retry=attrs.evolve(RETRY, attempts_max=attempts_max))
     by: dict[str, Any] = {"caller": caller_of(organisation, user), "tags": tags_given(tag)}
     with readable_twice(rows) as copy:
         source = RowsFile(rows, pipeline.inputs, id, copy)
-        total = source.check()
         made = partial(Batch, pipeline=pipeline, rows=source, results=into, rules=rules, **by)
-        run = partial(_batch, made, total=total, into=into, drain_s=drain_s)
-        with default_bindings(data, config=config) as bindings:
+        run = partial(_batch, made, total=source.check(), into=into, drain_s=drain_s)
+        with default_bindings(data, config=config, patient=True) as bindings:
             return trio.run(run, bindings)
 
 
