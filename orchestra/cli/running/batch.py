@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +46,7 @@ TELL_S = 10.0
 SHOW_S = 0.5
 """Seconds between updates of the progress bar on a terminal."""
 Failures = Annotated[int, Parameter(validator=Number(gte=0))]
+Patience = Annotated[float, Parameter(validator=Number(gte=0, lt=inf))]
 
 
 def batch(
@@ -57,7 +59,7 @@ def batch(
     at_once: Count = 8,
     failures_max: Failures = 100,
     attempts_max: Count = 5,
-    outage_max_s: Seconds = OUTAGE_S,
+    outage_max_s: Patience = OUTAGE_S,
     drain_s: Seconds = 20,
     organisation: Organisation = "",
     user: User = "",
