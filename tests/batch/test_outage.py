@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -101,6 +101,7 @@ def probes(from_s: float, to_s: float) -> int:
     return calls
 
 
+@settings(max_examples=40)  # each runs two batches
 @given(
     st.floats(0, 20),
     st.floats(0, OUTAGE_S - RULE.open_max_s),
@@ -151,6 +152,7 @@ def test_a_row_that_was_not_sent_is_no_attempt(tmp_path: Path) -> None:
     assert len(ended.lines) == 100
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 12), st.integers(1, 6), st.floats(0, 1), st.sampled_from([0, 10, OUTAGE_S]))
 def test_a_provider_that_is_away_for_good_ends_the_batch_soon(
     at_once: int, attempts_max: int, draw: float, outage_max_s: float
