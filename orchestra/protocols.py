@@ -299,6 +299,9 @@ class State(Protocol):
     at_once: bool = False
     """Whether its methods never wait and never fail, so that no call needs a timeout."""
 
+    timeout_s: float = 0.0
+    """How long a call may take until it fails, if this is configured: a cache waits as long."""
+
     async def change(
         self,
         keys: Sequence[str],

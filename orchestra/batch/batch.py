@@ -18,6 +18,7 @@ import trio
 
 from orchestra.accounts import Caller, Usage
 from orchestra.batch.ledger import Ended, Row, digest_of, line_of
+from orchestra.batch.outage import Outage, is_refusal
 from orchestra.batch.results import Results, open_results
 from orchestra.engine.engine import Engine
 from orchestra.engine.run import Run
@@ -41,6 +42,8 @@ RETRY = Retry(attempts_max=5, delay_s=1.0, retry_after_max_s=3600.0)
 """A batch has no user who waits: it rests for an hour where a run would fail after a minute."""
 HELD_S = 10.0
 """How long a row waits at most for the end of others, which may release what they hold before."""
+OUTAGE_S = 180.0
+"""An outage of two minutes ends within it: a breaker's probes are up to a minute apart."""
 _NOTHING = Usage()
 _Attempt: TypeAlias = tuple[Run | None, object, Exception | None]
 
@@ -58,6 +61,12 @@ class BatchRules:
 
     While a provider asks all callers to wait (`Retry-After`), no row is run; if it asks for more
     than `retry_after_max_s`, the batch stops.
+    """
+    outage_max_s: float = attrs.field(default=OUTAGE_S, validator=attrs.validators.ge(0))
+    """The longest outage that rows wait for, in seconds; a longer one stops the batch.
+
+    It begins when the breaker of a model refuses a row, and ends with an answer. In an outage, no
+    attempt at a row counts, unless it has cost something.
     """
 
 
@@ -117,6 +126,9 @@ class Batch:
         self._draw = draw
         self._stopping = trio.Event()
         self._held = trio.lowlevel.ParkingLot()
+        self._resting = trio.lowlevel.ParkingLot()
+        self._asked_until_s = -inf  # what providers asked for, without breakers
+        self._outage = Outage(self.rules.outage_max_s)
         self._active = 0
         self._error: BatchError | None = None
         self._scope = trio.CancelScope()
@@ -129,6 +141,7 @@ class Batch:
     def _stop_soon(self) -> None:
         self._stopping.set()
         self._held.unpark_all()
+        self._resting.unpark_all()
 
     async def run(self) -> Progress:
         """Run all rows that have no result yet.
@@ -138,8 +151,8 @@ class Batch:
         cancelled has no line.
 
         Raises:
-            BatchError: an error that would fail every row, or too many failures, stopped the
-                batch; or its file cannot be written.
+            BatchError: an error that would fail every row, too many failures or a long outage
+                stopped the batch; or its file cannot be written.
             CheckError: the pipeline has problems.
             InputError: `at_once` is more than the engine's `Limits` allow.
             LimitExceededError: other runs of the engine leave no room for those of the batch.
@@ -203,14 +216,16 @@ class Batch:
             if error is not None and self._ends_all(row, error):
                 return None
             held = self._is_held_by_others(error)
-            if held and not _has_cost(run):
+            free = not _has_cost(run)
+            waits = self._is_in_outage(row, run, error) and free
+            if waits or (held and free):
                 attempt -= 1
             if held and attempt < self.rules.retry.attempts_max:
                 await self._other_ends()
                 if self._stopping.is_set():
                     return None
                 continue
-            delay_s = None if error is None else self._delay_s(attempt, error)
+            delay_s = None if error is None else self._delay_s(attempt, error, waits=waits)
             if delay_s is None:
                 return Ended(
                     run_id="" if run is None else run.id,
@@ -224,6 +239,27 @@ class Batch:
                 )
             if await self._stops_within(trio.current_time() + delay_s):
                 return None
+
+    def _is_in_outage(self, row: Row, run: Run | None, error: Exception | None) -> bool:
+        """Whether models are away after this attempt; stops the batch if it is for too long."""
+        if run is None:
+            return False  # its inputs do not fit, so nothing was called
+        now_s, before = trio.current_time(), self._outage.since_s
+        retryable = error is not None and is_retryable(self.rules.retry, error)
+        if not self._outage.continues(error, retryable=retryable, now_s=now_s):
+            if before is not None and self._outage.since_s is None:  # no need to wait for probes
+                self.progress.rests_until_s = self._asked_until_s
+                self._resting.unpark_all()
+            return False
+        if error is not None and self._outage.too_long(error, now_s):
+            self._end(
+                f"no model has answered for {now_s - (self._outage.since_s or 0):.0f} s, and "
+                f"outage_max_s={self._outage.lasts_max_s:g} allows no more; another batch runs the "
+                "rows that have no result yet; the last error was that of row",
+                row,
+                self._outage.error or error,
+            )
+        return True
 
     def _is_held_by_others(self, error: Exception | None) -> bool:
         """Whether money that other rows may hold kept this row from running."""
@@ -245,11 +281,11 @@ class Batch:
     async def _stops_within(self, until_s: float = -inf) -> bool:
         """Wait until `until_s`, and as long as a provider asked for; whether the batch stopped."""
         while not self._stopping.is_set():
-            until_s = max(until_s, self.progress.rests_until_s)
-            with trio.move_on_at(until_s):
-                await self._stopping.wait()
-            if until_s >= self.progress.rests_until_s:
-                break  # else a provider asked for a longer wait meanwhile
+            at_s = max(until_s, self.progress.rests_until_s)
+            with trio.move_on_at(at_s) as scope:
+                await self._resting.park()
+            if scope.cancelled_caught and at_s >= self.progress.rests_until_s:
+                break  # else a provider asked for a longer wait meanwhile, or an outage ended
         return self._stopping.is_set()
 
     async def _attempt(self, row: Row, runs: list[Run]) -> _Attempt:
@@ -274,12 +310,19 @@ class Batch:
         finally:
             run.cancel("its batch was stopped")  # does nothing if the run has ended
 
-    def _delay_s(self, attempt: int, error: Exception) -> float | None:
-        """The delay before the next attempt at a row; None if there is none."""
+    def _delay_s(self, attempt: int, error: Exception, *, waits: bool) -> float | None:
+        """The delay before the next attempt at a row; None if there is none.
+
+        A row that `waits` for the end of an outage always has a next attempt.
+        """
         every = not _is_held(error)  # a Retry-After holds for all rows
         if every and is_retryable(self.rules.retry, error):
-            rests_until_s = trio.current_time() + retry_after_s(error)
-            self.progress.rests_until_s = max(self.progress.rests_until_s, rests_until_s)
+            until_s = trio.current_time() + retry_after_s(error)
+            self.progress.rests_until_s = max(self.progress.rests_until_s, until_s)
+            if not is_refusal(error):
+                self._asked_until_s = max(self._asked_until_s, until_s)
+        if waits:
+            return self._draw() * self.rules.retry.delay_s  # and as long as all rows rest
         return next_delay_s(self.rules.retry, attempt, error, self._draw(), inf)
 
     def _count(self, row: Row, ended: Ended) -> None:

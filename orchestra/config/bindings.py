@@ -47,6 +47,8 @@ STORE_FILE = "store.sqlite"
 KEYS_FILE = "keys.sqlite"
 KEYS_TIMEOUT_S = 1.0
 """It is better to wait for a disk or a busy host than to refuse a request."""
+PATIENT_S = 5.0
+"""A batch has no user who waits, and many rows at once: it may wait longer than lose an answer."""
 STATE_FILE = "state.sqlite"
 """The default file of budgets, and of the state that several processes share."""
 
@@ -54,12 +56,12 @@ STATE_FILE = "state.sqlite"
 class LocalBindings(DeploymentBindings, Closing):
     """`Bindings` to the models, embedders and stores of a deployment.
 
-    `stores` has the stores of the deployment's own classes, and the collections of its database,
-    or else of `store.sqlite` in the data folder. `state` holds the state of policies: the one
-    given, else the deployment's; with `several` processes, a state in memory becomes a file that
-    they share. `budget_state` holds what callers have spent, and `keys` the API keys. Bindings that
-    share `opened` use the same state and database if their settings are equal. Close them after
-    the last run.
+    `stores` has the stores of the deployment's own classes, and the collections of its database, or
+    else of `store.sqlite` in the data folder. `state` holds the state of policies: the one given,
+    else the deployment's; with `several` processes, a state in memory becomes a file that they
+    share. If `patient`, a call of it may take at least `PATIENT_S`. `budget_state` holds what
+    callers have spent, and `keys` the API keys. Bindings that share `opened` use the same state and
+    database if their settings are equal. Close them after the last run.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class LocalBindings(DeploymentBindings, Closing):
         *,
         state: State | None = None,
         several: bool = False,
+        patient: bool = False,
     ) -> None:
         self.opened = Opened()
         self.stores = Stores(data / STORE_FILE, deployment, environ, self.opened)
@@ -80,6 +83,7 @@ class LocalBindings(DeploymentBindings, Closing):
         self._embedders: dict[str, Embedder] = {}
         self._data = data
         self._several = several
+        self._least_s = PATIENT_S if patient else 0.0
         self.in_use = InUse()
         self.has_database = deployment is not None and deployment.database is not None
 
@@ -196,6 +200,8 @@ class LocalBindings(DeploymentBindings, Closing):
         from orchestra.stores.state.settings import StateSettings
 
         settings = self._configured_state or StateSettings()
+        if settings.timeout_s < self._least_s:
+            settings = structs.replace(settings, timeout_s=self._least_s)
         in_file = self._several and settings.url == "memory:"
         return structs.replace(settings, url=f"sqlite:{STATE_FILE}") if in_file else settings
 

@@ -379,6 +379,19 @@ def test_the_embedded_default_imports_no_provider() -> None:
     assert loaded & unwanted == set()
 
 
+@pytest.mark.parametrize(("written", "patient_s"), [("", 5.0), ("timeout_s = 10", 10.0)])
+def test_where_nobody_waits_a_state_has_more_time(
+    tmp_path: Path, written: str, patient_s: float
+) -> None:
+    """As in `orchestra batch`; for a longer timeout in the file, nothing changes."""
+    found = read(f'[state]\nurl = "sqlite:s.sqlite"\n{written}', tmp_path / "orchestra.toml")
+    with LocalBindings(tmp_path, found, {}, patient=True) as bindings:
+        assert bindings.state_settings.timeout_s == patient_s
+        assert bindings.state.timeout_s == patient_s
+    with LocalBindings(tmp_path, found, {}) as bindings:
+        assert bindings.state.timeout_s == (10.0 if written else 0.05)
+
+
 def test_keys_are_in_what_outlives_the_process_and_asking_makes_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from orchestra.accounts import Usage
-from orchestra.batch.batch import RETRY, Batch, BatchRules, Progress
+from orchestra.batch.batch import OUTAGE_S, RETRY, Batch, BatchRules, Progress
 from orchestra.cli import terminal
 from orchestra.cli.failures import FAILED, MISUSED, CommandError
 from orchestra.cli.loading import load
@@ -45,6 +46,7 @@ TELL_S = 10.0
 SHOW_S = 0.5
 """Seconds between updates of the progress bar on a terminal."""
 Failures = Annotated[int, Parameter(validator=Number(gte=0))]
+Patience = Annotated[float, Parameter(validator=Number(gte=0, lt=inf))]
 
 
 def batch(
@@ -57,6 +59,7 @@ def batch(
     at_once: Count = 8,
     failures_max: Failures = 100,
     attempts_max: Count = 5,
+    outage_max_s: Patience = OUTAGE_S,
     drain_s: Seconds = 20,
     organisation: Organisation = "",
     user: User = "",
@@ -87,6 +90,8 @@ def batch(
         Rows that may fail; one more stops the batch.
     attempts_max
         How often a row is tried at most, if a provider is overloaded or fails.
+    outage_max_s
+        Seconds to wait for a model that cannot be called; then the batch stops, to be resumed.
     drain_s
         Seconds that running rows may go on after Ctrl-C.
     """
@@ -95,15 +100,14 @@ def batch(
     pipeline = load(target)
     refuse_unreadable(pipeline.inputs, ())
     into = _apart(results or _beside(rows), rows)
-    retry = attrs.evolve(RETRY, attempts_max=attempts_max)
-    rules = BatchRules(at_once=at_once, failures_max=failures_max, retry=retry)
+    rules = BatchRules(at_once=at_once, failures_max=failures_max, outage_max_s=outage_max_s)
+    rules = attrs.evolve(rules, retry=attrs.evolve(RETRY, attempts_max=attempts_max))
     by: dict[str, Any] = {"caller": caller_of(organisation, user), "tags": tags_given(tag)}
     with readable_twice(rows) as copy:
         source = RowsFile(rows, pipeline.inputs, id, copy)
-        total = source.check()
         made = partial(Batch, pipeline=pipeline, rows=source, results=into, rules=rules, **by)
-        run = partial(_batch, made, total=total, into=into, drain_s=drain_s)
-        with default_bindings(data, config=config) as bindings:
+        run = partial(_batch, made, total=source.check(), into=into, drain_s=drain_s)
+        with default_bindings(data, config=config, patient=True) as bindings:
             return trio.run(run, bindings)
 
 

@@ -18,7 +18,10 @@ from orchestra.protocols import State
 
 T = TypeVar("T")
 STATE_WAIT_S = 0.05
-"""The longest wait for the state, each time; after it, the call continues without the cache."""
+"""The longest wait for the state, each time, unless its own `timeout_s` is longer.
+
+After it, the call continues without the cache.
+"""
 
 AT_ONCE = 32
 """How many entries are read or written concurrently, within the time limit of one."""
@@ -37,17 +40,22 @@ class CacheStore:
         self.ttl_s = ttl_s
         self._outages = Outages(log, f"the cache of {name}")
 
+    @property
+    def _wait_s(self) -> float:
+        return max(STATE_WAIT_S, self.state.timeout_s)
+
     async def recall(self, key: str) -> bytes | None:
         """The entry of a key; None if there is none, or the state does not answer."""
         if self.state.at_once:
             return await self.state.recall(key)
-        return await self.bounded(lambda: self.state.recall(key))
+        return await self.bounded(lambda: self.state.recall(key), limit_s=self._wait_s)
 
     async def remember(self, key: str, data: bytes) -> None:
         """Store an entry, if the state answers. If cancelled, it is stored as a whole or not."""
         if self.state.at_once:
             return await self.state.remember(key, data, ttl_s=self.ttl_s)
-        return await self.bounded(lambda: self.state.remember(key, data, ttl_s=self.ttl_s))
+        remember = partial(self.state.remember, key, data, ttl_s=self.ttl_s)
+        return await self.bounded(remember, limit_s=self._wait_s)
 
     async def recall_all(self, keys: Sequence[str]) -> dict[str, bytes]:
         """The entries of these keys, without those for which the state does not answer."""
@@ -75,7 +83,8 @@ class CacheStore:
         missed = 0
         for begin in range(0, len(acts), AT_ONCE):
             together = partial(in_order, call, acts[begin : begin + AT_ONCE], AT_ONCE)
-            missed = missed + 1 if await self.bounded(together) is None else 0
+            done = await self.bounded(together, limit_s=self._wait_s)
+            missed = missed + 1 if done is None else 0
             if missed == MISSED_MAX:
                 return
 

@@ -20,6 +20,7 @@ class GroupedState(State, Closing):
     """
 
     def __init__(self, place: str, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
         self._group = Group(place, self._perform, timeout_s)
 
     def log_no_outage(self) -> None:

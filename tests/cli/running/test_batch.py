@@ -75,6 +75,39 @@ def test_each_row_has_a_result_and_the_same_command_goes_on(halving: Project) ->
     assert halving.orchestra(*command)[1].startswith("rows.results.jsonl: 3 of 3 rows")
 
 
+def test_a_model_that_is_away_for_good_stops_it_with_one_message(project: Project) -> None:
+    project.write(
+        "pipelines/ask.py",
+        """
+        from orchestra import collect, pipeline
+        from orchestra.steps import generate
+
+
+        @pipeline
+        def ask(question: str) -> str:
+            return collect(generate(question, model="far"))
+        """,
+    )
+    project.write(
+        "orchestra.toml",
+        """
+        [models.far]
+        provider = "openai-compatible"
+        model = "x"
+        base_url = "http://127.0.0.1:1/v1"
+        """,
+    )
+    project.write("rows.jsonl", "".join(f'{{"question": "{at}"}}\n' for at in range(100)))
+    options = ("--attempts-max", "1", "--outage-max-s", "0")
+    code, _, err = project.orchestra("batch", "pipelines.ask", "rows.jsonl", *options)
+    assert code == FAILED
+    assert "no model has answered for 0 s" in err
+    assert "ModelConnectionError" in err
+    assert err.count("\n") <= 3
+    assert set(results(project).values()) == {"ModelConnectionError"}
+    assert len(results(project)) <= 24
+
+
 def test_a_table_has_the_names_of_inputs_in_its_head(halving: Project) -> None:
     halving.write("t.csv", "key,number,wait_s\na,1,\nb,2,0.001\n")
     words = ("batch", "pipelines.halve", "t.csv", "--id", "key", "--results", "out/x.jsonl")

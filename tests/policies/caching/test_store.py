@@ -66,6 +66,22 @@ def test_many_texts_are_found_in_a_state_that_is_some_way_off(late: bool) -> Non
     virtual(main)
 
 
+@pytest.mark.parametrize("count", [1, 500])
+def test_a_state_with_a_longer_timeout_is_waited_for(count: int) -> None:
+    """As on a busy machine: `timeout_s` of `[state]` holds for caches, too."""
+    texts = EmbedRequest(tuple(f"text {at}" for at in range(count)))
+
+    async def main() -> None:
+        fake, state = Says(()), Distant(memory(), 1.0)
+        state.timeout_s = 2.0
+        model = cached(fake, state)
+        made = await model.embed(texts)
+        assert (await model.embed(texts)).vectors == made.vectors
+        assert len(fake.asked) == 1
+
+    virtual(main)
+
+
 @pytest.mark.parametrize("hangs", [True, False])
 def test_a_state_that_is_away_is_not_asked_for_all_texts(
     hangs: bool, caplog: pytest.LogCaptureFixture
