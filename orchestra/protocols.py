@@ -102,10 +102,8 @@ class Model(Protocol):
         Raises:
             ModelError: the call failed; or a CapabilityError: the model does not rerank.
         """
-        raise CapabilityError(
-            f"{type(self).__name__} cannot rerank {len(request.texts)} texts; use a rerank model, "
-            "or the step `nearest`, which needs only an embedder"
-        )
+        asked = f"{type(self).__name__} cannot rerank {len(request.texts)} texts"
+        raise CapabilityError(f"{asked}; use a rerank model, or `nearest` with an embedder")
 
 
 class Embedder(Protocol):
