@@ -34,7 +34,7 @@ from typing import (
 
 import msgspec
 
-from orchestra.annotations.acceptance import is_among
+from orchestra.annotations.acceptance import Known, is_among, once
 from orchestra.annotations.complaints import complaint_of, refuse_unknown_class
 from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import spell
@@ -254,12 +254,18 @@ def custom_dec_hook(
     return make
 
 
-def record_at(kind: object, value: object) -> object | None:
+def record_at(kind: object, value: object, known: Known) -> object | None:
     """The class that an object in JSON would be read as; None if it is unknown."""
+    found = once(known, _records_in, kind)
+    return found.record_of(value) if isinstance(found, TaggedUnion) else found
+
+
+def _records_in(kind: object) -> object | None:
+    """The classes of an annotation that its objects in JSON may be read as, or the only one."""
     found = for_msgspec(kind)
     recipe = found.recipe if isinstance(found, type) and issubclass(found, CustomType) else None
     if isinstance(recipe, TaggedUnion):
-        return recipe.record_of(value)
+        return recipe
     return next((each for each in alternatives(plain(kind)) if has_members(each)), None)
 
 

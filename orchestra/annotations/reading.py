@@ -16,9 +16,9 @@ import msgspec
 
 from orchestra.annotations import stand_ins
 from orchestra.annotations.acceptance import Known, is_anything, once
-from orchestra.annotations.complaints import complaints_of, with_allowed
+from orchestra.annotations.complaints import Complaints, complaints_of, with_allowed
 from orchestra.annotations.custom_types import custom_dec_hook, for_msgspec, record_at
-from orchestra.annotations.places import Place, place_of, spelled
+from orchestra.annotations.places import Place, spelled
 from orchestra.annotations.pydantic_models import is_model
 from orchestra.annotations.records import members_of
 from orchestra.annotations.shapes import (
@@ -35,6 +35,8 @@ MISFITS_MAX = 20
 """The most misfits reported for one value."""
 _DEPTH_MAX = 20
 """How deep misfits are searched inside a value."""
+_DICTS_MAX = 3
+"""How many dicts inside each other are searched, as all values of each have to be read again."""
 _PARTS_MAX = 10_000
 """How many parts of a value are searched for misfits; after them, the first misfit is reported,
 which msgspec finds. So a large wrong body does not keep a server from others for long."""
@@ -121,18 +123,16 @@ def _unknown(name: str, kinds: Mapping[str, object]) -> str:
     return f"is unknown; {did_you_mean(name, kinds, written='`{}`'.format) or f'there is {known}'}"
 
 
-def misfits_of(
-    kind: object, complaints: Iterable[tuple[str, str]], place: Place = ()
-) -> Iterator[Misfit]:
+def misfits_of(kind: object, complaints: Complaints, place: Place = ()) -> Iterator[Misfit]:
     """The complaints about a value at this place as misfits."""
-    for what, path in complaints:
-        yield Misfit((*place, *place_of(path)), what if path else with_allowed(what, kind))
+    for what, inner in complaints:
+        yield Misfit((*place, *inner), what if inner else with_allowed(what, kind))
 
 
 _MAKE = custom_dec_hook(otherwise=stand_ins.read)
 
 
-def _converted(kind: object, value: object) -> tuple[object, tuple[tuple[str, str], ...]]:
+def _converted(kind: object, value: object) -> tuple[object, Complaints]:
     """The value as msgspec reads it; or None, with the message and the place of each fault."""
     try:
         return msgspec.convert(value, for_msgspec(kind), str_keys=True, dec_hook=_MAKE), ()
@@ -146,9 +146,9 @@ def _with_whole_numbers(kind: object, value: Any, depth: int, known: Known) -> o
         is_whole = value.is_integer() and abs(value) <= _WHOLE_MAX
         return int(value) if is_whole and not once(known, _takes_float, kind) else value
     items = value.values() if isinstance(value, dict) else value
-    if not isinstance(items, Iterable) or _MAY_HOLD_FLOATS.isdisjoint(map(type, items)):
+    if not isinstance(value, list | dict) or _MAY_HOLD_FLOATS.isdisjoint(map(type, items)):
         return value
-    made = value
+    made: Any = value
     for part, inner, each in _parts(kind, value, known) if depth else ():
         found = _with_whole_numbers(inner, each, depth - 1, known)
         if found is not each:
@@ -161,32 +161,35 @@ def _takes_float(kind: object) -> bool:
     return is_anything(kind) or any(class_of(each) is float for each in alternatives(_bare(kind)))
 
 
-def _misfits(kind: object, value: object, place: Place, search: _Search) -> Iterator[Misfit]:
-    if value is MISSING:
-        return iter([Misfit(place, "is missing")])
-    complaints = _converted(kind, value)[1]
-    return _explained(kind, value, complaints, place, search) if complaints else iter(())
-
-
 def _explained(
-    kind: object,
-    value: object,
-    complaints: Iterable[tuple[str, str]],
-    place: Place,
-    search: _Search,
+    kind: object, value: object, complaints: Complaints, place: Place, search: _Search
 ) -> Iterator[Misfit]:
-    """The misfits in a value that was refused: in its parts, or the value itself."""
-    is_told = is_model(class_of(record_at(kind, value)))  # a model reports everything at once
+    """The misfits in a value that was refused: in its parts, or the value itself.
+
+    Parts that msgspec has read already are not read again: the one that a complaint is about, and
+    the items of an array before it. So the search costs about as much as reading the value, however
+    deep the misfits are. Of a dict, msgspec does not say which value is wrong.
+    """
+    record = record_at(kind, value, search.known)
+    is_told = is_model(class_of(record))  # a model reports everything at once
     are_fit = True
-    is_deep = len(place) >= _DEPTH_MAX
-    parts = () if is_told or is_deep else _parts(kind, value, search.known)
+    is_deep = len(place) >= _DEPTH_MAX or any(at.count(...) > _DICTS_MAX for _, at in complaints)
+    parts = iter(()) if is_told or is_deep else _parts(kind, value, search.known)
+    first = next((inner[0] for _, inner in complaints if inner), None)
+    if isinstance(first, int):
+        parts = islice(parts, first, None)
     for _, (part, inner, each) in zip(search.parts_left, parts, strict=False):
-        key = part[:_NAME_MAX] if isinstance(part, str) else part
-        for misfit in _misfits(inner, each, (*place, key), search):
+        inside = tuple((what, at[1:]) for what, at in complaints if at[:1] == (part,))
+        if found := inside or _complaints(inner, each):
             are_fit = False
-            yield misfit
+            key = part[:_NAME_MAX] if isinstance(part, str) else part
+            yield from _explained(inner, each, found, (*place, key), search)
     if are_fit:
         yield from misfits_of(kind, complaints, place)
+
+
+def _complaints(kind: object, value: object) -> Complaints:
+    return (("is missing", ()),) if value is MISSING else _converted(kind, value)[1]
 
 
 def _parts(kind: object, value: object, known: Known) -> Iterator[tuple[str | int, object, object]]:
@@ -198,7 +201,7 @@ def _parts(kind: object, value: object, known: Known) -> Iterator[tuple[str | in
         for items in once(known, _items, kind):
             yield from zip(count(), items, value, strict=False)
     elif isinstance(value, dict):
-        if (record := record_at(kind, value)) is not None:
+        if (record := record_at(kind, value, known)) is not None:
             for name, member in once(known, members_of, record).items():
                 if name in value or member.required:
                     yield name, member.kind, value.get(name, MISSING)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
+from itertools import count
 from typing import Any, Literal, NewType, NotRequired, TypedDict
 
 import attrs
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from orchestra.annotations import custom_types, reading
 from orchestra.annotations.places import Place
-from orchestra.annotations.reading import MISFITS_MAX, decoded, read, read_members
+from orchestra.annotations.reading import MISFITS_MAX, Misfit, decoded, read, read_members
 from orchestra.annotations.records import Member, members_of
 from orchestra.annotations.schemas import class_schema
 
@@ -300,4 +302,91 @@ def test_a_large_value_is_searched_only_so_far_and_its_first_misfit_is_always_to
 
     assert told(3, 70) == [(3, 0), (70, 0)]
     assert told(3, 29_000) == [(3, 0)]
-    assert told(28_000, 29_000) == [(28_000, 0)]
+    assert told(15_000, 29_000) == [(15_000, 0)]
+    assert told(28_000, 29_000) == [(28_000, 0), (29_000, 0)]
+
+
+MADE: Counter[int] = Counter()
+
+
+def made(number: int) -> int:
+    MADE[number] += 1
+    return number
+
+
+@attrs.frozen
+class Tree:
+    number: int = attrs.field(converter=made)
+    name: str
+    branches: list[Tree] = attrs.field(factory=list)
+    other: Tree | None = None
+    named: dict[str, Tree] = attrs.field(factory=dict)
+
+
+@given(st.data())
+def test_however_deep_misfits_are_no_part_is_made_more_than_twice(data: st.DataObject) -> None:
+    """So a wrong body takes about as long as a right one; each dict around a part adds once."""
+    numbers = count()
+
+    def tree(depth: int) -> dict[str, Any]:
+        inner = st.lists(st.just(depth - 1), max_size=3 if depth else 0)
+        members = {
+            "number": next(numbers),
+            "name": data.draw(st.sampled_from(["a", "b", None])),
+            "branches": list(map(tree, data.draw(inner))),
+            "other": tree(depth - 1) if depth and data.draw(st.booleans()) else None,
+        }
+        return {name: members[name] for name in data.draw(st.permutations(list(members)))}
+
+    MADE.clear()
+    read(Tree, tree(4))
+    assert not MADE or max(MADE.values()) <= 2
+
+
+def test_what_msgspec_has_read_before_a_misfit_is_not_read_again() -> None:
+    MADE.clear()
+    right, wrong = {"number": 1, "name": "a"}, {"number": 2, "name": None}
+    value: dict[str, Any] = {"number": 0, "name": "a", "branches": [right, wrong]}
+    for _ in range(15):
+        value = {"number": 0, "name": "a", "other": value}
+    (misfit,) = read(Tree, value)[1]
+    assert misfit.place == (*("other",) * 15, "branches", 1, "name")
+    assert MADE == {1: 1}
+
+
+@given(st.integers(0, 15))
+def test_misfits_are_searched_in_few_dicts_inside_each_other(depth: int) -> None:
+    """Of a wrong value in a dict, msgspec does not tell the key."""
+    MADE.clear()
+    value = {"number": 1, "name": "a", "named": {"b": {"number": 2, "name": None}}}
+    for _ in range(depth):
+        value = {"number": 0, "name": "a", "named": {"c": value}}
+    (misfit,) = read(Tree, value)[1]
+    dicts = depth + 1
+    within = ("named", "c") * depth if dicts <= 3 else ("named", ...) * depth
+    assert misfit.place == (*within, "named", "b" if dicts <= 3 else ..., "name")
+    assert MADE[1] <= 4
+
+
+@attrs.frozen
+class Named:
+    name: str
+
+    def __attrs_post_init__(self) -> None:
+        raise ValueError(f"there is no {self.name}")
+
+
+@given(st.lists(st.sampled_from(["a", "` - at `$", " - at `$.b`", " - at `key` in `$[0]`"])))
+def test_a_message_that_quotes_a_place_is_told(words: list[str]) -> None:
+    (misfit,) = read(list[Named], [{"name": "".join(words)}])[1]
+    assert misfit.place[0] == 0
+    assert misfit.what.startswith("there is no ")
+
+
+def test_a_message_is_cut_and_read_in_linear_time() -> None:
+    """In quadratic time, this would take minutes."""
+    (misfit,) = read(Named, {"name": " - at `$`" * 100_000})[1]
+    assert misfit == Misfit((), "there is no ")
+    (misfit,) = read(Literal["a", "b"], "x" * 1_000_000)[1]
+    assert misfit.what.endswith("xxx...; one of: 'a', 'b'")
+    assert len(misfit.what) < 1_100
