@@ -7,7 +7,9 @@ answer that leaves a doubt is an error, never a guess.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from math import isfinite
+from numbers import Integral, Real
 from typing import TypeAlias
 
 from orchestra.accounts import Usage
@@ -72,19 +74,8 @@ def best(request: RerankRequest, results: Iterable[Ranked]) -> tuple[Ranked, ...
         MalformedStreamError: a text has no score, or has two; an index is not that of a text; or
             the number of results is another one.
     """
-    found, count = list(results), len(request.texts)
-    for each in found:
-        if not (type(each.index) is int and 0 <= each.index < count):
-            raise MalformedStreamError(
-                f"the ranking has a result with index {each.index!r:.40}, but the {count} texts "
-                f"have the indexes 0 to {count - 1}"
-            )
-        score: object = each.score
-        if not (isinstance(score, float | int) and isfinite(score)):
-            raise MalformedStreamError(
-                f"the ranking gives text {each.index} the score {each.score!r:.40}, which is not a "
-                "finite number"
-            )
+    count = len(request.texts)
+    found = [Ranked(_index(each.index, count), _score(each)) for each in results]
     if len({each.index for each in found}) < len(found):
         indexes = [each.index for each in found]
         raise MalformedStreamError(f"the ranking has a text more than once: {indexes!r:.200}")
@@ -94,3 +85,24 @@ def best(request: RerankRequest, results: Iterable[Ranked]) -> tuple[Ranked, ...
             f"{request.wanted} were wanted"
         )
     return tuple(sorted(found, key=lambda each: -each.score)[: request.wanted])
+
+
+def _index(index: object, count: int) -> int:
+    if not isinstance(index, bool) and isinstance(index, Integral) and 0 <= int(index) < count:
+        return int(index)
+    raise MalformedStreamError(
+        f"the ranking has a result with index {index!r:.40}, but the {count} texts have the "
+        f"indexes 0 to {count - 1}"
+    )
+
+
+def _score(result: Ranked) -> float:
+    """The score as a float: an own class may have one of NumPy, which no cache can write."""
+    score: object = result.score
+    with suppress(OverflowError):
+        if isinstance(score, Real) and isfinite(score):
+            return float(score)
+    raise MalformedStreamError(
+        f"the ranking gives text {result.index} the score {score!r:.40}, which is not a finite "
+        "number"
+    )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +52,7 @@ BREAKS: list[tuple[Callable[[Ranked, int], Any], str]] = [
     (lambda each, _: attrs.evolve(each, score=float("nan")), "not a finite number"),
     (lambda each, _: attrs.evolve(each, score=float("inf")), "not a finite number"),
     (lambda each, _: Ranked(each.index, NONE), "not a finite number"),
+    (lambda each, _: attrs.evolve(each, score=10**400), "not a finite number"),
 ]
 
 
@@ -87,3 +89,10 @@ def test_a_text_that_is_first_twice_is_an_error() -> None:
     twice = [Ranked(0, 0.9), Ranked(0, 0.1)]
     with pytest.raises(MalformedStreamError, match=r"a text more than once: \[0, 0\]"):
         best(RerankRequest("q", ("a", "b")), twice)
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    results: Any = [Ranked(np.int64(1), np.float32(0.5)), Ranked(np.int64(0), np.float64(0.75))]  # type: ignore[arg-type]
+    found = best(RerankRequest("q", ("a", "b")), results)
+    assert found == (Ranked(0, 0.75), Ranked(1, 0.5))
+    assert {(type(each.index), type(each.score)) for each in found} == {(int, float)}

@@ -32,7 +32,7 @@ from orchestra.policies.money.purse import Purse
 from orchestra.policies.observed import Teller
 from orchestra.policies.requests.tokens import OUTPUT_TOKENS_MOST
 from orchestra.protocols import Model, ModelReply
-from orchestra.rankings import Ranking, RerankRequest
+from orchestra.rankings import Ranking, RerankRequest, best
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent
 
 BATCHES_AT_ONCE = 4
@@ -178,8 +178,9 @@ class GuardedModel(Model):
             call.searches = found.searches or call.searches
             call.answered(found.usage)
             call.answer_model = found.model
+            results = best(request, found.results)  # an own class's, before they are cached
             call.spoke()
-        return attrs.evolve(found, usage=call.reported(found.usage))
+        return attrs.evolve(found, results=results, usage=call.reported(found.usage))
 
     async def _embed(self, call: GuardedCall) -> Embeddings:
         """The vectors of an admitted call."""

@@ -38,5 +38,5 @@ async def rerank(
     request = RerankRequest(question, tuple(map(embedded, passages)), min(top, len(passages)))
     found = await context.model(model).rerank(request)
     context.used(found.usage)
-    results = best(request, found.results)  # again, for models of a project's own classes
-    return [attrs.evolve(passages[each.index], score=float(each.score)) for each in results]
+    results = best(request, found.results)  # again, for models without policies, as in tests
+    return [attrs.evolve(passages[each.index], score=each.score) for each in results]

@@ -47,8 +47,8 @@ SELECT passage.key, passage.id, text, metadata FROM passage LEFT JOIN wording US
 WHERE passage.collection = ? AND wording.key IS NULL LIMIT ?
 """
 _IS_COMPLETE = """
-SELECT (SELECT count(*) FROM passage WHERE collection = ?1)
-    = (SELECT count(*) FROM wording WHERE collection = ?1)
+SELECT (SELECT count(*) FROM passage WHERE collection = :collection)
+    = (SELECT count(*) FROM wording WHERE collection = :collection)
 """
 _DESCRIBED = """
 SELECT wording.key, wording.id, words FROM wording JOIN json_each(?) ON value = wording.key
@@ -85,7 +85,7 @@ def is_complete(db: sqlite3.Connection, collection: int) -> bool:
     made = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'word_place'").fetchone()
     if made is None or not is_available(db):
         return False
-    return bool(db.execute(_IS_COMPLETE, (collection,)).fetchone()[0])
+    return bool(db.execute(_IS_COMPLETE, {"collection": collection}).fetchone()[0])
 
 
 def search(db: sqlite3.Connection, collection: int, query: str) -> list[tuple[int, float]]:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 import trio
 from hypothesis import given
@@ -18,6 +19,7 @@ from orchestra.errors import (
     BudgetExceededError,
     CapabilityError,
     LimitReachedError,
+    MalformedStreamError,
     ModelError,
     OverloadedError,
     UnknownPriceError,
@@ -248,6 +250,22 @@ def test_a_ranking_that_cannot_be_written_is_not_cached() -> None:
         await model.rerank(ASKED)
         await model.rerank(ASKED)
         assert ranker.asked == 2
+
+    virtual(main)
+
+
+@pytest.mark.parametrize("score", [np.float64(0.5), np.float32(0.5), None, float("nan")])
+def test_an_own_classs_ranking_is_cached_only_if_it_is_one(score: Any) -> None:
+    async def main() -> None:
+        ranker, state = Ranker(Ranking((Ranked(1, score),))), MemoryState(now_s=trio.current_time)
+        model = CachedModel(guarded(ranker, None), state, CacheRule(), name="m", identity="m")
+        for _ in range(2):
+            if isinstance(score, np.floating):
+                assert (await model.rerank(ASKED)).results == RESULTS
+            else:
+                with pytest.raises(MalformedStreamError, match="not a finite number"):
+                    await model.rerank(ASKED)
+        assert ranker.asked == (1 if isinstance(score, np.floating) else 2)
 
     virtual(main)
 
