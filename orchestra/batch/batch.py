@@ -209,10 +209,10 @@ class Batch:
             self._held.unpark()
 
     async def _tried(self, row: Row) -> Ended | None:
-        began_s, runs, attempt = trio.current_time(), list[Run](), 0
+        began_s, spent, attempt = trio.current_time(), _Spent(), 0
         while True:
             attempt += 1
-            run, result, error = await self._attempt(row, runs)
+            run, result, error = await self._attempt(row, spent)
             if error is not None and self._ends_all(row, error):
                 return None
             held = self._is_held_by_others(error)
@@ -231,8 +231,8 @@ class Batch:
                     run_id="" if run is None else run.id,
                     attempts=attempt,
                     duration_s=trio.current_time() - began_s,
-                    usage=_total(run.usage for run in runs),
-                    usage_by_model=_by_model(runs),
+                    usage=spent.usage,
+                    usage_by_model=dict(sorted(spent.by_model.items())),
                     result=result,
                     error=error,
                     cut=run is not None and run.cut,
@@ -288,11 +288,8 @@ class Batch:
                 break  # else a provider asked for a longer wait meanwhile, or an outage ended
         return self._stopping.is_set()
 
-    async def _attempt(self, row: Row, runs: list[Run]) -> _Attempt:
-        """Run a row once: its run, added to `runs`, result and error.
-
-        Cancelling this cancels the run.
-        """
+    async def _attempt(self, row: Row, spent: _Spent) -> _Attempt:
+        """Run a row once: its run, result and error. Cancelling this cancels the run."""
         try:
             run = self._engine.start(
                 self._pipeline, row.inputs, caller=self._caller, tags=self._tags
@@ -300,7 +297,6 @@ class Batch:
         except InputError as error:
             await trio.lowlevel.checkpoint()
             return None, None, error
-        runs.append(run)
         try:
             return run, await run.result(), None
         except RunCancelledError:
@@ -309,6 +305,7 @@ class Batch:
             return run, None, error
         finally:
             run.cancel("its batch was stopped")  # does nothing if the run has ended
+            spent.add(run)
 
     def _delay_s(self, attempt: int, error: Exception, *, waits: bool) -> float | None:
         """The delay before the next attempt at a row; None if there is none.
@@ -358,19 +355,19 @@ class Batch:
             self._error.__cause__ = error
 
 
-def _total(usages: Iterable[Usage | None]) -> Usage | None:
-    """Their sum; None if there are none."""
-    known = [usage for usage in usages if usage is not None]
-    return sum(known[1:], known[0]) if known else None
+@attrs.define
+class _Spent:
+    """The usage of the attempts at a row that have ended; in an outage, there may be very many."""
 
+    usage: Usage | None = None
+    by_model: dict[str, Usage] = attrs.field(factory=dict)
 
-def _by_model(runs: Iterable[Run]) -> dict[str, Usage]:
-    """The usage of all runs together, of each model by its name."""
-    total: dict[str, Usage] = {}
-    for run in runs:
+    def add(self, run: Run) -> None:
+        if run.usage is not None:
+            self.usage = run.usage if self.usage is None else self.usage + run.usage
         for model, usage in run.usage_by_model.items():
-            total[model] = total[model] + usage if model in total else usage
-    return dict(sorted(total.items()))
+            before = self.by_model.get(model)
+            self.by_model[model] = usage if before is None else before + usage
 
 
 def _is_held(error: BaseException | None) -> bool:

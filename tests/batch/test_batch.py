@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -26,6 +27,7 @@ from orchestra.batch.batch import HELD_S, Batch, BatchRules, Progress
 from orchestra.batch.ledger import Row
 from orchestra.config.reading import read as read_file
 from orchestra.engine.journal import Observer
+from orchestra.engine.run import Run
 from orchestra.errors import (
     ArmsFailedError,
     AuthenticationError,
@@ -324,6 +326,22 @@ def test_a_row_is_tried_again_where_that_may_help(tmp_path: Path) -> None:
     assert [at for _, at in BOOK.began] == [0, 1, 2]
     line = told(tmp_path / "r")["0"]
     assert (line["status"], line["attempts"], line["duration_s"]) == ("finished", 3, 2.0)
+
+
+def test_no_attempt_is_kept_that_is_over(tmp_path: Path) -> None:
+    """An outage may last for hours, and each attempt has a journal."""
+    kept: list[int] = []
+
+    def fails(_: int) -> Exception:
+        gc.collect()
+        kept.append(sum(type(each) is Run for each in gc.get_objects()))
+        return OverloadedError("full")
+
+    BOOK.fails = fails
+    patient = Retry(attempts_max=9, delay_s=1.0, multiplier=1.0)
+    begun(rows([0.0]), tmp_path / "r", retry=patient)
+    assert len(kept) == 9
+    assert kept[-1] == kept[2]
 
 
 def test_attempts_have_an_end(tmp_path: Path) -> None:
