@@ -112,7 +112,7 @@ def read_members(
         if name in kinds:
             found[name], wrong = read(kinds[name], value, (name,))
             misfits += wrong
-        else:
+        elif len(misfits) < MISFITS_MAX:  # of thousands, not each is compared with what there is
             misfits.append(Misfit((name[:_NAME_MAX],), _unknown(name, kinds)))
     misfits += [Misfit((name,), "is missing") for name in kinds if name in required - given.keys()]
     return found, tuple(misfits[:MISFITS_MAX])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from itertools import count
 from typing import Any, Literal, NewType, NotRequired, TypedDict
@@ -390,3 +390,21 @@ def test_a_message_is_cut_and_read_in_linear_time() -> None:
     (misfit,) = read(Literal["a", "b"], "x" * 1_000_000)[1]
     assert misfit.what.endswith("xxx...; one of: 'a', 'b'")
     assert len(misfit.what) < 1_100
+
+
+class Looked(dict[str, object]):
+    """Kinds that count how often they are looked through."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.times += 1
+        return super().__iter__()
+
+
+def test_of_many_unknown_members_only_those_that_are_told_are_compared() -> None:
+    kinds = Looked(name=str)
+    found, misfits = read_members(kinds, {"name"}, {f"nam{n}": 1 for n in range(1_000)})
+    assert not found
+    assert len(misfits) == MISFITS_MAX
+    assert kinds.times <= 2 * MISFITS_MAX + 1
