@@ -20,8 +20,8 @@ from orchestra.errors import CapabilityError, StoreError
 from orchestra.eventclass import event
 from orchestra.rankings import Ranking, RerankRequest
 from orchestra.records import Change as Change  # noqa: PLC0414 - re-exported
-from orchestra.records import Encoding, Revision
 from orchestra.records import Entry as Entry  # noqa: PLC0414 - re-exported
+from orchestra.records import State as State  # noqa: PLC0414 - re-exported
 from orchestra.streams import RunsPipelines
 from orchestra.streams import Stream as Stream  # noqa: PLC0414 - re-exported
 from orchestra.values import (
@@ -218,7 +218,11 @@ class VectorStore(Protocol):
         """Return the number of passages in the collection."""
 
     async def digests(self) -> Mapping[str, str]:
-        """Return the metadata `DIGEST` of each source that has one; "" if its passages differ."""
+        """Return each ingested source with the digest of the content its passages were cut from.
+
+        Taken from the metadata key `DIGEST`; "" if the passages of one source have different
+        digests (a replacement was cut short). Sources without a digest are left out.
+        """
 
 
 class Origin(Protocol):
@@ -286,76 +290,6 @@ WhenStateFails: TypeAlias = Literal["open", "closed"]
 """What a policy does if its state is unreachable or too slow: go on ("open"), as a cache may, or
 refuse the call ("closed"), as a budget must. Each policy has a default, which its configuration may
 override."""
-
-
-class State(Protocol):
-    """Storage for the state of policies: of one process, of one host, or of all hosts.
-
-    Keys are text without whitespace, and begin with the name of their policy and a colon.
-    """
-
-    at_once: bool = False
-    """Whether its methods never wait and never fail, so that no call needs a timeout."""
-
-    timeout_s: float = 0.0
-    """How long a call may take until it fails, if this is configured: a cache waits as long."""
-
-    async def change(
-        self,
-        keys: Sequence[str],
-        decide: Callable[[Sequence[bytes | None], float], Change[T]],
-    ) -> T:
-        """Change the values of some keys atomically, and return the result of `decide`.
-
-        `decide` gets the present values, in the order of the keys, and the state's own time in
-        seconds since 1970. It must be pure: on a conflict it is called again. If this is
-        cancelled, the change may or may not have been made.
-
-        Raises:
-            StateError: the state is unreachable or too slow; the change may have been made.
-        """
-
-    async def revise(
-        self,
-        keys: Sequence[str],
-        decide: Callable[[Sequence[D | None], float], Revision[T, D]],
-        encoding: Encoding[D],
-    ) -> T:
-        """Like `change`, for records that `encoding` reads and writes. Raises StateError.
-
-        `decide` may modify a record and return it. If it modifies a record without returning it,
-        it is undefined whether the record keeps the modification. A state in memory keeps the
-        records themselves, without encoding them.
-        """
-
-        def decided(kept: Sequence[bytes | None], now_s: float) -> Change[T]:
-            found = decide([None if each is None else encoding.read(each) for each in kept], now_s)
-            entries = {
-                key: None if each is None else Entry(encoding.write(each[0]), each[1])
-                for key, each in found.records.items()
-            }
-            return Change(found.result, entries)
-
-        return await self.change(keys, decided)
-
-    async def look(
-        self,
-        keys: Sequence[str],
-        see: Callable[[Sequence[D | None], float], T],
-        encoding: Encoding[D],
-    ) -> T:
-        """Return what `see` makes of some records, which it must not change. Raises StateError."""
-        return await self.revise(keys, lambda kept, now_s: Revision(see(kept, now_s)), encoding)
-
-    async def recall(self, key: str) -> bytes | None:
-        """Return the data of a key, or None, and mark the key as used. Raises StateError."""
-
-    async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
-        """Keep data for `ttl_s` seconds at most; the least recently used is evicted first.
-
-        Raises:
-            StateError: the state is unreachable or too slow.
-        """
 
 
 class Bindings(Finds, Protocol):

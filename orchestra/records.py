@@ -1,4 +1,4 @@
-"""Records: the objects that policies keep in a state, and their encodings.
+"""Records: the objects that policies keep in a state, their encodings, and the state itself.
 
 A state in memory keeps the records themselves, so that they are not encoded and decoded for each
 call; a state that processes share keeps the bytes that `Encoding.write` returns.
@@ -11,8 +11,8 @@ again. `certain` raises StateError: for data that must not be lost, such as mone
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -93,3 +93,73 @@ class Change(msgspec.Struct, Generic[T_co], frozen=True):
 
     result: T_co
     entries: Mapping[str, Entry | None] = {}
+
+
+class State(Protocol):
+    """Storage for the state of policies: of one process, of one host, or of all hosts.
+
+    Keys are text without whitespace, and begin with the name of their policy and a colon.
+    """
+
+    at_once: bool = False
+    """Whether its methods never wait and never fail, so that no call needs a timeout."""
+
+    timeout_s: float = 0.0
+    """How long a call may take until it fails, if this is configured: a cache waits as long."""
+
+    async def change(
+        self,
+        keys: Sequence[str],
+        decide: Callable[[Sequence[bytes | None], float], Change[T]],
+    ) -> T:
+        """Change the values of some keys atomically, and return the result of `decide`.
+
+        `decide` gets the present values, in the order of the keys, and the state's own time in
+        seconds since 1970. It must be pure: on a conflict it is called again. If this is
+        cancelled, the change may or may not have been made.
+
+        Raises:
+            StateError: the state is unreachable or too slow; the change may have been made.
+        """
+
+    async def revise(
+        self,
+        keys: Sequence[str],
+        decide: Callable[[Sequence[D | None], float], Revision[T, D]],
+        encoding: Encoding[D],
+    ) -> T:
+        """Like `change`, for records that `encoding` reads and writes. Raises StateError.
+
+        `decide` may modify a record and return it. If it modifies a record without returning it,
+        it is undefined whether the record keeps the modification. A state in memory keeps the
+        records themselves, without encoding them.
+        """
+
+        def decided(kept: Sequence[bytes | None], now_s: float) -> Change[T]:
+            found = decide([None if each is None else encoding.read(each) for each in kept], now_s)
+            entries = {
+                key: None if each is None else Entry(encoding.write(each[0]), each[1])
+                for key, each in found.records.items()
+            }
+            return Change(found.result, entries)
+
+        return await self.change(keys, decided)
+
+    async def look(
+        self,
+        keys: Sequence[str],
+        see: Callable[[Sequence[D | None], float], T],
+        encoding: Encoding[D],
+    ) -> T:
+        """Return what `see` makes of some records, which it must not change. Raises StateError."""
+        return await self.revise(keys, lambda kept, now_s: Revision(see(kept, now_s)), encoding)
+
+    async def recall(self, key: str) -> bytes | None:
+        """Return the data of a key, or None, and mark the key as used. Raises StateError."""
+
+    async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
+        """Keep data for `ttl_s` seconds at most; the least recently used is evicted first.
+
+        Raises:
+            StateError: the state is unreachable or too slow.
+        """

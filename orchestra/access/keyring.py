@@ -133,12 +133,13 @@ class Keyring:
             StateError: as for `any_made`.
         """
         found: list[KeyRecord] = []
-        page = await self.list()
-        found += page.keys
-        while page.next is not None:
-            page = await self.list(page.next)
+        number: int | None = 0
+        now_s = 0.0
+        while number is not None:
+            page = await self.list(number)
             found += page.keys
-        return found, page.now_s
+            number, now_s = page.next, page.now_s
+        return found, now_s
 
     async def find(self, id: str) -> KeyRecord:  # noqa: A002 - what it is
         """The record of one key.

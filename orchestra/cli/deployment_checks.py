@@ -106,9 +106,10 @@ def never_falling_back(plan: Plan, found: Deployment) -> Iterator[str]:
 
     for node in plan.nodes:
         bound_s = node.policy.first_chunk_s if isinstance(node, Call) else None
+        if bound_s is None:
+            continue
         routes = [found.routes.get(name) for _, seam, name in named_by(node) if seam == "model"]
-        for route in filter(None, routes if bound_s is not None else ()):
-            assert bound_s is not None
+        for route in filter(None, routes):
             models = [*route.models.items()]
             slow = [
                 name

@@ -189,8 +189,6 @@ CALL = (
 )
 """The labels of a model call; `orchestra_model` is the model's name in `orchestra.toml`."""
 _OF_TOKENS = CALL[:-1]
-CHAT, EMBEDDINGS = "chat", "embeddings"
-"""The values of `gen_ai_operation_name`."""
 
 
 @frozen(eq=False)

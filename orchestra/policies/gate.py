@@ -42,9 +42,9 @@ from orchestra.policies.limits.shared import SharedLimits
 from orchestra.policies.money.call_costs import CallCosts
 from orchestra.policies.money.prices import priced
 from orchestra.policies.money.purse import Reservation
-from orchestra.policies.observed import CallEnded, Teller, error_of, settings_of
+from orchestra.policies.observed import OPERATIONS, CallEnded, Teller, error_of, settings_of
 from orchestra.policies.requests.tokens import Estimate, covered_bytes, estimated, tokens_taken
-from orchestra.rankings import AnyRequest, RerankRequest
+from orchestra.rankings import AnyRequest
 from orchestra.values import ChatRequest, EmbedRequest, ModelEvent, UsageReport
 
 _FULL = (RateLimitError, OverloadedError)
@@ -203,8 +203,7 @@ class Gate:
                 model=self.name,
                 provider=teller.provider,
                 request_model=teller.request_model,
-                embeds=isinstance(call.request, EmbedRequest),
-                reranks=isinstance(call.request, RerankRequest),
+                operation=OPERATIONS[type(call.request)],
                 streams=call.streams,
                 duration_s=self.clock.now_s() - began_s,
                 first_chunk_s=spoke_s - began_s if spoke_s is not None and call.streams else None,

@@ -11,13 +11,21 @@ import msgspec
 import trio
 
 from orchestra.accounts import Usage
-from orchestra.rankings import AnyRequest
+from orchestra.rankings import AnyRequest, RerankRequest
+from orchestra.values import ChatRequest, EmbedRequest
 
 if TYPE_CHECKING:
     from orchestra.events import Event
     from orchestra.policies.money.ledger import Reached, Refusal
 
 CANCELLED = "cancelled"
+CHAT, EMBEDDINGS, RERANK = "chat", "embeddings", "rerank"
+OPERATIONS: Mapping[type[AnyRequest], str] = {
+    ChatRequest: CHAT,
+    EmbedRequest: EMBEDDINGS,
+    RerankRequest: RERANK,
+}
+"""What a call does, named as in OpenTelemetry's conventions; they have no name for reranking."""
 
 
 class CallEnded(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,11 +33,12 @@ class CallEnded(msgspec.Struct, frozen=True, kw_only=True):
 
     `run_id` and `step` belong to the caller, or to the first caller of a shared call; they are ""
     outside runs. `model` is the model's name in this deployment, `request_model` the provider's
-    name for it. Times count from the admission of the call; `first_chunk_s` is None without output,
-    and for an answer that is not streamed. `error` is the class name of the error, "cancelled" if
-    the call was left before its end, "" for a complete answer. `usage` includes the cost; None if
-    nothing was used. `settings` are the numeric settings of the request, by field. The other fields
-    are the provider's metadata of the answer, and its address; "" and 0 if unknown.
+    name for it; `operation` is one of `OPERATIONS`. Times count from the admission of the call;
+    `first_chunk_s` is None without output, and for an answer that is not streamed. `error` is the
+    class name of the error, "cancelled" if the call was left before its end, "" for a complete
+    answer. `usage` includes the cost; None if nothing was used. `settings` are the numeric settings
+    of the request, by field. The other fields are the provider's metadata of the answer, and its
+    address; "" and 0 if unknown.
     """
 
     run_id: str
@@ -37,26 +46,18 @@ class CallEnded(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     provider: str
     request_model: str
-    embeds: bool
+    operation: str
     streams: bool
     duration_s: float
     first_chunk_s: float | None
     error: str
     usage: Usage | None
     settings: Mapping[str, float] = {}
-    reranks: bool = False
     answer_id: str = ""
     answer_model: str = ""
     finish_reason: str = ""
     address: str = ""
     port: int = 0
-
-    @property
-    def operation(self) -> str:
-        """The operation, named as in OpenTelemetry's conventions; they have none for reranking."""
-        if self.reranks:
-            return "rerank"
-        return "embeddings" if self.embeds else "chat"
 
 
 ASKED_FIRST: ContextVar[tuple[str, str]] = ContextVar("asked_first", default=("", ""))

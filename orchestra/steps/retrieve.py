@@ -82,9 +82,14 @@ def fused(one: Sequence[Passage], other: Sequence[Passage]) -> list[Passage]:
     return sorted(found, key=attrgetter("score"), reverse=True)
 
 
+def has_keyword_search(store: VectorStore) -> bool:
+    """Whether a store has a `search_keywords` of its own, which it may leave out."""
+    found = getattr(type(store), "search_keywords", None)
+    return found not in (None, VectorStore.search_keywords)
+
+
 def _check_has_keywords(store: VectorStore, name: str) -> None:
-    lacking = (None, VectorStore.search_keywords)
-    if getattr(type(store), "search_keywords", None) in lacking:
+    if not has_keyword_search(store):
         raise StoreError(
             f"the store {name!r}, a {type(store).__name__}, has no keyword search; leave out "
             "keywords=..., keep it in SQLite, or write `search_keywords` if the class is yours"

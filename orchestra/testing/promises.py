@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from orchestra.errors import StoreError
 from orchestra.protocols import VectorStore as Store
+from orchestra.steps.retrieve import has_keyword_search
 from orchestra.values import Passage, Scalar, Vector
 
 
 async def finds_by_keywords(store: Store) -> None:
     """Check `search_keywords`, unless the store leaves it out: three passages, "A" to "C"."""
-    if getattr(type(store), "search_keywords", None) in (None, Store.search_keywords):
+    if not has_keyword_search(store):
         return
     expected: list[tuple[str, dict[str, Scalar], list[str]]] = [
         ("B", {}, ["b"]),

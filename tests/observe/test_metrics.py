@@ -229,7 +229,7 @@ CALLS = st.builds(
     model=st.sampled_from(["fast", "smart"]),
     provider=st.sampled_from(["azure", "openai"]),
     request_model=st.sampled_from(["gpt", "o"]),
-    embeds=st.booleans(),
+    operation=st.sampled_from(["chat", "embeddings", "rerank"]),
     duration_s=st.integers(0, 9),
     first_chunk_s=st.none() | st.integers(0, 9),
     error=st.sampled_from(["", CANCELLED, "RateLimitError"]),
@@ -248,8 +248,7 @@ def test_calls_are_counted_once_each_with_their_tokens_and_cost(
     for call in calls:
         metrics.called(call)
         provider = "azure.ai.openai" if call.provider == "azure" else call.provider
-        operation = "embeddings" if call.embeds else "chat"
-        labels = (operation, provider, call.request_model, call.model)
+        labels = (call.operation, provider, call.request_model, call.model)
         wanted[known.duration.name][*labels, call.error] += 1
         if call.first_chunk_s is not None:
             wanted[known.first_chunk.name][*labels, call.error] += 1

@@ -103,7 +103,10 @@ def test_every_call_is_told_once_and_as_it_was(
     assert {(each.model, each.provider, each.request_model) for each in told} <= {
         ("m", "openai", "gpt")
     }
-    found = [Told(each.embeds, each.error, each.first_chunk_s, each.duration_s) for each in told]
+    found = [
+        Told(each.operation == "embeddings", each.error, each.first_chunk_s, each.duration_s)
+        for each in told
+    ]
     key = attrs.astuple
     assert sorted(map(repr, map(key, found))) == sorted(map(repr, map(key, seen)))
 

@@ -40,22 +40,17 @@ class CacheStore:
         self.ttl_s = ttl_s
         self._outages = Outages(log, f"the cache of {name}")
 
-    @property
-    def _wait_s(self) -> float:
-        return max(STATE_WAIT_S, self.state.timeout_s)
-
     async def recall(self, key: str) -> bytes | None:
         """The entry of a key; None if there is none, or the state does not answer."""
         if self.state.at_once:
             return await self.state.recall(key)
-        return await self.bounded(lambda: self.state.recall(key), limit_s=self._wait_s)
+        return await self.bounded(lambda: self.state.recall(key))
 
     async def remember(self, key: str, data: bytes) -> None:
         """Store an entry, if the state answers. If cancelled, it is stored as a whole or not."""
         if self.state.at_once:
             return await self.state.remember(key, data, ttl_s=self.ttl_s)
-        remember = partial(self.state.remember, key, data, ttl_s=self.ttl_s)
-        return await self.bounded(remember, limit_s=self._wait_s)
+        return await self.bounded(lambda: self.state.remember(key, data, ttl_s=self.ttl_s))
 
     async def recall_all(self, keys: Sequence[str]) -> dict[str, bytes]:
         """The entries of these keys, without those for which the state does not answer."""
@@ -83,8 +78,7 @@ class CacheStore:
         missed = 0
         for begin in range(0, len(acts), AT_ONCE):
             together = partial(in_order, call, acts[begin : begin + AT_ONCE], AT_ONCE)
-            done = await self.bounded(together, limit_s=self._wait_s)
-            missed = missed + 1 if done is None else 0
+            missed = missed + 1 if await self.bounded(together) is None else 0
             if missed == MISSED_MAX:
                 return
 
@@ -92,15 +86,19 @@ class CacheStore:
         self,
         act: Callable[[], Awaitable[T]],
         *,
-        limit_s: float = STATE_WAIT_S,
+        limit_s: float | None = None,
         what: str = "state",
     ) -> T | None:
         """The result of `act`, or None if it fails or takes longer than `limit_s`.
+
+        By default, `act` waits for the state, as long as `STATE_WAIT_S` says.
 
         Only a BindingError is raised further: the configuration is wrong, and not the moment.
 
         Failures are logged as `Outages` of this kind, `what`.
         """
+        if limit_s is None:
+            limit_s = max(STATE_WAIT_S, self.state.timeout_s)
         reason = f"it did not answer within {limit_s:g} s"
         try:
             with trio.move_on_after(limit_s):

@@ -12,8 +12,7 @@ import trio
 from orchestra.codecs.serving.decisive import decisive
 from orchestra.events import RunCancelled, RunFailed
 from orchestra.messages import class_name
-from orchestra.observe.names import CHAT, EMBEDDINGS
-from orchestra.policies.observed import CANCELLED
+from orchestra.policies.observed import CANCELLED, CHAT, EMBEDDINGS
 from orchestra.runs.registry import Registry, open_registry
 from orchestra.server.runs.fit_events import fit_for_clients
 from orchestra.server.runs.relay import relay_vectors

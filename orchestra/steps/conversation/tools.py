@@ -144,8 +144,12 @@ def tool(
         )
 
     def decorate(function: Function) -> FunctionTool[..., object]:
-        asks = needs_approval
-        return _made(function, name, description, thread=thread, timeout_s=timeout_s, asks=asks)
+        return _made(
+            *(function, name, description),
+            thread=thread,
+            timeout_s=timeout_s,
+            needs_approval=needs_approval,
+        )
 
     return decorate if function is None else decorate(function)
 
@@ -217,7 +221,7 @@ def _made(
     *,
     thread: bool,
     timeout_s: float | None,
-    asks: bool = False,
+    needs_approval: bool = False,
 ) -> FunctionTool[..., object]:
     function = with_functions(function)
     inner = _inner(function)
@@ -226,7 +230,7 @@ def _made(
         name, thread = name or inner.declaration.name, thread or inner.thread
         description = inner.declaration.description if description is None else description
         timeout_s = inner.timeout_s if timeout_s is None else timeout_s
-        asks = asks or inner.needs_approval
+        needs_approval = needs_approval or inner.needs_approval
     name = name or str(getattr(inner, "__name__", ""))
     _refuse_shape(function, name, thread=thread, timeout_s=timeout_s)
     kinds, defaults, injected = _parameters(function, name)
@@ -239,7 +243,8 @@ def _made(
     required = frozenset(kinds.keys() - defaults.keys())
     runs = pipeline_of(inner)
     made = FunctionTool(
-        function, declaration, kinds, required, injected, thread, timeout_s, runs, asks
+        *(function, declaration, kinds, required, injected),
+        *(thread, timeout_s, runs, needs_approval),
     )
     names: tuple[str, ...] = WRAPPER_ASSIGNMENTS
     found = {each: getattr(inner, each) for each in names if hasattr(inner, each)}
