@@ -218,6 +218,12 @@ class Answer:
             tuple(self._citations),
         )
 
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        texts = (piece.texts for piece in self._pieces if piece.kind is TextPart)
+        return "".join(text for each in texts for text in each)
+
     def _all_logprobs(self) -> Logprobs | None:
         """All log probabilities of its tokens, as one value."""
         pieces = self.logprobs

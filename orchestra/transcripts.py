@@ -1,14 +1,22 @@
-"""Transcripts: conversations as JSON, to keep one in a database and continue it in another run.
+"""Transcripts: conversations, to keep one in a database and continue it in another run.
 
-A transcript is a JSON array of messages, each an object with `role`, `content` and, if it has one,
-`name`. `content` is a text, or an array of parts. A part has its `type` (a key of `KINDS`) and the
-fields of its class, without those that have their default value; bytes are in base64. Fields that a
-class does not have are ignored, so that an older version reads what a newer one has written.
+As JSON, a transcript is an array of messages, each an object with `role`, `content` and, if it has
+one, `name`. `content` is a text, or an array of parts. A part has its `type` (a key of `KINDS`) and
+the fields of its class, without those that have their default value; bytes are in base64. Fields
+that a class does not have are ignored, so that an older version reads what a newer one has written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 
 import attrs
 import msgspec
@@ -61,6 +69,45 @@ class ApprovalNeededError(RunError):
         )
 
 
+@attrs.frozen
+class Refused:
+    """A decision that a call does not run, with a reason for the model to read.
+
+    `generate(messages, approved={call.id: Refused("from the other account")}, tools=...)`: the
+    model may then call the tool with other arguments, which needs an approval of its own.
+    """
+
+    reason: str
+
+
+@attrs.frozen(eq=False)
+class Reply(AsyncIterator[str]):
+    """What `generate.call(...)` returns: a model's text in chunks, and the conversation with it."""
+
+    _chunks: AsyncGenerator[str, None]
+    _messages: Callable[[], tuple[Message, ...]]
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation so far: what was asked, every round with its tool calls, the answer.
+
+        The prompt of `generate(system=...)` is not in it. After the last chunk, it is complete:
+        with a user's turn behind it, it can be asked in another run. At any other time, also if
+        the run was cancelled or a call has failed, it has the rounds until then, the text of the
+        last one as far as it came, and for each tool call a result. That of a call that was
+        stopped says so. Only calls that need approval have none: see `ApprovalNeededError`.
+        """
+        return self._messages()
+
+    def __anext__(self) -> Awaitable[str]:
+        """The next chunk."""
+        return anext(self._chunks)
+
+    async def aclose(self) -> None:
+        """Close the model's stream, as `contextlib.aclosing` does."""
+        await self._chunks.aclose()
+
+
 class _Written(msgspec.Struct):
     role: Role
     content: str | list[Json]
@@ -88,6 +135,43 @@ def read_messages(data: bytes | str) -> list[Message]:
         return [_read(each) for each in several]
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors, too
         raise StoreError(f"a transcript cannot be read: {error}; {_FIX}") from error
+
+
+def open_calls(messages: Sequence[Message]) -> tuple[ToolCall, ...]:
+    """The calls in the model's last turn that have no result, in order.
+
+    Each of them needs a decision, or a `ToolResult`, before `generate` can go on.
+    """
+    ended: set[str] = set()
+    for message in reversed(messages):
+        if message.role == "assistant":
+            calls = (part for part in message.parts if isinstance(part, ToolCall))
+            return tuple(each for each in calls if each.id not in ended)
+        ended |= {part.call_id for part in message.parts if isinstance(part, ToolResult)}
+    return ()
+
+
+def last_turns(messages: Sequence[Message], most: int) -> list[Message]:
+    """The user's last `most` messages, with all that follows each; all messages if there are fewer.
+
+    It begins with a message of the user's, and parts no tool call from its result. Images and files
+    that a tool has shown are no message of the user's.
+
+    Raises:
+        ValueError: `most` is less than 1.
+    """
+    if most < 1:
+        raise ValueError(f"last_turns(most={most!r}): it must be 1 or more")
+    begins = [at for at in range(len(messages)) if _is_users(messages, at)]
+    return list(messages[begins[-most] if most <= len(begins) else 0 :])
+
+
+def _is_users(messages: Sequence[Message], at: int) -> bool:
+    """Whether the message is the user's, and not what a tool has shown."""
+    if messages[at].role != "user":
+        return False
+    text_only = all(isinstance(part, TextPart) for part in messages[at].parts)
+    return at == 0 or text_only or messages[at - 1].role != "tool"
 
 
 def _message(message: Message) -> Json:

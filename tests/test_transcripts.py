@@ -13,7 +13,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.errors import StoreError
-from orchestra.transcripts import KINDS, ApprovalNeededError, read_messages, write_messages
+from orchestra.transcripts import (
+    KINDS,
+    ApprovalNeededError,
+    last_turns,
+    open_calls,
+    read_messages,
+    write_messages,
+)
 from orchestra.values import (
     FilePart,
     ImagePart,
@@ -157,3 +164,43 @@ def test_the_error_names_the_tools_and_nothing_that_was_said() -> None:
     assert "4111" not in str(error)
     again = pickle.loads(pickle.dumps(error))
     assert (again.messages, again.calls) == (error.messages, error.calls)
+
+
+@st.composite
+def turns(draw: st.DrawFn) -> list[Message]:
+    """A turn: the user's message, rounds of tool calls, and an answer."""
+    told = [Message("user", draw(st.sampled_from(["a", ""])))]
+    for number in range(draw(st.integers(0, 2))):
+        call_id = f"call_{number}"  # as of servers that count the calls of each answer
+        told.append(Message("assistant", (ToolCall(call_id, "look", "{}"),)))
+        told.append(Message("tool", (ToolResult(call_id, "look", "seen"),)))
+        if draw(flags):
+            told.append(Message("user", (TextPart("Shown:"), ImagePart(b"png"))))
+    return [*told, *draw(st.sampled_from([[], [Message("assistant", "b")]]))]
+
+
+@given(st.lists(turns(), max_size=5), st.integers(1, 7))
+def test_the_last_turns_begin_with_the_user_and_part_no_call_from_its_result(
+    several: list[list[Message]], most: int
+) -> None:
+    messages = [each for turn in several for each in turn]
+    assert last_turns(messages, most) == [each for turn in several[-most:] for each in turn]
+
+
+def test_all_messages_are_kept_if_there_are_few_turns() -> None:
+    begins = [Message("system", "Be kind."), Message("assistant", "Hi!"), Message("user", "Hi!")]
+    assert last_turns(begins, 2) == begins
+    assert last_turns(begins, 1) == begins[2:]
+    assert last_turns([], 1) == []
+    with pytest.raises(ValueError, match=r"last_turns\(most=0\): it must be 1 or more"):
+        last_turns(begins, 0)
+
+
+def test_a_call_is_open_until_its_result_follows() -> None:
+    one, two = ToolCall("1", "f", "{}"), ToolCall("2", "f", "{}")
+    asked, result = Message("assistant", (one, two)), ToolResult("1", "f", "done")
+    assert open_calls([asked, Message("user", "Well?")]) == (one, two)
+    assert open_calls([asked, Message("tool", (result,))]) == (two,)
+    assert open_calls([Message("tool", (result,)), asked]) == (one, two)
+    assert open_calls([asked, Message("assistant", "Done.")]) == ()
+    assert open_calls([Message("user", "Hi!")]) == open_calls([]) == ()

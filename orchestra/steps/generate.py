@@ -12,7 +12,9 @@ from orchestra.annotations.deferred import annotate
 from orchestra.answers import Answer
 from orchestra.citations import Cited
 from orchestra.errors import DefinitionError
+from orchestra.graph.definition import in_definition
 from orchestra.graph.rules.policy import Policy
+from orchestra.graph.source.frames import called_at
 from orchestra.graph.steps import Step, step
 from orchestra.protocols import Context, Stream, injected
 from orchestra.steps.conversation.citing import Citing
@@ -29,6 +31,7 @@ from orchestra.steps.conversation.reasoning import tell_reasoning
 from orchestra.steps.conversation.talk import Talk, apart
 from orchestra.steps.conversation.tool_wires import tools_with_wires
 from orchestra.steps.conversation.tools import as_tools
+from orchestra.transcripts import Reply
 from orchestra.values import TextDelta
 
 T = TypeVar("T")
@@ -45,15 +48,16 @@ async def _say(
 ) -> AsyncIterator[str]:
     """The text of every round, in chunks.
 
-    `returns` is a parameter only so that errors can suggest it for a misspelt keyword.
+    `asked` may also be a `Talk`, of which the caller reads the conversation. `returns` is a
+    parameter only so that errors can suggest it for a misspelt keyword.
     """
     del returns
-    talk = Talk.of(asked, _settings(options), context)
+    talk = asked if isinstance(asked, Talk) else Talk.of(asked, _settings(options), context)
     citing = Citing(context) if talk.settings.citations else None
     await talk.carry_out()
     goes_on, before = True, ""  # `before`: the text of earlier rounds
     while goes_on:
-        answer = Answer()
+        answer = talk.answering = Answer()
         if citing is not None:
             citing.round_chars = 0
         try:
@@ -78,6 +82,7 @@ async def _say(
         goes_on = await talk.goes_on(answer)
         if goes_on:
             before = talk.text_before(answer, before)
+    talk.ended = True
 
 
 async def _fill(
@@ -197,7 +202,7 @@ class Generate:
     @overload
     def call(
         self, asked: Asked, *, returns: None = None, context: Context, **options: Unpack[Options]
-    ) -> AsyncIterator[str]: ...
+    ) -> Reply: ...
     @overload
     def call(
         self, asked: Asked, *, returns: Special, context: Context, **options: Unpack[Options]
@@ -205,19 +210,32 @@ class Generate:
     def call(self, *args: Any, returns: Any = None, **options: Any) -> Any:
         """Call the function itself, for a loop in your own step, whose `context` you pass.
 
-        Returns an async iterator of text or, with `returns`, a value to await.
+        Returns a `Reply`, an async iterator of the text that also has the conversation with all
+        tool calls; or, with `returns`, a value to await.
 
         Raises:
-            DefinitionError: a `policy` is given, which would have no effect.
+            DefinitionError: a `policy` is given, which would have no effect; or it is called in
+                a pipeline, and not in a step.
         """
+        if in_definition():
+            raise DefinitionError(
+                f"{called_at()}: generate.call(...) is for the code of a step; in a pipeline, call "
+                "the step itself: generate(...)"
+            )
         if options.get("policy") is not None:
             raise DefinitionError(
                 "generate.call(policy=...): only the engine applies a policy, around a step; give "
                 "it to your own step, or write `with trio.fail_after(...):` around this call"
             )
         if returns is None:
-            return self.say.call(*args, **options)
+            return _reply(*args, **options)
         return self.fill.call(*args, returns=returns, **options)
+
+
+def _reply(asked: Asked, *, context: Context = injected, **options: Unpack[Options]) -> Reply:
+    talk = Talk.of(asked, _settings(options), context)
+    chunks = _SAY.call(cast("Any", talk), context=context)
+    return Reply(chunks, lambda: talk.messages)
 
 
 def _returning(filling: Step[..., Any], kind: object) -> Step[..., Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from inspect import isasyncgen, iscoroutine
+from collections.abc import AsyncIterator
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 
 from orchestra.annotations.acceptance import is_of
@@ -67,6 +68,6 @@ def misfit_chunk(step: Step[..., Any], chunk: object) -> EdgeTypeError | None:
 def _fix(value: object) -> str:
     if value is None:
         return "return a value on every path, or annotate that the result may be None"
-    if isasyncgen(value):
+    if isinstance(value, AsyncIterator):
         return "yield the chunks in the step itself, or collect them there"
     return "return a value of the annotated type, or correct the annotation"

@@ -1,56 +1,50 @@
 """Approvals: calls of a conversation that wait for a person's decision. Pure.
 
-The theory: a call is open if it is in the model's last turn and has no result. Providers refuse a
-conversation with an open call, so each of them needs a decision, and a decision counts only for an
-open call. Once the call has its result, the same decision fits no longer.
+The theory: a call is open (`open_calls`) if it is in the model's last turn and has no result.
+Providers refuse a conversation with an open call, so each of them needs a decision, and a decision
+counts only for an open call. Once the call has its result, the same decision fits no longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeAlias
 
 from orchestra.codecs.serving.results import result_turns
 from orchestra.errors import InvalidRequestError
+from orchestra.transcripts import Refused, open_calls
 from orchestra.values import Message, Part, ToolCall, ToolResult
 
-Decisions: TypeAlias = Mapping[str, bool]
+Decision: TypeAlias = bool | Refused
+Decisions: TypeAlias = Mapping[str, Decision]
 """Whether a call may run, by the id of the call."""
 NO_DECISIONS: Decisions = MappingProxyType({})
-_REFUSED = "This was not done: a person has refused it."
+_REFUSED = "This was not done: a person has refused it"
+_STOPPED = "This was stopped before its end: it may have been done, or a part of it."
+_NOT_BEGUN = "This was not done: the run ended before."
 _SHOWN_MAX = 100
-
-
-def open_calls(messages: Sequence[Message]) -> tuple[ToolCall, ...]:
-    """The calls in the model's last turn that have no result, in order."""
-    at = _last_turn(messages)
-    if at < 0:
-        return ()
-    called = [part for part in messages[at].parts if isinstance(part, ToolCall)]
-    ended = {part.call_id for part in _results(messages[at + 1 :])} if called else set()
-    return tuple(each for each in called if each.id not in ended)
 
 
 def refuse_misfits(calls: Sequence[ToolCall], decisions: Decisions) -> None:
     """Refuse open calls without a decision, and decisions without an open call.
 
     Raises:
-        InvalidRequestError: there is one; or a decision is neither True nor False.
+        InvalidRequestError: there is one; or a decision is no `Decision`.
     """
     for call in calls:
         given: object = decisions.get(call.id)
-        if not isinstance(given, bool):
+        if not isinstance(given, Decision):
             decision = f"no decision, but {given!r:.100}" if call.id in decisions else "no decision"
             raise InvalidRequestError(
                 f"the conversation ends with the call {call.id[:_SHOWN_MAX]!r} of "
                 f"{call.name[:_SHOWN_MAX]!r}, which has neither a result nor a decision "
                 f"({decision}); add its `ToolResult`, or decide: "
-                f"generate(..., approved={{{call.id[:_SHOWN_MAX]!r}: True}})"
+                f"generate(..., approved={{{call.id[:_SHOWN_MAX]!r}: True, False or Refused(...)}})"
             )
-    ids = [call.id for call in calls]
+    ids = dict.fromkeys(call.id for call in calls)
     wrong = [each for each in decisions if each not in ids]
-    if wrong or len(set(ids)) < len(ids):
+    if wrong or len(ids) < len(calls):
         what = f"{wrong[0]!r:.100} is not open" if wrong else "several open calls have the same id"
         raise InvalidRequestError(
             f"generate(approved=...): {what}; the open calls of the conversation are: "
@@ -59,9 +53,23 @@ def refuse_misfits(calls: Sequence[ToolCall], decisions: Decisions) -> None:
         )
 
 
-def refusal(call: ToolCall) -> ToolResult:
+def refusal(call: ToolCall, decision: Decision) -> ToolResult:
     """The result of a call that a person has refused."""
-    return ToolResult(call.id, call.name, _REFUSED, is_error=True)
+    reason = decision.reason if isinstance(decision, Refused) else ""
+    told = f"{_REFUSED}: {reason}" if reason else f"{_REFUSED}."
+    return ToolResult(call.id, call.name, told, is_error=True)
+
+
+def closed(messages: Sequence[Message], begun: Container[str]) -> tuple[Message, ...]:
+    """The conversation of a run that has ended, with a result for each open call.
+
+    `begun` has the ids of the calls that have begun, of which nobody knows what was done.
+    """
+    parts = [
+        ToolResult(call.id, call.name, _STOPPED if call.id in begun else _NOT_BEGUN, is_error=True)
+        for call in open_calls(messages)
+    ]
+    return with_results(messages, parts) if parts else tuple(messages)
 
 
 def with_results(messages: Sequence[Message], parts: Sequence[Part]) -> tuple[Message, ...]:
@@ -73,11 +81,12 @@ def with_results(messages: Sequence[Message], parts: Sequence[Part]) -> tuple[Me
     begun = end = _last_turn(messages) + 1
     while end < len(messages) and messages[end].role == "tool":
         end += 1
-    order = [each.id for each in messages[begun - 1].parts if isinstance(each, ToolCall)]
+    calls = (each for each in messages[begun - 1].parts if isinstance(each, ToolCall))
+    places = {each.id: at for at, each in enumerate(calls)}
 
     def place(part: Part) -> int:
-        call_id = part.call_id if isinstance(part, ToolResult) else None
-        return order.index(call_id) if call_id in order else len(order)
+        last = len(places)
+        return places.get(part.call_id, last) if isinstance(part, ToolResult) else last
 
     before = [part for each in messages[begun:end] for part in each.parts]
     given = sorted((*before, *parts), key=place)
@@ -88,7 +97,3 @@ def _last_turn(messages: Sequence[Message]) -> int:
     """The index of the model's last turn; -1 if it has had none."""
     backwards = range(len(messages) - 1, -1, -1)
     return next((at for at in backwards if messages[at].role == "assistant"), -1)
-
-
-def _results(messages: Iterable[Message]) -> list[ToolResult]:
-    return [part for each in messages for part in each.parts if isinstance(part, ToolResult)]

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
 
+import attrs
 import msgspec
 import trio
 
@@ -57,10 +58,21 @@ _THREADS = OwnShares("threads of tools", Shares.of_threads)
 log = logging.getLogger("orchestra.steps")
 
 
+@attrs.define(eq=False)
+class Progress:
+    """How far the calls of a round are, for whoever looks after they were cancelled."""
+
+    begun: set[str] = attrs.field(factory=set)
+    """The ids of the calls that have begun."""
+    parts: list[Part] = attrs.field(factory=list)
+    """The results of those that have ended."""
+
+
 async def answer_all(
     tools: Mapping[str, FunctionTool[..., object]],
     calls: Sequence[ToolCall],
     context: Context,
+    progress: Progress,
     *,
     at_once: int,
     timeout_s: float | None,
@@ -69,10 +81,12 @@ async def answer_all(
 
     async def result(call: ToolCall) -> tuple[Part, ...]:
         await trio.lowlevel.checkpoint()  # a plain function has no checkpoint
+        progress.begun.add(call.id)
         found = tools.get(call.name)
-        if found is None:
-            return (_unknown(call, tools),)
-        return await answer(found, call, context, timeout_s)
+        unknown = (_unknown(call, tools),) if found is None else ()
+        parts = unknown if found is None else await answer(found, call, context, timeout_s)
+        progress.parts += parts
+        return parts
 
     return tuple(chain.from_iterable(await in_order(result, calls, at_once)))
 

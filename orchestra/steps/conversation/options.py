@@ -66,7 +66,8 @@ class Options(TypedDict, total=False):
     tool_timeout_s: float | None
     """Seconds for each tool call, after which the model reads an error; no limit if left out."""
     approved: Decisions
-    """Decisions about tool calls that needed approval: True or False, by the id of the call."""
+    """Decisions about tool calls that needed approval, by the id of the call: True, False, or a
+    `Refused` of `orchestra.transcripts` with a reason."""
     citations: bool
     """With True, the run has an event `step.told` for each citation of the answer."""
     reasoning: bool

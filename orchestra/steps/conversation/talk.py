@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import compress
+from operator import not_
 
 import attrs
 
@@ -27,16 +29,16 @@ from orchestra.policies.account import PRESENT
 from orchestra.policies.requests.extras import check_words
 from orchestra.protocols import Context, Model
 from orchestra.steps.conversation.approvals import (
-    open_calls,
+    closed,
     refusal,
     refuse_misfits,
     with_results,
 )
-from orchestra.steps.conversation.calling import answer_all, needs_approval
+from orchestra.steps.conversation.calling import Progress, answer_all, needs_approval
 from orchestra.steps.conversation.claims import run_once
 from orchestra.steps.conversation.options import Asked, GenerateSettings
 from orchestra.steps.conversation.tools import FunctionTool
-from orchestra.transcripts import ApprovalNeededError
+from orchestra.transcripts import ApprovalNeededError, open_calls
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -68,6 +70,12 @@ class Talk:
     context: Context
     tools: Mapping[str, FunctionTool[..., object]]
     rounds: int = 0
+    answering: Answer | None = None
+    """The model's answer, until it is a turn of the conversation."""
+    ended: bool = False
+    """Whether `answering` is the final answer, and whole."""
+    _running: Progress | None = None
+    """How far the tool calls are, until their results are in the conversation."""
 
     @classmethod
     def of(cls, asked: Asked, settings: GenerateSettings, context: Context) -> Talk:
@@ -128,11 +136,13 @@ class Talk:
         """Run the calls at the end of the conversation that are approved; refuse the others."""
         calls = open_calls(self.request.messages)
         if calls:
-            approved = self.settings.approved
-            running = tuple(each for each in calls if approved[each.id])
-            parts = await run_once(self._transcript, approved, partial(self._results, running))
-            refused = [refusal(each) for each in calls if not approved[each.id]]
-            self._answer([*parts, *refused])
+            approved, asked = self.settings.approved, self._transcript
+            running = tuple(each for each in calls if approved[each.id] is True)
+            refused = (each for each in calls if approved[each.id] is not True)
+            self._answer([refusal(each, approved[each.id]) for each in refused])
+            self._running = Progress({each.id for each in running})  # maybe by an earlier attempt
+            run = partial(self._results, running, self._running)
+            self._answer(await run_once(asked, approved, run))
             self._set_free()
 
     def account(self, answer: Answer) -> None:
@@ -164,27 +174,43 @@ class Talk:
             return False
         self._refuse_round(ended)
         self.rounds += 1
+        self.answering = None
         self.add(ended.message)
         if calls:
-            waiting = tuple(each for each in calls if needs_approval(self.tools, each))
-            self._answer(await self._results(tuple(each for each in calls if each not in waiting)))
-            if waiting:
-                raise ApprovalNeededError(self._transcript, waiting)
+            asks = [needs_approval(self.tools, each) for each in calls]
+            self._running = Progress()
+            running = tuple(compress(calls, map(not_, asks)))
+            self._answer(await self._results(running, self._running))
+            if any(asks):
+                raise ApprovalNeededError(self._transcript, tuple(compress(calls, asks)))
             self._set_free()
         return True
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation so far, as `orchestra.transcripts.Reply` has it."""
+        said, running = self._transcript, self._running
+        if running is not None:
+            said = closed(with_results(said, running.parts), running.begun)
+        answer = self.answering
+        if answer is not None and (self.ended or answer.text):
+            last = answer.completion().message if self.ended else Message("assistant", answer.text)
+            return (*said, last) if last.parts else said
+        return said
 
     @property
     def _transcript(self) -> tuple[Message, ...]:
         """The conversation so far, without the prompt of the setting `system`."""
         return self.request.messages[0 if self.settings.system is None else 1 :]
 
-    async def _results(self, calls: tuple[ToolCall, ...]) -> tuple[Part, ...]:
+    async def _results(self, calls: tuple[ToolCall, ...], progress: Progress) -> tuple[Part, ...]:
         """Run these calls."""
         one_by_one = self.request.parallel_tool_calls is False
         return await answer_all(
             self.tools,
             calls,
             self.context,
+            progress,
             at_once=1 if one_by_one else self.settings.tools_at_once,
             timeout_s=self.settings.tool_timeout_s,
         )
@@ -192,7 +218,7 @@ class Talk:
     def _answer(self, parts: Sequence[Part]) -> None:
         """Add results of the model's last turn."""
         messages = with_results(self.request.messages, parts)
-        self.request = attrs.evolve(self.request, messages=messages)
+        self.request, self._running = attrs.evolve(self.request, messages=messages), None
 
     def text_before(self, answer: Answer, before: str) -> str:
         """The text that an empty line has to separate from the next round's text.

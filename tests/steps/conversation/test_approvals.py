@@ -24,6 +24,7 @@ from orchestra import (
     race,
     step,
 )
+from orchestra.annotations.reading import read
 from orchestra.codecs.openai_serving.errors import openai_error_body
 from orchestra.codecs.serving.errors import NO_RETRY, error_reply
 from orchestra.errors import ArmsFailedError, InvalidRequestError, OverloadedError
@@ -36,7 +37,7 @@ from orchestra.steps.conversation.tools import FunctionTool, as_tools
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.turns import ScriptedTurns, TurnPart
 from orchestra.testing.world import ScriptedModel, World
-from orchestra.transcripts import ApprovalNeededError, read_messages, write_messages
+from orchestra.transcripts import ApprovalNeededError, Refused, read_messages, write_messages
 from orchestra.values import (
     ChatRequest,
     ImagePart,
@@ -67,7 +68,7 @@ async def pay(euros: int) -> str:
 
 
 @pipeline
-def shop(asked: list[Message], approved: Mapping[str, bool]) -> Stream[str]:
+def shop(asked: list[Message], approved: Mapping[str, bool | Refused]) -> Stream[str]:
     return generate(asked, tools=(look, pay), approved=approved, system="Be brief.")
 
 
@@ -82,7 +83,7 @@ ASKED = [Message("user", "Buy it.")]
 def run(
     *turns: TurnPart | Sequence[TurnPart],
     asked: Sequence[Message] = ASKED,
-    approved: Mapping[str, bool] = {},
+    approved: Mapping[str, bool | Refused] = {},
     shop: Any = shop,
 ) -> tuple[Simulation, ScriptedTurns]:
     ran.clear()
@@ -103,6 +104,9 @@ def call(number: int, *, asks: bool) -> ToolCall:
     return ToolCall(f"id{number}", "look", f'{{"at": "{number}"}}')
 
 
+decisions = st.booleans() | st.builds(Refused, st.text())
+
+
 @given(st.lists(st.booleans(), min_size=1, max_size=5), st.data())
 def test_exactly_what_is_approved_runs_once_and_every_call_gets_its_result(
     asks: list[bool], data: st.DataObject
@@ -116,19 +120,24 @@ def test_exactly_what_is_approved_runs_once_and_every_call_gets_its_result(
         return
     error = needed(first)
     assert list(error.calls) == [each for each in calls if each.name == "pay"]
-    approved = {each.id: data.draw(st.booleans()) for each in error.calls}
+    approved = {each.id: data.draw(decisions) for each in error.calls}
     kept = read_messages(write_messages(error.messages))
     second, model = run("Done.", asked=kept, approved=approved)
     assert second.value == "Done."
-    assert sorted(ran) == sorted(f"pay {each.id[2:]}" for each in calls if approved.get(each.id))
+    running = [each for each in calls if approved.get(each.id) is True]
+    assert sorted(ran) == sorted(f"pay {each.id[2:]}" for each in running)
     system, question, turn, results = model.asked[0].messages
     assert (system, [question]) == (Message("system", "Be brief."), ASKED)
     assert list(turn.parts) == calls
     assert [part.call_id for part in results.parts] == [each.id for each in calls]  # type: ignore[union-attr]
     for part in results.parts:
         assert isinstance(part, ToolResult)
-        assert part.is_error == (approved.get(part.call_id) is False)
+        decision = approved.get(part.call_id, True)
+        assert part.is_error == (decision is not True)
         assert part.is_error == ("a person has refused it" in part.content)
+        if isinstance(decision, Refused):
+            reason = decision.reason
+            assert part.content.endswith(f"refused it: {reason}" if reason else "refused it.")
 
 
 def test_no_model_is_asked_before_the_decision_and_text_so_far_is_kept() -> None:
@@ -333,6 +342,13 @@ def test_clients_learn_which_tool_waits_and_nothing_that_was_said() -> None:
     for each in (*told, problem.encode(), openai_error_body(reply)):
         assert b"4111" not in each
     assert b"approval: pay;" in told[-1]
+
+
+def test_a_client_can_send_a_refusal_with_its_reason() -> None:
+    """As the input of a pipeline that is served."""
+    given = {"id1": True, "id2": False, "id3": {"reason": "Too much."}}
+    found, misfits = read(dict[str, bool | Refused], given, ())
+    assert (found, misfits) == ({"id1": True, "id2": False, "id3": Refused("Too much.")}, ())
 
 
 WAITING = [*ASKED, Message("assistant", (call(1, asks=True),))]

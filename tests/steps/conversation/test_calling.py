@@ -20,7 +20,7 @@ from orchestra import Context, Stream, injected, pipeline, step
 from orchestra.errors import DefinitionError
 from orchestra.events import ToolFailed, ToolFinished, ToolStarted
 from orchestra.steps import generate
-from orchestra.steps.conversation.calling import answer, answer_all
+from orchestra.steps.conversation.calling import Progress, answer, answer_all
 from orchestra.steps.conversation.tools import as_tools, tool
 from orchestra.testing.simulate import simulate
 from orchestra.testing.turns import ScriptedTurns
@@ -43,7 +43,9 @@ def answers(
     asked = [ToolCall(str(n), *call) for n, call in enumerate(calls)]
 
     async def main() -> list[ToolResult]:
-        found = await answer_all(tools, asked, CONTEXT, at_once=at_once, timeout_s=timeout_s)
+        found = await answer_all(
+            tools, asked, CONTEXT, Progress(), at_once=at_once, timeout_s=timeout_s
+        )
         return [part for part in found if isinstance(part, ToolResult)]
 
     results = virtual(main, schedule=schedule)
@@ -99,7 +101,7 @@ def test_cancelled_at_any_moment_nothing_is_left(
 
     async def main() -> bool:
         with trio.move_on_after(at_s) as scope:
-            await answer_all(tools, asked, CONTEXT, at_once=3, timeout_s=None)
+            await answer_all(tools, asked, CONTEXT, Progress(), at_once=3, timeout_s=None)
         return scope.cancelled_caught
 
     virtual(main, schedule=schedule)
