@@ -154,8 +154,8 @@ def open_calls(messages: Sequence[Message]) -> tuple[ToolCall, ...]:
 def last_turns(messages: Sequence[Message], most: int) -> list[Message]:
     """The user's last `most` messages, with all that follows each; all messages if there are fewer.
 
-    It begins with a message of the user's, and parts no tool call from its result. Images and files
-    that a tool has shown are no message of the user's.
+    So a cut conversation begins with a message of the user's, and no tool call is parted from its
+    result. Images and files that a tool has shown are no message of the user's.
 
     Raises:
         ValueError: `most` is less than 1.

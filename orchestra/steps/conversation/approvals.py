@@ -30,8 +30,14 @@ def refuse_misfits(calls: Sequence[ToolCall], decisions: Decisions) -> None:
     """Refuse open calls without a decision, and decisions without an open call.
 
     Raises:
-        InvalidRequestError: there is one; or a decision is no `Decision`.
+        InvalidRequestError: there is one; or a decision is no `Decision`, or they are no mapping.
     """
+    found: object = decisions
+    if not isinstance(found, Mapping):
+        raise InvalidRequestError(
+            f"generate(approved={found!r:.100}): decisions are a dict, with the ids of calls as "
+            "keys: {call.id: True}"
+        )
     for call in calls:
         given: object = decisions.get(call.id)
         if not isinstance(given, Decision):

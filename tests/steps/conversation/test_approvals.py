@@ -215,12 +215,19 @@ def test_a_decision_and_an_open_call_need_each_other(
     assert (ran, model.asked) == ([], [])
 
 
-def test_a_text_is_no_decision() -> None:
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"id1": "no", "id2": True}, "no decision, but 'no'"),
+        (["id1", "id2"], "decisions are a dict"),
+        (None, "generate(approved=None): decisions are a dict"),
+    ],
+)
+def test_a_text_is_no_decision(wrong: Any, told: str) -> None:
     """`{"id1": "no"}` would be true."""
 
     @step
     async def lax(asked: list[Message], *, context: Context = injected) -> AsyncIterator[str]:
-        wrong: Any = {"id1": "no", "id2": True}
         async for text in generate.call(asked, tools=(look, pay), approved=wrong, context=context):
             yield text
 
@@ -229,7 +236,8 @@ def test_a_text_is_no_decision() -> None:
         return lax(asked)
 
     simulation = simulate(laxly, World(models={"default": ScriptedTurns.saying("x")}), asked=OPEN)
-    assert "no decision, but 'no'" in str(simulation.error)
+    assert isinstance(simulation.error, InvalidRequestError)
+    assert told in str(simulation.error)
     assert ran == []
 
 
@@ -240,6 +248,16 @@ def test_results_that_are_there_already_answer_their_calls() -> None:
     assert model.asked[0].messages[3:] == (
         Message("tool", (ToolResult("id1", "pay", "paid 1"), ToolResult("id2", "look", "seen"))),
     )
+
+
+def test_a_call_whose_result_came_from_elsewhere_needs_no_decision_and_is_not_made() -> None:
+    """Such as one that the user's browser has made."""
+    simulation, model = run(call(1, asks=True))
+    given = Message("tool", (ToolResult("id1", "pay", "paid there"),))
+    asked = [*needed(simulation).messages, given]
+    simulation, model = run("Done.", asked=asked)
+    assert (simulation.value, ran) == ("Done.", [])
+    assert list(model.asked[0].messages[1:]) == asked
 
 
 def test_a_result_without_a_call_is_left_where_it_was() -> None:
