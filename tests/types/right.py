@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any, Literal, TypedDict, assert_type
 
@@ -37,7 +38,8 @@ from orchestra.events import Event, ToolFailed
 from orchestra.steps import classify, embed, generate, judge, retrieve, tool
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.world import World
-from orchestra.values import Label, Passage, Vector
+from orchestra.transcripts import Refused, Reply, last_turns, open_calls
+from orchestra.values import Label, Message, Passage, Vector
 
 
 @step
@@ -257,6 +259,19 @@ async def runs() -> None:
     assert_type(orchestra.run(inner, x=1), str)
     assert_type(orchestra.run(streamed, 1), str)
     assert_type(orchestra.run(counted, 1), list[int])
+
+
+async def replies(asked: list[Message], decided: dict[str, bool], *, context: Context) -> None:
+    """What a step reads of a model that it calls itself."""
+    decisions: dict[str, bool | Refused] = {"2": Refused("too much"), **decided}
+    reply = generate.call(asked, approved=decisions, context=context)
+    assert_type(reply, Reply)
+    async with aclosing(reply):
+        assert_type([chunk async for chunk in reply], list[str])
+    assert_type(reply.messages, tuple[Message, ...])
+    assert_type(last_turns(reply.messages, 10), list[Message])
+    assert_type([each.name for each in open_calls(reply.messages)], list[str])
+    assert_type(await generate.call(asked, approved=decided, returns=Bill, context=context), Bill)
 
 
 def simulations(world: World) -> None:

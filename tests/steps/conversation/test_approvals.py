@@ -27,7 +27,7 @@ from orchestra import (
 from orchestra.annotations.reading import read
 from orchestra.codecs.openai_serving.errors import openai_error_body
 from orchestra.codecs.serving.errors import NO_RETRY, error_reply
-from orchestra.errors import ArmsFailedError, InvalidRequestError, OverloadedError
+from orchestra.errors import ArmsFailedError, InvalidRequestError, ModelError, OverloadedError
 from orchestra.event_lines import encode
 from orchestra.server.runs.fit_events import fit_for_clients
 from orchestra.server.runs.problems import problem_of
@@ -480,6 +480,19 @@ def test_in_an_arm_it_is_a_failure_and_the_next_arm_may_ask_too() -> None:
         (call(2, asks=True),),
     ]
     assert ran == []
+
+
+def test_a_fallback_after_errors_of_models_only_raises_it() -> None:
+    @pipeline
+    def either(asked: list[Message]) -> Stream[str]:
+        arms = [generate(asked, tools=(pay,)) for _ in range(3)]
+        return fallback(*arms, on=ModelError)
+
+    ran.clear()
+    model = ScriptedTurns((FULL, *ScriptedTurns.saying(call(1, asks=True)).turns))
+    simulation = simulate(either, World(models={"default": model}), asked=ASKED)
+    assert needed(simulation).calls == (call(1, asks=True),)
+    assert (ran, len(model.asked)) == ([], 2)
 
 
 def test_in_a_pipeline_that_is_a_tool_it_is_the_result_of_the_call() -> None:

@@ -201,6 +201,16 @@ def test_approved_calls_that_are_stopped_are_not_open_again() -> None:
     assert "a person has refused it" in refused.content
 
 
+def test_if_the_model_fails_after_an_approved_call_another_run_goes_on_without_the_call() -> None:
+    waiting = [*ASKED, Message("assistant", (call("1", tool="pay"),))]
+    fails = ScriptedTurns((ScriptedModel((), OverloadedError("full")),))
+    assert isinstance(run(fails, waiting, {"1": True}).error, OverloadedError)
+    assert ended == ["1"]
+    (messages,) = kept
+    assert run(ScriptedTurns.saying("Paid."), messages).value == "Paid."
+    assert ended == []
+
+
 def test_before_its_first_chunk_it_has_what_was_asked() -> None:
     waiting = [*ASKED, Message("assistant", (call("1", tool="pay"),))]
 
