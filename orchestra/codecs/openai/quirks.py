@@ -59,6 +59,9 @@ class Quirks:
     """The server accepts `strict` for a tool; otherwise `strict` is left out."""
     parallel_tool_calls: bool = True
     """The server accepts a limit of one tool call at a time."""
+    user_after_tool: bool = True
+    """The server accepts a user's message right after a tool's result; otherwise an assistant's
+    message is put between them."""
     call_ids: str = r".{1,40}"
     """The pattern of tool call ids that the server accepts; others are replaced consistently."""
     json_object: bool = True
@@ -140,6 +143,7 @@ MISTRAL = Quirks(
     include_usage=False,  # it always reports usage, and refuses unknown fields
     efforts=MappingProxyType({"none": "none", "high": "high"}),
     strict_tools=True,
+    user_after_tool=False,
     call_ids=r"[a-zA-Z0-9]{9}",
     logprobs=False,
     dimensions_key="output_dimension",

@@ -41,6 +41,7 @@ from orchestra.values import (
 
 DIALECT = "openai-dialect"
 """The extras' key for all servers with this dialect; extras for a single server override these."""
+_BRIDGE = "OK."
 _BEYOND_XHIGH = re.compile(r"\bgpt-(5\.([6-9]|\d\d)|[6-9]|\d\d)")
 """OpenAI's models with the effort `max`: since GPT-5.6; earlier ones have none above `xhigh`."""
 
@@ -72,11 +73,23 @@ def chat_body(model: str, request: ChatRequest, quirks: Quirks, *, stream: bool)
 
 def _messages(model: str, request: ChatRequest, quirks: Quirks) -> list[Json]:
     messages = [each for message in request.messages for each in messages_of(message, quirks)]
+    if not quirks.user_after_tool:
+        messages = list(_bridged(messages))
     if (quirks.google_seals or quirks.reasoning_details) and wants_seals(model):
         for message in messages:
             if calls := message.get("tool_calls"):
                 _mark_unsealed(message, calls[0], quirks)
     return messages
+
+
+def _bridged(messages: list[Json]) -> Iterator[Json]:
+    """The messages, with an assistant's between a tool's result and a user's message."""
+    before = ""
+    for message in messages:
+        if before == "tool" and message["role"] == "user":
+            yield {"role": "assistant", "content": _BRIDGE}
+        yield message
+        before = message["role"]
 
 
 def _mark_unsealed(message: Json, call: Json, quirks: Quirks) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.codecs.openai.quirks import GENERIC, MISTRAL, OPENAI, PRESETS, Quirks
+from orchestra.codecs.openai.request import chat_body
 from orchestra.codecs.tool_calls import fingerprint
+from orchestra.values import ChatRequest, Message, ToolCall, ToolResult
 
 CODECS = Path(__file__).parents[3] / "orchestra" / "codecs"
 
@@ -50,6 +53,26 @@ def test_ids_of_calls_are_those_that_the_server_takes(first: str, second: str, n
     assert all(re.fullmatch(quirks.call_ids, each) for each in ids)
     assert (ids[0] == ids[1]) == (first == second)
     assert [quirks.call_id(each) for each in ids] == ids
+
+
+TURNS = {
+    "user": Message("user", "Hello"),
+    "assistant": Message("assistant", (ToolCall("abcDEF123", "add"),)),
+    "tool": Message("tool", (ToolResult("abcDEF123", "add", "2"),)),
+}
+
+
+@given(st.lists(st.sampled_from(sorted(TURNS)), min_size=1, max_size=6))
+@example(["user", "assistant", "tool", "user"])
+def test_mistral_gets_no_users_message_right_after_a_tools_result(roles: list[str]) -> None:
+    """It answers with 400, "Unexpected role 'user' after role 'tool'"."""
+    request = ChatRequest(tuple(TURNS[each] for each in roles))
+    plain = chat_body("m", request, attrs.evolve(MISTRAL, user_after_tool=True), stream=False)
+    found = chat_body("m", request, MISTRAL, stream=False)["messages"]
+    assert [each for each in found if each.get("content") != "OK."] == plain["messages"]
+    pairs = pairwise(each["role"] for each in plain["messages"])
+    assert len(found) - len(roles) == [*pairs].count(("tool", "user"))
+    assert ("tool", "user") not in pairwise(each["role"] for each in found)
 
 
 def test_what_mistral_takes_for_an_id() -> None:
