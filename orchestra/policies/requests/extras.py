@@ -23,8 +23,26 @@ EXTRAS = "orchestra"
 KEYS = frozenset(
     {
         *(EXTRAS, "openai-dialect", "openai-compatible", "openai", "azure", "anthropic", "gemini"),
-        *("bedrock", "cerebras", "cohere", "deepseek", "groq", "huggingface", "llama-cpp"),
-        *("mistral", "moonshot", "ollama", "openrouter", "perplexity", "tei", "together"),
+        *(
+            "alibaba",
+            "bedrock",
+            "cerebras",
+            "cohere",
+            "deepseek",
+            "fireworks",
+            "groq",
+            "huggingface",
+        ),
+        *(
+            "llama-cpp",
+            "mistral",
+            "moonshot",
+            "ollama",
+            "openrouter",
+            "perplexity",
+            "tei",
+            "together",
+        ),
         *("vllm", "xai"),
     }
 )
