@@ -39,7 +39,7 @@ def missing_for(found: Deployment) -> Iterator[str]:
     if found.state is not None:
         at = f"{found.where('state', 'url')}: state.url"
         yield from _complaint_of(at, partial(check_installed, found.state))
-    if found.server.bounds.get("metrics"):  # by default on only if installed
+    if found.server.settings.get("metrics"):  # by default on only if installed
         at = f"{found.where('server', 'metrics')}: server.metrics"
         yield from _complaint_of(at, counting.check_installed)
     owns = [(each.own, each.name, each.origin) for each in found.stores.values()]

@@ -3,9 +3,10 @@
 Cohere's `/v2/rerank` takes `query`, `documents` and `top_n`, and gives `results` with `index` and
 `relevance_score`; `meta.billed_units.search_units` counts what it bills (Cohere's API reference;
 the types of LiteLLM and xinference). Jina, vLLM, llama.cpp, Together and SiliconFlow give the same
-results, with tokens in `usage` (Jina's reference, the docs of OpenVINO and vLLM). Voyage has `data`
-for `results` and `top_k` for `top_n` (its SDK, clojure-llm-sdk). Text Embeddings Inference takes
-`texts`, and gives a bare list, with `score` (its own types, Azure's catalog).
+results, with tokens in `usage` (Jina's reference, the docs of OpenVINO and vLLM). Fireworks has
+`data` for `results` (its reference); Voyage has that, and `top_k` for `top_n` (its SDK,
+clojure-llm-sdk). Text Embeddings Inference takes `texts`, and gives a bare list, with `score` (its
+own types, Azure's catalog).
 """
 
 from __future__ import annotations

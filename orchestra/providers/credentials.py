@@ -16,7 +16,7 @@ import attrs
 from orchestra.codecs.sigv4 import AwsCredentials, signature
 from orchestra.errors import BindingError
 from orchestra.protocols import HttpRequest
-from orchestra.providers.known.catalog import PROVIDERS, AwsScheme
+from orchestra.providers.known.catalog import PROVIDERS
 from orchestra.providers.known.keys import (
     AWS_ID,
     AWS_SECRET,
@@ -26,6 +26,7 @@ from orchestra.providers.known.keys import (
     aws_source,
     key_state,
 )
+from orchestra.providers.known.provider import AwsScheme
 from orchestra.providers.known.settings import ModelSettings
 from orchestra.secret import Secret, one_line, read_secret
 

@@ -149,9 +149,8 @@ _AT_START = (
 def arguments_of(rules: ServerRules) -> dict[str, Any]:
     """The arguments of `Settings` from the `[server]` table of a deployment."""
     return {
-        **rules.bounds,
+        **rules.settings,
         "allowed": Allowlist(fields=rules.pass_fields, image_schemes=rules.image_schemes),
-        "store_answers": rules.store_answers,
         "runs": RunsSettings(**rules.runs),
         "linger_s": _linger_s(rules.disconnect),
         "linger_s_of": {name: _linger_s(rule) for name, rule in rules.pipelines.items()},

@@ -14,7 +14,7 @@ from orchestra.codecs.bedrock.converse import BedrockDialect
 from orchestra.codecs.cohere.dialect import CohereDialect
 from orchestra.codecs.dialect import Dialect
 from orchestra.codecs.openai.dialect import OpenAiDialect
-from orchestra.codecs.openai.quirks import GENERIC, PRESETS, TEI, VLLM
+from orchestra.codecs.openai.quirks import GENERIC, TEI, VLLM
 from orchestra.errors import (
     CapabilityError,
     InvalidRequestError,
@@ -22,7 +22,6 @@ from orchestra.errors import (
     ModelError,
     RateLimitError,
 )
-from orchestra.providers.known.catalog import PROVIDERS, RERANKS
 from orchestra.rankings import Ranked, Ranking, RerankRequest
 
 ASKED = RerankRequest("When?", ("At nine.", "Outside.", "Ä"), 2)
@@ -173,14 +172,6 @@ def test_a_server_without_reranking_is_sent_nothing(dialect: Dialect, model: str
 def test_an_answer_of_a_provider_without_reranking_is_an_error() -> None:
     with pytest.raises(MalformedStreamError, match="has no reranking, but sent b'hm'"):
         AnthropicDialect().decode_ranking(b"hm")
-
-
-def test_the_catalog_and_the_dialects_agree_on_who_reranks() -> None:
-    for name, provider in PROVIDERS.items():
-        if preset := PRESETS.get(name):
-            own = type(provider.dialect({})) if provider.dialect and name != "azure" else None
-            if own is OpenAiDialect:
-                assert preset.reranking is (name in RERANKS), name
 
 
 @pytest.mark.parametrize(

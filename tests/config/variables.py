@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 
 from orchestra.config.finding import VARIABLE
-from orchestra.providers.known.catalog import PROVIDERS, HeaderScheme
+from orchestra.providers.known.catalog import PROVIDERS
 from orchestra.providers.known.keys import AWS_BEARER, AWS_ID, AWS_SECRET, AWS_SESSION
+from orchestra.providers.known.provider import HeaderScheme
 
 
 def keys() -> AbstractSet[str]:

@@ -25,7 +25,7 @@ def number(file: str, name: str) -> int:
 
 
 def test_nobody_is_killed_before_his_time_is_over() -> None:
-    configured = Settings(**read_file(CONFIG).server.bounds)
+    configured = Settings(**read_file(CONFIG).server.settings)
     assert number("kubernetes.yaml", "terminationGracePeriodSeconds") > configured.stop_s + MARGIN_S
     assert number("orchestra.service", "TimeoutStopSec") > Settings().stop_s + MARGIN_S
 
@@ -44,7 +44,7 @@ def test_proxies_and_clients_give_up_idle_connections_first_and_silent_ones_neve
 
 def test_a_host_that_stops_accepts_clients_until_proxies_have_left_it() -> None:
     """nginx has then closed what it kept idle, and HAProxy has seen what `/readyz` says."""
-    delay_s = Settings(**read_file(CONFIG).server.bounds).shutdown_delay_s
+    delay_s = Settings(**read_file(CONFIG).server.settings).shutdown_delay_s
     assert delay_s > number("nginx.conf", "keepalive_timeout")
     assert delay_s > number("haproxy.cfg", "inter") * number("haproxy.cfg", "fall") + 1
 

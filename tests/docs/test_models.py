@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from orchestra.config.reading import read
-from orchestra.providers.known.catalog import PROVIDERS, AwsScheme, HeaderScheme, Provider
+from orchestra.providers.known.catalog import PROVIDERS
 from orchestra.providers.known.keys import AWS_BEARER, AWS_ID, AWS_SECRET
+from orchestra.providers.known.provider import AwsScheme, HeaderScheme, Provider
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
 EXAMPLES = [

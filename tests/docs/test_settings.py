@@ -118,7 +118,6 @@ def defaults() -> Mapping[str, Mapping[str, Any]]:
             "deadline_s": limits.deadline_s,
             **said_nothing,
             "image_schemes": [*USUAL_RULES.image_schemes],
-            "store_answers": USUAL_RULES.store_answers,
         },
         "server.cors": {"max_age_s": USUAL_RULES.cors_max_age_s},
         "server.runs": fields(RunsSettings()),

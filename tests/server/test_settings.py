@@ -17,7 +17,7 @@ def test_a_pipeline_has_its_own_policy_and_the_others_that_of_all() -> None:
         disconnect=DisconnectRule(disconnect="linger", linger_s=7.0),
         pipelines={"long": DisconnectRule(disconnect="continue")},
         runs={"kept_s": 60.0},
-        bounds={"headers_max": 3},
+        settings={"headers_max": 3},
     )
     settings = Settings(**arguments_of(rules))
     assert settings.linger_of("long") == CONTINUE

@@ -55,8 +55,8 @@ def settings_of(config: Path | None, given: Mapping[str, Any]) -> Settings:
 
     with extra("server"):
         from orchestra.server.settings import Settings
-    bounds = read_deployment(config).server.bounds if find_file(config, os.environ) else {}
-    return Settings(**{**bounds, **given})
+    configured = read_deployment(config).server.settings if find_file(config, os.environ) else {}
+    return Settings(**{**configured, **given})
 
 
 def supervised(

@@ -227,6 +227,14 @@ PERPLEXITY = Quirks(
     embeddings_format="base64_int8",
     texts_max=512,
 )
+FIREWORKS = Quirks(
+    name="fireworks",
+    top_k=True,
+    include_usage=False,  # it always reports usage, in the chunk with the stop reason
+    efforts=MappingProxyType({**_USUAL, "none": "none"}),
+    reasoning_key="reasoning_content",
+    reranking=True,
+)
 CEREBRAS = Quirks(
     name="cerebras",
     max_tokens_key="max_completion_tokens",
@@ -265,29 +273,7 @@ GENERIC = Quirks(
 """Any other server: it is sent everything that a request sets, and read leniently."""
 
 PRESETS: Mapping[str, Quirks] = MappingProxyType(
-    {
-        preset.name: preset
-        for preset in (
-            OPENAI,
-            AZURE,
-            GROQ,
-            MISTRAL,
-            DEEPSEEK,
-            OPENROUTER,
-            TOGETHER,
-            VLLM,
-            LLAMA_CPP,
-            TEI,
-            XAI,
-            PERPLEXITY,
-            CEREBRAS,
-            MOONSHOT,
-            HUGGINGFACE,
-            ALIBABA,
-            OLLAMA_V1,
-            GENERIC,
-        )
-    }
+    {each.name: each for each in tuple(globals().values()) if isinstance(each, Quirks)}
     | {"moonshotai": MOONSHOT}
 )
 """Every known server, by its name, which is that of its provider; and by its aliases."""

@@ -9,8 +9,9 @@ import attrs
 from orchestra.config.deployment.deployment import EMBEDDED, Deployment, with_usual
 from orchestra.errors import BindingError
 from orchestra.providers.known.addresses import address, options_of
-from orchestra.providers.known.catalog import PROVIDERS, Provider
+from orchestra.providers.known.catalog import PROVIDERS
 from orchestra.providers.known.keys import is_set, key_state
+from orchestra.providers.known.provider import Provider
 from orchestra.providers.known.settings import ModelSettings
 
 Environ = Mapping[str, str]

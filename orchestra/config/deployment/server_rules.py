@@ -31,8 +31,7 @@ class ServerRules(msgspec.Struct, frozen=True, kw_only=True):
 
     `keys`: "auto" requires an API key once one was ever made, "required" always, "none" never.
     `pass_fields` and `image_schemes` are the fields of clients' requests and the schemes of image
-    URLs that may reach providers. `store_answers` says whether answers are kept for clients of
-    OpenAI's API that ask for it. `runs` has the settings for keeping runs, and `bounds` those of
+    URLs that may reach providers. `runs` has the settings for keeping runs, and `settings` those of
     the server itself, by name.
     """
 
@@ -41,11 +40,10 @@ class ServerRules(msgspec.Struct, frozen=True, kw_only=True):
     cors_max_age_s: int = 600
     pass_fields: frozenset[str] = frozenset()
     image_schemes: frozenset[str] = HTTPS_ONLY
-    store_answers: bool = True
     disconnect: DisconnectRule = CANCELS
     pipelines: Mapping[str, DisconnectRule] = MappingProxyType({})
     runs: Mapping[str, Any] = MappingProxyType({})
-    bounds: Mapping[str, Any] = MappingProxyType({})
+    settings: Mapping[str, Any] = MappingProxyType({})
 
 
 USUAL_RULES = ServerRules()

@@ -22,7 +22,8 @@ from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.protocols import Timeouts
 from orchestra.providers.known.addresses import capabilities
-from orchestra.providers.known.catalog import OWN, PROVIDERS, Provider, Seam
+from orchestra.providers.known.catalog import OWN, PROVIDERS
+from orchestra.providers.known.provider import Provider, Seam
 from orchestra.providers.known.settings import (
     EmbedderSettings,
     ModelSettings,

@@ -38,13 +38,12 @@ def read_server(table: Table, complaints: Complaints) -> ServerRules:
         cors_max_age_s=cors.get("max_age_s", USUAL_RULES.cors_max_age_s),
         pass_fields=frozenset(right.get("pass_fields", ())),
         image_schemes=frozenset(right.get("image_schemes", USUAL_RULES.image_schemes)),
-        store_answers=right.get("store_answers", USUAL_RULES.store_answers),
         disconnect=everyone,
         pipelines={
             name: _disconnect(own, everyone) for name, own in right.get("pipelines", {}).items()
         },
         runs=right.get("runs", {}),
-        bounds={key: value for key, value in right.items() if key in spec.SERVER_BOUNDS},
+        settings={key: value for key, value in right.items() if key in spec.SERVER_SETTINGS},
     )
 
 

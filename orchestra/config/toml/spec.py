@@ -298,9 +298,10 @@ DISCONNECT: Spec = {
     "linger_s": TIME,
 }
 """What runs do when their clients leave: those of all pipelines, or of one."""
-SERVER_BOUNDS: Spec = {
+SERVER_SETTINGS: Spec = {
     "metrics": FLAG,
     "usage_log": FLAG,
+    "store_answers": FLAG,
     "connections_max": COUNT,
     "connections_per_address_max": COUNT,
     "headers_max": COUNT,
@@ -325,12 +326,11 @@ SERVER_BOUNDS: Spec = {
 }
 """The server's settings that the file may have, by their own names."""
 SERVER: Spec = {
-    **SERVER_BOUNDS,
+    **SERVER_SETTINGS,
     **DISCONNECT,
     "keys": _one_of("auto", "required", "none", example="required"),
     "pass_fields": PASS_FIELDS,
     "image_schemes": IMAGE_SCHEMES,
-    "store_answers": FLAG,
     "cors": {"origins": ORIGINS, "max_age_s": COUNT},
     "runs": {"kept_s": TTL, "kept_bytes": BYTES, "kept_total_bytes": BYTES, "idempotency_s": TTL},
 }

@@ -12,9 +12,10 @@ from orchestra.errors import BindingError
 from orchestra.hosts import DEFAULT_PORTS
 from orchestra.policies.routing import Candidate
 from orchestra.providers.known import urls
-from orchestra.providers.known.catalog import FILES, PROVIDERS, RERANKS, Provider
+from orchestra.providers.known.catalog import PROVIDERS
 from orchestra.providers.known.facts import known
 from orchestra.providers.known.keys import Environ, is_set
+from orchestra.providers.known.provider import Provider
 from orchestra.providers.known.settings import ModelSettings
 from orchestra.values import Capabilities
 
@@ -124,9 +125,10 @@ def capabilities(settings: ModelSettings) -> Capabilities:
     if settings.own is not None:  # a project's class reports its capabilities itself
         return settings.capabilities
     ours = known(settings.model).capabilities
-    if settings.provider not in FILES:
+    provider = PROVIDERS[settings.provider]
+    if not provider.files:
         ours = attrs.evolve(ours, files=False)
-    if settings.provider not in RERANKS:
+    if not provider.reranks:
         ours = attrs.evolve(ours, reranking=False)
     return corrected(ours, settings.capabilities)
 

@@ -1,4 +1,4 @@
-"""The catalog of providers: their addresses, dialects and keys.
+"""The catalog of providers: all that is known about each, in one row.
 
 A dialect is imported when a model that needs it is first used. `orchestra.providers.endpoints`
 makes endpoints from these entries.
@@ -6,83 +6,11 @@ makes endpoints from these entries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal, TypeAlias
 
-import attrs
-
-from orchestra.codecs.dialect import Dialect
 from orchestra.providers.known import dialects, urls
-
-Seam: TypeAlias = Literal["model", "embedder"]
-
-
-@attrs.frozen(kw_only=True)
-class Option:
-    """A key of `[models.NAME]` that only some providers have; its value is one word.
-
-    If it is missing there, the environment variables `env` are used, and then `default`.
-    """
-
-    name: str
-    about: str
-    env: tuple[str, ...] = ()
-    default: str | None = None
-    needed: bool = True
-
-
-@attrs.frozen(kw_only=True)
-class HeaderScheme:
-    """One key, sent in a header; by default as `Authorization: Bearer ...`."""
-
-    env: tuple[str, ...] = ()
-    header: str = "authorization"
-    prefix: str = ""
-    needed: bool = True
-
-
-@attrs.frozen
-class AwsScheme:
-    """A Bedrock API key if one is set, else access keys, with which requests are signed."""
-
-
-Scheme: TypeAlias = HeaderScheme | AwsScheme | None
-"""How requests to a provider are authenticated; None for models in this process."""
-
-
-@attrs.frozen(kw_only=True)
-class Provider:
-    """One provider.
-
-    `base_url` makes the base URL from the options; if it is None, the URL must be configured.
-    `base_url_env` names environment variables for the URL, whose values `read_base_url` converts.
-    `suggested` names a fast and a smart model, for a deployment without a file. `extras` is its
-    key in a request's extras, by default its name.
-    """
-
-    name: str
-    about: str
-    dialect: Callable[[Mapping[str, str]], Dialect] | None = None
-    seams: tuple[Seam, ...] = ("model", "embedder")
-    base_url: Callable[[Mapping[str, str]], str] | None = None
-    base_url_env: tuple[str, ...] = ()
-    read_base_url: Callable[[str, Mapping[str, str]], str] = urls.as_is
-    scheme: Scheme = None
-    options: tuple[Option, ...] = ()
-    suggested: tuple[str, str] | None = None
-    extras: str = attrs.field(default=attrs.Factory(lambda self: self.name, takes_self=True))
-
-    @property
-    def remote(self) -> bool:
-        """Whether it is reached over HTTP, and does not run in this process."""
-        return self.dialect is not None
-
-    @property
-    def built_in(self) -> bool:
-        """Whether it is built in: it runs in this process, and has neither policies nor costs."""
-        return not self.remote and bool(self.seams)
-
+from orchestra.providers.known.provider import AwsScheme, HeaderScheme, Option, Provider, Seam
 
 _KEY_HEADER = Option(
     name="key_header",
@@ -107,6 +35,9 @@ def _openai_like(
     suggested: tuple[str, str] | None = None,
     base_url_env: tuple[str, ...] = (),
     options: tuple[Option, ...] = (),
+    files: bool = False,
+    reranks: bool = False,
+    listed_as: str | None = None,
 ) -> Provider:
     """The entry of a provider that speaks OpenAI's dialect."""
     return Provider(
@@ -119,6 +50,9 @@ def _openai_like(
         scheme=HeaderScheme(env=env, prefix="Bearer ", needed=not keyless),
         options=options,
         suggested=suggested,
+        files=files,
+        reranks=reranks,
+        listed_as=listed_as,
     )
 
 
@@ -131,6 +65,8 @@ _ROWS = (
         embeds=True,
         suggested=("gpt-5.4-mini", "gpt-5.4"),
         base_url_env=("OPENAI_BASE_URL",),
+        files=True,
+        listed_as="openai",
     ),
     Provider(
         name="anthropic",
@@ -142,6 +78,8 @@ _ROWS = (
         read_base_url=urls.anthropic,
         scheme=HeaderScheme(env=("ANTHROPIC_API_KEY",), header="x-api-key"),
         suggested=("claude-haiku-4-5", "claude-sonnet-5"),
+        files=True,
+        listed_as="anthropic",
     ),
     Provider(
         name="gemini",
@@ -157,6 +95,8 @@ _ROWS = (
             ),
         ),
         suggested=("gemini-flash-latest", "gemini-pro-latest"),
+        files=True,
+        listed_as="google",
     ),
     Provider(
         name="azure",
@@ -182,6 +122,7 @@ _ROWS = (
             _KEY_HEADER,
         ),
         suggested=("gpt-5.4-mini", "gpt-5.4"),
+        listed_as="azure",
     ),
     _openai_like(
         "mistral",
@@ -190,6 +131,7 @@ _ROWS = (
         "MISTRAL_API_KEY",
         embeds=True,
         suggested=("mistral-small-latest", "mistral-large-latest"),
+        listed_as="mistral",
     ),
     Provider(
         name="cohere",
@@ -198,6 +140,8 @@ _ROWS = (
         base_url=urls.fixed("https://api.cohere.com/v2"),
         scheme=HeaderScheme(env=("COHERE_API_KEY", "CO_API_KEY"), prefix="Bearer "),
         suggested=("command-r7b-12-2024", "command-a-03-2025"),
+        reranks=True,
+        listed_as="cohere",
     ),
     _openai_like(
         "groq",
@@ -205,6 +149,7 @@ _ROWS = (
         "https://api.groq.com/openai/v1",
         "GROQ_API_KEY",
         suggested=("openai/gpt-oss-20b", "openai/gpt-oss-120b"),
+        listed_as="groq",
     ),
     _openai_like(
         "deepseek",
@@ -212,6 +157,7 @@ _ROWS = (
         "https://api.deepseek.com/v1",
         "DEEPSEEK_API_KEY",
         suggested=("deepseek-v4-flash", "deepseek-v4-pro"),
+        listed_as="deepseek",
     ),
     _openai_like(
         "xai",
@@ -219,6 +165,7 @@ _ROWS = (
         "https://api.x.ai/v1",
         "XAI_API_KEY",
         suggested=("grok-4.3", "grok-4.7"),
+        listed_as="x-ai",
     ),
     _openai_like(
         "together",
@@ -227,6 +174,8 @@ _ROWS = (
         "TOGETHER_API_KEY",
         embeds=True,
         suggested=("Qwen/Qwen3.5-9B", "openai/gpt-oss-120b"),
+        reranks=True,
+        listed_as="together",
     ),
     _openai_like(
         "openrouter",
@@ -235,6 +184,8 @@ _ROWS = (
         "OPENROUTER_API_KEY",
         embeds=True,
         suggested=("openrouter/auto", "openrouter/auto"),
+        files=True,
+        listed_as="openrouter",
     ),
     Provider(
         name="bedrock",
@@ -244,6 +195,9 @@ _ROWS = (
         scheme=AwsScheme(),
         options=(_REGION,),
         suggested=("global.amazon.nova-2-lite-v1:0", "global.anthropic.claude-sonnet-4-6"),
+        files=True,
+        reranks=True,
+        listed_as="aws",
     ),
     Provider(
         name="bedrock-invoke",
@@ -261,6 +215,9 @@ _ROWS = (
             ),
         ),
         extras="bedrock",
+        files=True,
+        reranks=True,
+        listed_as="aws",
     ),
     Provider(
         name="vertex",
@@ -284,6 +241,8 @@ _ROWS = (
             ),
         ),
         extras="gemini",
+        files=True,
+        listed_as="google",
     ),
     Provider(
         name="ollama",
@@ -301,22 +260,59 @@ _ROWS = (
         "https://api.perplexity.ai",
         "PERPLEXITY_API_KEY",
         embeds=True,
+        listed_as="perplexity",
     ),
-    _openai_like("cerebras", "Cerebras", "https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
-    _openai_like("moonshot", "Moonshot", "https://api.moonshot.ai/v1", "MOONSHOT_API_KEY"),
+    _openai_like(
+        "fireworks",
+        "Fireworks",
+        "https://api.fireworks.ai/inference/v1",
+        "FIREWORKS_API_KEY",
+        embeds=True,
+        reranks=True,
+        listed_as="fireworks",
+    ),
+    _openai_like(
+        "cerebras",
+        "Cerebras",
+        "https://api.cerebras.ai/v1",
+        "CEREBRAS_API_KEY",
+        listed_as="cerebras",
+    ),
+    _openai_like(
+        "moonshot",
+        "Moonshot",
+        "https://api.moonshot.ai/v1",
+        "MOONSHOT_API_KEY",
+        listed_as="moonshotai",
+    ),
+    _openai_like(
+        "alibaba",
+        "Alibaba Cloud Model Studio in Singapore; for other regions, set `base_url`",
+        "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+        "DASHSCOPE_API_KEY",
+        embeds=True,
+    ),
     _openai_like(
         "huggingface",
         "Hugging Face Inference Providers",
         "https://router.huggingface.co/v1",
         "HF_TOKEN",
     ),
-    _openai_like("vllm", "vLLM", "http://localhost:8000/v1", embeds=True, keyless=True),
+    _openai_like(
+        "vllm",
+        "vLLM",
+        "http://localhost:8000/v1",
+        embeds=True,
+        keyless=True,
+        reranks=True,
+    ),
     _openai_like(
         "llama-cpp",
         "the server of llama.cpp",
         "http://localhost:8080/v1",
         embeds=True,
         keyless=True,
+        reranks=True,
     ),
     _openai_like(
         "tei",
@@ -324,6 +320,7 @@ _ROWS = (
         "http://localhost:8080",
         embeds=True,
         keyless=True,
+        reranks=True,
     ),
     _openai_like(
         "openai-compatible",
@@ -332,6 +329,8 @@ _ROWS = (
         embeds=True,
         keyless=True,
         options=(_KEY_HEADER,),
+        files=True,
+        reranks=True,
     ),
     Provider(
         name="extractive",
@@ -345,14 +344,6 @@ _ROWS = (
     ),
 )
 
-FILES = frozenset(
-    ("openai", "anthropic", "gemini", "openrouter", "bedrock", "bedrock-invoke", "vertex")
-) | {"openai-compatible"}
-"""Providers that accept PDFs. At other providers, no model counts as reading them."""
-RERANKS = frozenset(
-    ("cohere", "together", "vllm", "llama-cpp", "tei", "bedrock", "bedrock-invoke")
-) | {"openai-compatible"}
-"""Providers with reranking. At other providers, no model counts as reranking."""
 OWN = Provider(name="class", about="a class of the project's own", seams=())
 """The entry for models with `class` in their tables, which have no provider."""
 PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.name: row for row in (*_ROWS, OWN)})

@@ -154,7 +154,7 @@ _TABLE: tuple[_Row, ...] = (
     _chat(r"grok-4\.(?:20|3)", 1_000_000, None, _ALL),
     _chat(r"grok-4\.[5-7]", 500_000, None, _ALL),
     _chat("kimi-k3", 1_048_576, None, _ALL),
-    _chat(r"kimi-k2\.[5-7]", 262_144, None, _ALL),
+    _chat(r"kimi-k2[.p][5-7]", 262_144, None, _ALL),
     _embeds(r"pplx-embed-v1-0\.6b", 32_000, 1_024, shortens=True),
     _embeds("pplx-embed-v1-4b", 32_000, 2_560, shortens=True),
     _chat("sonar-pro", 200_000, 8_000, "", "tools"),

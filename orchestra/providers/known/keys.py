@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from orchestra.providers.known.catalog import PROVIDERS, AwsScheme, HeaderScheme
+from orchestra.providers.known.catalog import PROVIDERS
+from orchestra.providers.known.provider import AwsScheme, HeaderScheme
 from orchestra.providers.known.settings import ModelSettings
 
 AWS_BEARER = "AWS_BEARER_TOKEN_BEDROCK"

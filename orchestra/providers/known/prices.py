@@ -21,30 +21,6 @@ from orchestra.providers.known.settings import ModelSettings
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
-CATALOG_NAMES: Mapping[str, str] = MappingProxyType(
-    {
-        "openai": "openai",
-        "anthropic": "anthropic",
-        "gemini": "google",
-        "vertex": "google",
-        "azure": "azure",
-        "mistral": "mistral",
-        "cohere": "cohere",
-        "groq": "groq",
-        "deepseek": "deepseek",
-        "xai": "x-ai",
-        "together": "together",
-        "openrouter": "openrouter",
-        "bedrock": "aws",
-        "bedrock-invoke": "aws",
-        "perplexity": "perplexity",
-        "cerebras": "cerebras",
-        "moonshot": "moonshotai",
-    }
-)
-"""The names that the catalog has for our providers. Other providers have no list prices: they are
-your own servers, or gateways to several providers.
-"""
 FREE_PROVIDERS = ("ollama",)
 """Local servers, which are free unless their settings have prices."""
 _KEYS: Mapping[str, str] = MappingProxyType(
@@ -85,7 +61,7 @@ def price_of(settings: ModelSettings) -> Price | None:
 
 def listed_price(provider: str, model: str) -> Price | None:
     """The list prices of a model; None if the catalog has none, or is not installed."""
-    name = CATALOG_NAMES.get(provider)
+    name = PROVIDERS[provider].listed_as
     if name is None:
         return None
     try:

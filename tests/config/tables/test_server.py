@@ -48,13 +48,13 @@ def test_a_mistake_is_told_with_its_line_and_what_to_write(text: str, line: int,
 def test_what_is_so_by_default_may_be_said() -> None:
     usual = {
         name: getattr(Settings(), name)
-        for name in spec.SERVER_BOUNDS
+        for name in spec.SERVER_SETTINGS
         if getattr(Settings(), name) is not None
     }
     text = "[server]\n" + "\n".join(
         f"{name} = {json.dumps(value)}" for name, value in usual.items()
     )
-    assert read(text, FILE).server.bounds == usual
+    assert read(text, FILE).server.settings == usual
 
 
 def test_what_is_right_is_kept() -> None:
@@ -99,7 +99,7 @@ def test_without_the_table_all_is_as_usual() -> None:
 
 
 def test_what_may_be_written_is_what_the_server_has() -> None:
-    assert set(spec.SERVER_BOUNDS) <= {field.name for field in attrs.fields(Settings)}
+    assert set(spec.SERVER_SETTINGS) <= {field.name for field in attrs.fields(Settings)}
     runs = spec.SERVER["runs"]
     assert isinstance(runs, dict)
     assert set(runs) <= {field.name for field in attrs.fields(RunsSettings)}

@@ -22,9 +22,10 @@ from orchestra.providers.credentials import FileKey, NoCredentials, read_key
 from orchestra.providers.endpoints import endpoint
 from orchestra.providers.known import urls
 from orchestra.providers.known.addresses import capabilities, place_of, shown_url
-from orchestra.providers.known.catalog import PROVIDERS, AwsScheme, HeaderScheme, Provider
+from orchestra.providers.known.catalog import PROVIDERS
 from orchestra.providers.known.facts import known
 from orchestra.providers.known.keys import AWS_BEARER, AWS_ID, AWS_SECRET, AWS_SESSION, key_state
+from orchestra.providers.known.provider import AwsScheme, HeaderScheme, Provider
 from orchestra.providers.known.settings import ModelSettings
 from orchestra.secret import SECRET_BYTES_MAX
 from orchestra.values import Capabilities, ChatRequest, EmbedRequest, FilePart, Message
@@ -109,10 +110,20 @@ def test_a_row_is_whole(provider: Provider) -> None:
     assert "model" in provider.seams
     names = [option.name for option in provider.options]
     assert len(names) == len(set(names))
-    if provider.dialect and provider.extras in PRESETS and "embedder" in provider.seams:
-        assert PRESETS[provider.extras].embeddings
     for suggested in provider.suggested or ():
         assert known(suggested).capabilities.embeddings is not True
+
+
+OPENAI_LIKE = [row for row in REMOTE if row.name in PRESETS and row.name != "ollama"]
+"""Ollama has a dialect of its own; the quirks are those of its other API."""
+
+
+@pytest.mark.parametrize("provider", OPENAI_LIKE, ids=lambda row: row.name)
+def test_a_row_and_the_quirks_of_the_same_name_agree(provider: Provider) -> None:
+    quirks = PRESETS[provider.name]
+    assert quirks.embeddings is ("embedder" in provider.seams)
+    assert quirks.files is provider.files
+    assert quirks.reranking is provider.reranks
 
 
 @pytest.mark.parametrize(
@@ -360,7 +371,8 @@ def test_the_extras_of_a_provider_are_found_under_its_name(provider: Provider) -
 def test_all_keys_of_extras_are_known_where_they_are_checked() -> None:
     """A request with any other key that is near one of them is refused."""
     of_providers = {provider.extras for provider in REMOTE}
-    assert {*of_providers, extras.EXTRAS, DIALECT} == extras.KEYS
+    known = {*of_providers, extras.EXTRAS, DIALECT}
+    assert known == extras.KEYS, f"KEYS of policies/requests/extras.py: {known ^ extras.KEYS}"
     assert extras.PROVIDERS_OF_OTHER_KEYS == EXTRAS_OF_OTHERS
 
 
@@ -402,6 +414,7 @@ def test_what_a_deployment_says_of_a_model_counts_for_more_than_what_is_known() 
         ("pplx-embed-v1-0.6b", 32_000, False, 1_024),
         ("cohere.embed-v4:0", 128_000, False, 1_536),
         ("nomic-embed-text:latest", 8_192, False, 768),
+        ("accounts/fireworks/models/kimi-k2p6", 262_144, True, None),
         ("a-model-of-ours", None, None, None),
     ],
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 
 import pytest
+from genai_prices.data_snapshot import get_snapshot
 
 from orchestra.policies.money.prices import FREE, Price, Tier
 from orchestra.providers.known.catalog import PROVIDERS
-from orchestra.providers.known.prices import CATALOG_NAMES, listed_price, price_of
+from orchestra.providers.known.prices import listed_price, price_of
 from orchestra.providers.known.settings import ModelSettings, Prices
 
 DOLLAR = 1_000_000_000
@@ -60,10 +61,15 @@ def test_models_that_we_suggest_have_a_price() -> None:
     found = {
         each.name: listed_price(each.name, each.suggested[0])
         for each in PROVIDERS.values()
-        if each.suggested and each.name in CATALOG_NAMES
+        if each.suggested and each.listed_as
     }
     unknown = {name for name, price in found.items() if price is None}
     assert unknown <= {"together", "openrouter", "gemini"}, unknown
+
+
+def test_the_catalogue_of_prices_has_each_provider_under_the_name_in_its_row() -> None:
+    listed = {each.id for each in get_snapshot().providers}
+    assert {each.listed_as for each in PROVIDERS.values() if each.listed_as} <= listed
 
 
 def test_without_the_extra_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
