@@ -204,7 +204,10 @@ class VectorStore(Protocol):
     async def search_keywords(
         self, query: str, *, top: int, where: Mapping[str, Scalar] | None = None
     ) -> list[Passage]:
-        """Return the `top` best passages with a word of the query, best first. May be left out."""
+        """Return the `top` best passages with a word of the query, best first. May be left out.
+
+        If scores are above 0, those below a quarter of the first one count in no hybrid search.
+        """
         asked = f"search_keywords({query!r:.60}, top={top}, where={where!r:.60})"
         raise StoreError(f"{asked}: a {type(self).__name__} has no keyword search")
 

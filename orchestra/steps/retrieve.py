@@ -19,6 +19,12 @@ CANDIDATES_MIN = 50
 """Of each of two searches, at least so many passages are fused."""
 RANK_SHIFT = 60
 """The usual constant of reciprocal rank fusion: how little the first ranks differ."""
+SCORE_SHARE_MIN = 0.25
+"""Of the score of the best passage by keywords: with less, its words do not count.
+
+Measured with 160 questions for one of 2,000 articles that differ in a code: with 0, 109 found
+theirs among the first three; with 0.2 to 0.7, all did. Questions in words are answered as before.
+"""
 
 
 @step
@@ -38,8 +44,9 @@ async def retrieve(
     With `keywords`, the store also searches for the passages that have the words of this text, and
     both rankings are fused: names, codes and numbers are found, which vectors hardly tell apart. A
     score is then 1 for the first of both, and less for later ranks. With None as the vector, only
-    keywords count, and scores are those of BM25. A passage that has none of the words is found by
-    its vector only; a text without any word finds nothing.
+    keywords count, and scores are those of BM25. A passage that has none of the words, or only
+    common ones where another has a rare one, is found by its vector only; a text without any word
+    finds nothing.
 
     A run may raise:
         InputError: `top` is less than 1, or there is neither a vector nor keywords.
@@ -63,7 +70,18 @@ async def retrieve(
     most = max(CANDIDATES_MIN, 2 * top)
     near = await kept.search(vector, top=most, where=where)
     worded = await kept.search_keywords(keywords, top=most, where=where)
-    return fused(near, worded)[:top]
+    return fused(telling(worded), near)[:top]
+
+
+def telling(worded: Sequence[Passage]) -> list[Passage]:
+    """The passages of a keyword search whose score is at least a quarter of the best one's.
+
+    The others have only words that are common, or few of them. In a fusion, where ranks count and
+    scores do not, some fifty of these would come before the one passage that has the code.
+    """
+    if not worded or worded[0].score <= 0:  # the store tells no scores, or has others than BM25
+        return list(worded)
+    return [each for each in worded if each.score >= SCORE_SHARE_MIN * worded[0].score]
 
 
 def fused(one: Sequence[Passage], other: Sequence[Passage]) -> list[Passage]:

@@ -1,8 +1,9 @@
-// Run a pipeline, and call `tell` with the answer so far, each time it grows; returns the result. After
-// a broken connection, it reconnects and goes on after the last event; after a 503, it tries again when
-// `Retry-After` says. `signal` is that of an AbortController: aborting it cancels the run, too. A refused
-// start, or a run that fails, is a `Refused`: with its `problem`, and in how many seconds to try again, if known.
-export async function follow(url, inputs, tell, { headers = {}, signal, triesMost = 8 } = {}) {
+// Run a pipeline, and call `tell` with the answer so far, each time it grows, and `told(what, data)` with each
+// `step.told`, such as sources; returns the result. After a broken connection, it reconnects and goes on after
+// the last event; after a 503, it tries again when `Retry-After` says. `signal` is that of an AbortController:
+// aborting it cancels the run, too. A refused start, or a run that fails, is a `Refused`: with its `problem`,
+// and in how many seconds to try again, if known.
+export async function follow(url, inputs, tell, { told, headers = {}, signal, triesMost = 8 } = {}) {
   const asked = {
     ...headers,
     Accept: "text/event-stream",
@@ -26,6 +27,7 @@ export async function follow(url, inputs, tell, { headers = {}, signal, triesMos
         asked["Last-Event-ID"] = id;
         tries = 0;
         if (type === "delta") tell((output += data.chunk));
+        else if (type === "step.told") told?.(data.what, data.data);
         else if (type === "arm.restarted") tell((output = ""));
         else if (type === "snapshot") tell((output = data.output));
         else if (type === "run.finished") return data.result;

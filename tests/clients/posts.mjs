@@ -77,7 +77,8 @@ silent = () => early.abort();
 const begun = follow(url, {}, () => {}, { signal: early.signal });
 tell("stopped", await begun.catch((error) => error.name));
 
-const failed = await follow(url.replace("awaiting", "failing"), {}, () => {}).catch((error) => error);
+const told = (what, data) => tell("told", what, data);
+const failed = await follow(url.replace("awaiting", "failing"), {}, () => {}, { told }).catch((error) => error);
 tell("failed", failed.problem.type, failed.message, failed.retryAfterS);
 line.close();
 process.exit(0);

@@ -15,7 +15,7 @@ import trio
 from orchestra.errors import OverloadedError
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
-from orchestra.protocols import Stream
+from orchestra.protocols import Context, Stream, injected
 from orchestra.runs.settings import RunsSettings
 from orchestra.server.connections.sockets import bind
 from orchestra.server.front.cors import Cors
@@ -63,14 +63,15 @@ def unending() -> Stream[str]:
 
 
 @step
-async def overloaded() -> AsyncIterator[str]:
+async def overloaded(*, context: Context = injected) -> AsyncIterator[str]:
+    context.tell("sources", ["doors.md"])
     yield "one"
     raise OverloadedError("no room", retry_after_s=6.5)
 
 
 @pipeline
 def failing() -> Stream[str]:
-    """A first word, and an error."""
+    """Its sources, a first word, and an error."""
     return overloaded()
 
 

@@ -238,6 +238,7 @@ def test_a_stream_that_is_posted_for_goes_on_where_its_line_broke(tmp_path: Path
         wait_written_down(server, 1, "cancelled")  # and it would linger for a minute
         assert heard.get(timeout=PATIENCE_S) == ["stopped", "AbortError"]
         wait_written_down(server, 2, "cancelled")  # before its client had heard of it
+        assert heard.get(timeout=PATIENCE_S) == ["told", "sources", ["doors.md"]]
         overloaded = "urn:problem-type:orchestra:provider-overloaded"
         assert heard.get(timeout=PATIENCE_S) == ["failed", overloaded, WITHHELD[OverloadedError], 7]
 

@@ -15,7 +15,7 @@ from orchestra.errors import InputError, StoreError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.protocols import VectorStore
 from orchestra.steps import nearest, retrieve
-from orchestra.steps.retrieve import fused
+from orchestra.steps.retrieve import fused, telling
 from orchestra.stores.memory import MemoryStore
 from orchestra.stores.postgres.pool import Address
 from orchestra.stores.postgres.stores import PostgresStores
@@ -96,6 +96,22 @@ def test_without_a_word_only_the_vector_counts() -> None:
     assert found(by_keywords, "?!", 2, "a") == []
 
 
+def test_a_code_that_one_of_many_alike_has_is_first() -> None:
+    """Vectors hardly tell the articles apart, and all of them have the question's other words."""
+    store = MemoryStore("notes")
+    numbers = range(1000, 1200)
+    articles = [Passage(f"{n}", f"The device shows error E-{n}: restart it.") for n in numbers]
+    trio.run(store.upsert, articles, [Vector.of([1.0, 0.0])] * len(articles))
+
+    @pipeline
+    def looked_up(question: str) -> list[Passage]:
+        return retrieve(Vector.of([1.0, 0.0]), keywords=question, store="notes", top=3)
+
+    for question in ("My device shows error E-1150, what now?", "E-1150", "e1150?"):
+        run = simulate(looked_up, World(stores={"notes": store}), question)
+        assert run.result()[0].id == "1150", question
+
+
 def test_nothing_to_search_for_is_an_error() -> None:
     @pipeline
     def by_nothing() -> list[Passage]:
@@ -137,6 +153,29 @@ def test_in_postgres_there_is_no_keyword_search_yet() -> None:
 
 
 rankings = st.lists(st.sampled_from("abcdefgh"), unique=True)
+weak = st.floats(0.0, 24.9)
+
+
+@given(rankings, st.dictionaries(st.sampled_from("bcdefgh"), weak))
+def test_what_alone_has_the_words_that_matter_is_first(
+    near: list[str], others: dict[str, float]
+) -> None:
+    """Wherever it is by its vector, and however many passages have the common words."""
+    scores = {"a": 100.0, **others}
+    worded = [Passage(each, "", score=scores[each]) for each in sorted(scores)]
+    both = fused(telling(worded), [Passage(each, "") for each in near])
+    assert both[0].id == "a"
+
+
+@given(st.lists(st.floats(-9.0, 9.0)))
+def test_what_has_as_many_of_the_words_counts(scores: list[float]) -> None:
+    """The first always does, and all do in a store whose scores are none, or of another kind."""
+    worded = [Passage(f"{i}", "", score=each) for i, each in enumerate(sorted(scores)[::-1])]
+    kept = telling(worded)
+    assert kept == worded[: len(kept)]
+    assert len(kept) >= min(1, len(worded))
+    if max(scores, default=0.0) <= 0:
+        assert kept == worded
 
 
 @given(rankings, rankings)

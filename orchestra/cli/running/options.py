@@ -303,8 +303,11 @@ def _misfit(fault: Fault, pairs: Pairs) -> str:
     given = [word for name, word in pairs if name == fault.field]
     if "got `array`" in complaint and len(given) > 1:
         return f"--{dashed(fault.field)} is given {len(given)} times, but takes one value"
-    instead = "; write it as JSON" if re.search("expected `(object|array)", complaint) else ""
-    return f"--{dashed(fault.field)} {given[-1]!r:.200}: {complaint}{instead}"
+    place = re.match(r"input `\w+\[(\d+)", fault.detail)
+    wrong = given[int(place[1])] if place and len(given) > 1 else given[-1]
+    as_json = re.search("expected `(object|array)`, got `str`", complaint)
+    instead = "; write it as JSON" if as_json else ""
+    return f"--{dashed(fault.field)} {wrong!r:.200}: {complaint}{instead}"
 
 
 def _only(inputs: Mapping[str, Input], names: Container[str]) -> dict[str, Input]:

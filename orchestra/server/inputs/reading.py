@@ -246,8 +246,9 @@ def _convert(values: list[object], type_: Any) -> object:
     except msgspec.ValidationError:
         try:
             return from_text(values)
-        except msgspec.ValidationError:
-            pass  # the error about the value itself is more helpful
+        except msgspec.ValidationError as error:
+            if "$[0]" in str(error) and not isinstance(values[0], list):
+                raise  # it is an item of a list: what is wrong with it, not that it is no list
         raise
 
 

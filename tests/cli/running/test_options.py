@@ -210,14 +210,28 @@ def test_what_fits_as_a_text_is_one() -> None:
     ("kind", "word", "told"),
     [
         (dict[str, int], "many", "expected `object`, got `str`; write it as JSON"),
-        (list[Message], "Hi", "expected `array`, got `str`; write it as JSON"),
-        (list[Message], "[{}", "expected `array`, got `str`; write it as JSON"),
+        (list[Message], "Hi", ': expected a message, {"role": "user", "content": "..."}'),
+        (list[Message], "[{}", ': expected a message, {"role": "user", "content": "..."}'),
+        (list[list[int]], "1", "expected `array`, got `str`; write it as JSON"),
         (list[int], '["x"]', "expected `int`, got `str`"),
         (list[Message], '[{"role": "human", "content": ""}]', "not 'human'"),
+        (list[Message], '{"role": "human", "content": ""}', "not 'human'"),
+        (
+            list[Message],
+            '{"role": "user"}',
+            ': expected a message, {"role": "user", "content": "..."}',
+        ),
+        (dict[str, list[int]], '{"b": 1}', "expected `array`, got `int`"),
     ],
 )
 def test_json_that_does_not_fit_is_told_of(kind: object, word: str, told: str) -> None:
     assert refused(inputs(a=kind), "--a", word).endswith(told)
+
+
+@given(st.integers(0, 3), st.integers(0, 3))
+def test_of_several_values_the_wrong_one_is_quoted(before: int, after: int) -> None:
+    words = [*["--a=1"] * before, "--a=one", *["--a=2"] * after]
+    assert refused(inputs(a=list[int]), *words) == "--a 'one': expected `int`, got `str`"
 
 
 def test_the_usage_shows_how_a_turn_is_written() -> None:

@@ -348,12 +348,12 @@ def test_a_query_is_read_as_the_input_asks_for(
     [
         (int, ["five"], "input `each`: expected `int`, got `str`"),
         (int, ["1", "2"], "input `each`: expected `int`, got `array`"),
-        (list[int], ["one"], "input `each`: expected `array`, got `str`"),
+        (list[int], ["one"], "input `each[0]`: expected `int`, got `str`"),
         (
             list[Message],
             ['{"role": "user", "content": "Why?"}'],
-            "input `each`: expected `array`, got `str`; it does not fit into a query: "
-            'send a POST with {"inputs": {...}} as JSON',
+            'input `each[0]`: expected a message, {"role": "user", "content": "..."}; '
+            'it does not fit into a query: send a POST with {"inputs": {...}} as JSON',
         ),
     ],
 )
