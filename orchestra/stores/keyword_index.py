@@ -11,6 +11,8 @@ Rules of the file:
    orchestra, which does not know the index. So the index may lack passages, but it is never wrong.
 2. A keyword search has the passages that are missing added first. Writers add nothing, and the
    tables are made by the first keyword search: a file without such searches pays for none.
+3. The index has the words as they were defined when it was made. Whoever changes `words_of` after a
+   release renames the tables, so that all files are indexed anew.
 """
 
 from __future__ import annotations
