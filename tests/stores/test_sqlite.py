@@ -388,6 +388,25 @@ def test_without_fts5_only_keyword_search_is_refused(
         assert keyword_hits(collection, "text") == ["one"]
 
 
+def test_a_file_with_a_keyword_index_is_only_read_without_fts5(tmp_path: Path) -> None:
+    """Its triggers need FTS5, which is here replaced by a module that no SQLite has."""
+    path = tmp_path / "store.sqlite"
+    with SqliteStores(path) as stores:
+        trio.run(fill, stores.collection("a"))
+        assert keyword_hits(stores.collection("a"), "text") == ["one"]
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA writable_schema = ON")
+    db.execute("UPDATE sqlite_master SET sql = replace(sql, 'USING fts5', 'USING fts9')")
+    db.commit()
+    db.close()
+    with SqliteStores(path) as stores:
+        collection = stores.collection("a")
+        assert [each.id for each in trio.run(partial(collection.search, EAST, top=9))] == ["one"]
+        for call in (partial(fill, collection), partial(collection.delete, where={})):
+            assert "needs FTS5, but this Python's SQLite was compiled without it" in refused(call)
+        assert trio.run(collection.count) == 1
+
+
 def test_a_closed_store_says_so(tmp_path: Path) -> None:
     stores = SqliteStores(tmp_path / "store.sqlite")
     trio.run(fill, stores.collection("handbook"))
