@@ -709,7 +709,7 @@ def test_more_texts_than_a_server_ranks_at_once_go_in_several_calls() -> None:
 
 
 def test_a_ranking_that_fails_in_its_second_call_has_begun() -> None:
-    """So its first call is paid for, and limits keep it."""
+    """So limits do not refund it as one that was never sent."""
     transport = Canned([(200, [scored(*range(32))]), (503, [b"{}"])])
     asked = model(transport)
     asked.endpoint = attrs.evolve(asked.endpoint, dialect=OpenAiDialect(TEI))
