@@ -31,8 +31,10 @@ from orchestra.values import Metadata
 
 QUERY_CHARS = 10_000
 """Only so many characters of a query are read."""
-WORDS_MAX = 64
-"""Only so many different words of a query are searched: the first ones."""
+WORDS_MAX = 128
+"""Only so many different words of a query are searched: the first ones. In text without spaces they
+are pairs: a question in Thai has some five to a word.
+"""
 HITS_MAX = 20_000
 """The most hits of words, in all, that one search counts."""
 WORD_CHARS = 64

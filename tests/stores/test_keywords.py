@@ -89,6 +89,18 @@ def test_words(text: str, asked: list[str]) -> None:
     assert words_asked(text) == asked
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "先週から社内の共有フォルダーに保存した資料を開こうとすると、毎回エラーが表示されて作業を続けることが"
+        "できないのですが、管理者に連絡する前に自分で確認できる設定を教えてください",
+        "เมื่อฉันพยายามเปิดไฟล์ที่บันทึกไว้ในโฟลเดอร์ที่ใช้ร่วมกันของบริษัท จะมีข้อผิดพลาดปรากฏขึ้นทุกครั้ง ควรตรวจสอบการตั้งค่าใด",
+    ],
+)
+def test_a_question_without_spaces_counts_to_its_end(question: str) -> None:
+    assert question[-2:] in words_asked(question)
+
+
 @pytest.mark.parametrize(("text", "asked"), [("東京都に住む", "京"), ("a_b", "AB"), ("Tür", "tur")])
 def test_what_is_asked_is_in_the_text(text: str, asked: str) -> None:
     assert set(words_asked(asked)) <= words_of(text, {}).keys()
