@@ -12,6 +12,8 @@ from math import isfinite
 from numbers import Integral, Real
 from typing import TypeAlias
 
+import attrs
+
 from orchestra.accounts import Usage
 from orchestra.errors import MalformedStreamError
 from orchestra.eventclass import frozen
@@ -63,6 +65,33 @@ class Ranking:
     usage: Usage | None = None
     model: str = ""
     searches: int | None = None
+
+
+def parted(request: RerankRequest, most: int | None) -> list[RerankRequest]:
+    """The request in parts of at most `most` texts, each of which wants all of its texts.
+
+    A request with fewer texts, or any if `most` is None, is its only part.
+    """
+    texts = request.texts
+    if most is None or len(texts) <= most:
+        return [request]
+    starts = range(0, len(texts), most)
+    return [attrs.evolve(request, texts=texts[at : at + most], top=None) for at in starts]
+
+
+def joined(
+    request: RerankRequest, answers: Iterable[tuple[RerankRequest, Ranking]]
+) -> tuple[Ranked, ...]:
+    """The wanted results of all parts of a request, best first; equal scores in order of the parts.
+
+    `answers` has each part with its ranking, in order. Scores of different parts are compared, so a
+    text's score must not depend on the other texts of its part.
+    """
+    found, start = list[Ranked](), 0
+    for part, ranking in answers:
+        found += (Ranked(start + each.index, each.score) for each in ranking.results)
+        start += len(part.texts)
+    return best(request, found)
 
 
 def best(request: RerankRequest, results: Iterable[Ranked]) -> tuple[Ranked, ...]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.errors import MalformedStreamError
-from orchestra.rankings import Ranked, RerankRequest, best
+from orchestra.rankings import Ranked, Ranking, RerankRequest, best, joined, parted
 
 scores = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, 0.5, 0.5, 1.0])
 
@@ -40,6 +40,25 @@ def test_the_best_are_some_of_those_given_in_descending_order(
     left = [each.score for each in given_ if each not in found]
     assert all(found[-1].score >= score for score in left)
     assert best(request, found) == found
+
+
+@given(st.lists(scores, min_size=1, max_size=9), st.none() | st.integers(1, 9), st.integers(1, 5))
+def test_parts_are_ranked_as_the_whole_is(given_: list[float], top: int | None, most: int) -> None:
+    """Where each text is scored by itself; also among equal scores."""
+    texts = tuple(f"{at}" for at in range(len(given_)))
+    whole = RerankRequest("q", texts, top)
+
+    def ranking(request: RerankRequest) -> Ranking:
+        results = [Ranked(at, given_[int(text)]) for at, text in enumerate(request.texts)]
+        return Ranking(best(request, results))
+
+    parts = parted(whole, most)
+    assert tuple(text for part in parts for text in part.texts) == texts
+    assert all(len(part.texts) <= most for part in parts)
+    assert parted(whole, None) == parted(whole, len(texts)) == [whole]
+    if len(parts) > 1:
+        answers = [(part, ranking(part)) for part in parts]
+        assert joined(whole, answers) == ranking(whole).results
 
 
 HALF: Any = 0.5

@@ -65,6 +65,11 @@ class Dialect(Protocol):
         """The most estimated tokens of all texts in one embedding call; None without a limit."""
         return None
 
+    @property
+    def ranked_max(self) -> int | None:
+        """The most texts in one rerank call, if each is scored by itself; None for all in one."""
+        return None
+
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         """The call that asks a model.
 

@@ -31,13 +31,14 @@ from orchestra.errors import (
     ModelTimeoutError,
     TruncatedStreamError,
 )
+from orchestra.policies.answers.accounting import note_begun
 from orchestra.policies.batches import BatchSize, together
 from orchestra.policies.requests.needs import fitting, is_large
 from orchestra.protocols import HttpReply, HttpRequest, Model, Timeouts, Transport
 from orchestra.providers.connections.reply import read
 from orchestra.providers.credentials import Credentials
 from orchestra.providers.refused import refuse
-from orchestra.rankings import AnyRequest, Ranking, RerankRequest, best
+from orchestra.rankings import AnyRequest, Ranking, RerankRequest, best, joined, parted
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -197,14 +198,28 @@ class RemoteModel(Model):
         return Embeddings(tuple(vectors), together(usages), self.endpoint.model)
 
     async def rerank(self, request: RerankRequest) -> Ranking:
-        """The most relevant texts, best first, in one call; the provider limits their number."""
+        """The most relevant texts, best first.
+
+        They are sent in one call, which the provider limits; or, where each text is scored by
+        itself, in several, one after the other.
+        """
+        dialect, answers = self.endpoint.dialect, list[Ranking]()
+        parts = parted(request, dialect.ranked_max)
         try:
-            call = await _asked(self.endpoint, request)
-            found = self.endpoint.dialect.decode_ranking(await self._ask(call))
-            results = best(request, found.results)
+            for part in parts:
+                call = await _asked(self.endpoint, part)
+                found = dialect.decode_ranking(await self._ask(call))
+                answers.append(attrs.evolve(found, results=best(part, found.results)))
         except ModelError as error:
+            if answers:
+                note_begun(error)
             raise self.endpoint.located(error) from error.__cause__
-        return attrs.evolve(found, results=results, model=self.endpoint.model)
+        if len(answers) > 1:
+            usage = together([each.usage for each in answers])
+            found = Ranking(joined(request, zip(parts, answers, strict=True)), usage)
+        else:
+            (found,) = answers
+        return attrs.evolve(found, model=self.endpoint.model)
 
     async def _ask(self, call: Call) -> bytes:
         async with _exchange(self.endpoint, self._transport, call, streamed=False) as reply:

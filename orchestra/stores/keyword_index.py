@@ -11,6 +11,8 @@ Rules of the file:
    orchestra, which does not know the index. So the index may lack passages, but it is never wrong.
 2. A keyword search has the passages that are missing added first. Writers add nothing, and the
    tables are made by the first keyword search: a file without such searches pays for none.
+3. The index has the words as they were defined when it was made. Whoever changes `words_of` after a
+   release renames the tables, so that all files are indexed anew.
 """
 
 from __future__ import annotations
@@ -18,14 +20,20 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 
 from orchestra.errors import StoreError
 from orchestra.stores.keywords import Collected, ranked, telling, words_asked, words_of
 from orchestra.values import Metadata
 
 MODULE = "fts5"
-ADDED_AT_ONCE = 1000
-"""The most missing passages that one transaction adds: other writers wait meanwhile."""
+ADDED_AT_ONCE, CHARS_AT_ONCE = 500, 500_000
+"""The most missing passages that one transaction adds, and about how many characters of text: other
+writers wait meanwhile, some 0.1 s."""
+PAUSE_S = 0.02
+"""The pause between two such transactions. Without it, another process that writes waits for its
+turn in vain: SQLite looks only every 0.1 s whether the file is free, and gives up after `BUSY_S`.
+"""
 
 _DROP = "DELETE FROM wording WHERE key = old.key; DELETE FROM word WHERE rowid = old.key;"
 _TABLES = (
@@ -68,10 +76,14 @@ def add_missing(db: sqlite3.Connection, collection: int) -> bool:
         )
     for table in _TABLES:
         db.execute(table)
-    rows = db.execute(_MISSING, (collection, ADDED_AT_ONCE)).fetchall()
-    for row in rows:
-        _add(db, collection, row)
-    return len(rows) < ADDED_AT_ONCE
+    added = chars = 0
+    with closing(db.execute(_MISSING, (collection, ADDED_AT_ONCE))) as missing:
+        for row in missing:
+            _add(db, collection, row)
+            added, chars = added + 1, chars + len(row[2])
+            if chars >= CHARS_AT_ONCE:
+                return False
+    return added < ADDED_AT_ONCE
 
 
 def is_available(db: sqlite3.Connection) -> bool:

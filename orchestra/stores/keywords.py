@@ -1,6 +1,8 @@
 """Keyword search as all stores define it: the words of a text, and how passages are ranked. Pure.
 
 A word is a run of letters and digits, without regard to case and accents: `Tür` and `TUR` are one.
+Vowel points of Hebrew and Arabic are left out as accents are, and so is what is not seen, such as a
+soft hyphen, which PDFs and web pages have inside words.
 Words joined by a hyphen, dot, underscore and the like (`first_chunk_s`, `gpt-4o`, `v1.2`) also
 count as one word together, so that an identifier is found as a whole. Chinese, Japanese, Korean,
 Thai and similar text, which is often written without spaces, counts by pairs of characters. There
@@ -29,8 +31,10 @@ from orchestra.values import Metadata
 
 QUERY_CHARS = 10_000
 """Only so many characters of a query are read."""
-WORDS_MAX = 64
-"""Only so many different words of a query are searched: the first ones."""
+WORDS_MAX = 128
+"""Only so many different words of a query are searched: the first ones. In text without spaces they
+are pairs: a question in Thai has some five to a word.
+"""
 HITS_MAX = 20_000
 """The most hits of words, in all, that one search counts."""
 WORD_CHARS = 64
@@ -42,11 +46,31 @@ _MARKS = "".join(
     mark for mark in map(chr, range(0x0300, 0x2000)) if unicodedata.category(mark)[0] == "M"
 )
 """The combining marks that are parts of words, such as the vowels of Hindi and Thai."""
-_ACCENTS = re.compile("[\u0300-\u036f]+")
+_IGNORED = re.compile(
+    "[\u0300-\u036f"  # accents
+    "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7"  # points of Hebrew
+    "\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed"
+    "\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]+"
+)
+"""Accents, vowel points of Hebrew and Arabic, and what is not seen, such as soft hyphens."""
+_PLAIN = str.maketrans(
+    {
+        "ł": "l",
+        "ø": "o",
+        "đ": "d",
+        "ð": "d",
+        "ħ": "h",
+        "\u0131": "i",
+        "æ": "ae",
+        "œ": "oe",
+        "þ": "th",
+    }
+)
+"""Letters with a stroke and the like, which Unicode does not divide into letter and accent."""
 _WORD = rf"[^\W_]+(?:[{_MARKS}]+[^\W_]*)*"
-_JOINED = re.compile(rf"{_WORD}(?:[-_.:/@+]+{_WORD})*")
+_JOINED = re.compile(rf"{_WORD}(?:[-_.:/@+\u00b7\u2010]+{_WORD})*")
 _JOINED_ASCII = re.compile("[a-z0-9]+(?:[-_.:/@+]+[a-z0-9]+)*")
-_JOINTS = re.compile("[-_.:/@+]+")
+_JOINTS = re.compile("[-_.:/@+\u00b7\u2010]+")
 _UNSPACED = re.compile(
     "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3041-\u30ff\u3400-\u9fff"
     "\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff]+)"
@@ -145,5 +169,5 @@ def _folded(text: str) -> str:
     """A text without case, accents, and differences of form such as full-width letters."""
     if text.isascii():
         return text.lower()
-    apart = unicodedata.normalize("NFKD", text.casefold())
-    return unicodedata.normalize("NFKC", _ACCENTS.sub("", apart)).casefold()
+    apart = _IGNORED.sub("", unicodedata.normalize("NFKD", text.casefold()))
+    return unicodedata.normalize("NFKC", apart).casefold().translate(_PLAIN)

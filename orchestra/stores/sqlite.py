@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 import attrs
+import trio
 
 from orchestra.closing import Closing
 from orchestra.protocols import DIGEST, VectorStore
@@ -40,10 +41,13 @@ class SqliteStores(Closing):
         self._reads = FileConnection(self._place, begin="BEGIN")
         self._writes = FileConnection(self._place, begin="BEGIN IMMEDIATE")
         self._cache = Cache(CACHE_BYTES)
+        self._indexing = trio.Lock()
 
     def collection(self, name: str) -> SqliteCollection:
         """The collection of this name; its first `upsert` or `make` creates it in the file."""
-        return SqliteCollection(self.path, name, self._reads, self._writes, self._cache)
+        return SqliteCollection(
+            self.path, name, self._reads, self._writes, self._cache, self._indexing
+        )
 
     def names(self) -> list[str]:
         """The names of the existing collections, in order; none if there is no file.
@@ -82,6 +86,8 @@ class SqliteCollection(VectorStore):
     _reads: FileConnection
     _writes: FileConnection
     _cache: Cache
+    _indexing: trio.Lock
+    """Held by the search that adds words to the index: its pauses are nobody's turn to add some."""
 
     async def search(
         self, vector: Vector, *, top: int, where: Mapping[str, Scalar] | None = None
@@ -105,8 +111,11 @@ class SqliteCollection(VectorStore):
         rules.check_top(self._place, top)
         seek = partial(self._search_keywords, query, top, where or {})
         found = await self._reads.run(partial(seek, adds=False))
-        while found is None:
-            found = await self._writes.run(partial(seek, adds=True))
+        if found is not None:
+            return found
+        async with self._indexing:
+            while (found := await self._writes.run(partial(seek, adds=True))) is None:  # noqa: ASYNC110 - another process may write meanwhile
+                await trio.sleep(keyword_index.PAUSE_S)
         return found
 
     async def make(self) -> None:

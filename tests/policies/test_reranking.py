@@ -130,15 +130,33 @@ def test_searches_are_rounded_up_to_whole_nanodollars(searches: int, price: int)
     assert 0 <= found * 1_000 - searches * price < 1_000
 
 
-@given(st.lists(st.integers(0, 4 * CHUNK_TOKENS), min_size=1, max_size=250))
-def test_a_search_is_estimated_for_each_hundred_chunks(sizes: list[int]) -> None:
-    texts = tuple("abc" * size for size in sizes)
-    found = of_ranking(RerankRequest("", texts))
-    assert found.input == sum(sizes)
-    chunks = sum(max(1, -(-size // CHUNK_TOKENS)) for size in sizes)
+@given(
+    st.integers(0, 2 * CHUNK_TOKENS),
+    st.lists(st.integers(0, 4 * CHUNK_TOKENS), min_size=1, max_size=250),
+)
+def test_a_search_is_estimated_for_each_hundred_chunks(query: int, sizes: list[int]) -> None:
+    """Each chunk has the query, too, of which Cohere takes at most half a chunk."""
+    found = of_ranking(RerankRequest("abc" * query, tuple("abc" * size for size in sizes)))
+    assert found.input == sum(query + size for size in sizes)
+    chunks = 0
+    for size in sizes:
+        left = size
+        while True:
+            chunks += 1
+            left -= max(CHUNK_TOKENS - query, CHUNK_TOKENS // 2)
+            if left <= 0:
+                break
     assert (found.searches - 1) * SEARCH_CHUNKS < chunks <= found.searches * SEARCH_CHUNKS
     assert worst(SEARCH, found) == found.searches * 2_000_000
     assert worst(TOKENS, found) == found.input
+
+
+def test_a_long_question_takes_more_searches() -> None:
+    """It is in each of the chunks: 100 texts of 900 tokens are 400 chunks with it, not 300."""
+    texts = ("abc" * 900,) * SEARCH_CHUNKS
+    assert of_ranking(RerankRequest("abc" * 10, texts)).searches == 2
+    assert of_ranking(RerankRequest("abc" * 240, texts)).searches == 4
+    assert of_ranking(RerankRequest("abc" * 2_000, texts)).searches == 4
 
 
 def test_budgets_hold_the_price_of_a_search_and_refuse_an_unknown_one() -> None:

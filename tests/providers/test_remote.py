@@ -24,6 +24,7 @@ from orchestra.codecs.dialect import Dialect
 from orchestra.codecs.gemini.dialect import GeminiDialect
 from orchestra.codecs.ollama.dialect import OllamaDialect
 from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.quirks import TEI
 from orchestra.errors import (
     AuthenticationError,
     CapabilityError,
@@ -41,6 +42,7 @@ from orchestra.providers import remote
 from orchestra.providers.credentials import bearer
 from orchestra.providers.network import open_transport
 from orchestra.providers.remote import Endpoint, RemoteModel
+from orchestra.rankings import Ranked, Ranking, RerankRequest
 from orchestra.secret import Secret
 from orchestra.values import (
     Capabilities,
@@ -687,6 +689,34 @@ def test_no_call_has_more_tokens_than_its_provider_takes() -> None:
     assert len(found.vectors) == 5
     sent = [tuple(msgspec.json.decode(each.body)["input"]) for each in transport.sent]
     assert sent == [texts[:2], texts[2:3], texts[3:4], texts[4:]]
+
+
+def scored(*scores: float) -> bytes:
+    return msgspec.json.encode([{"index": at, "score": each} for at, each in enumerate(scores)])
+
+
+def test_more_texts_than_a_server_ranks_at_once_go_in_several_calls() -> None:
+    """Text Embeddings Inference takes 32 by default, and scores each by itself."""
+    bodies = [scored(*range(32)), scored(*[0.5] * 17, 31.5)]
+    transport = Canned([(200, [body]) for body in bodies])
+    asked = model(transport)
+    asked.endpoint = attrs.evolve(asked.endpoint, dialect=OpenAiDialect(TEI))
+    texts = tuple(f"text {at}" for at in range(50))
+    found: Ranking = run(asked.rerank, RerankRequest("q", texts, top=3))
+    assert found.results == (Ranked(49, 31.5), Ranked(31, 31.0), Ranked(30, 30.0))
+    sent = [tuple(msgspec.json.decode(each.body)["texts"]) for each in transport.sent]
+    assert sent == [texts[:32], texts[32:]]
+
+
+def test_a_ranking_that_fails_in_its_second_call_has_begun() -> None:
+    """So limits do not refund it as one that was never sent."""
+    transport = Canned([(200, [scored(*range(32))]), (503, [b"{}"])])
+    asked = model(transport)
+    asked.endpoint = attrs.evolve(asked.endpoint, dialect=OpenAiDialect(TEI))
+    with pytest.raises(OverloadedError) as caught:
+        run(asked.rerank, RerankRequest("q", ("text",) * 33))
+    assert caught.value.begun
+    assert caught.value.model == asked.endpoint.model
 
 
 def test_a_sum_in_which_the_usage_of_a_call_is_missing_is_not_exact() -> None:

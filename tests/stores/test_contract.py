@@ -468,7 +468,7 @@ def test_keywords_follow_what_is_replaced_and_deleted(worded: VectorStore) -> No
 
 
 def test_a_long_query_is_cut_and_not_refused(worded: VectorStore) -> None:
-    some = [Passage("1", "first"), Passage("2", "last"), Passage("3", "w63")]
+    some = [Passage("1", "first"), Passage("2", "last"), Passage("3", "w127")]
     run(lambda: worded.upsert(some, [EAST] * 3))
     many = " ".join(f"w{number}" for number in range(100_000))
     found = run(lambda: worded.search_keywords(f"first {many} last", top=9))

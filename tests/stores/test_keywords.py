@@ -41,6 +41,20 @@ def test_a_part_of_a_text_has_no_word_that_the_whole_lacks(one: str, other: str)
     assert words_of(one, {}) <= words_of(f"{one} {other}", {})
 
 
+UNSEEN = "\u00ad\u200b\u200c\u200d\u200e\u2060\ufe0f\ufeff\U000e0100"
+MARKS = "\u0301\u0308\u05b8\u064e\u0651\u0640"
+
+
+@given(texts, st.data())
+def test_what_is_not_seen_and_accents_make_no_other_words(text: str, data: st.DataObject) -> None:
+    """A soft hyphen of a PDF, a joiner of Persian, vowel points of Hebrew and Arabic."""
+    marked = text
+    for added in data.draw(st.text(st.sampled_from(UNSEEN + MARKS), max_size=5)):
+        at = data.draw(st.integers(0, len(marked)))
+        marked = marked[:at] + added + marked[at:]
+    assert words_of(marked, {}) == words_of(text, {})
+
+
 @given(texts)
 def test_a_word_is_letters_and_digits_that_no_case_changes(text: str) -> None:
     """FTS5 takes such words as they are, and splits at nothing in them."""
@@ -64,10 +78,27 @@ def test_a_word_is_letters_and_digits_that_no_case_changes(text: str) -> None:
         ("\uff46\uff55\uff4c\uff4c ² ﬁ", ["full", "2", "fi"]),
         ("and/or, a--b __init__", ["and", "or", "andor", "a", "b", "ab", "init"]),
         ("door door DOOR", ["door"]),
+        ("exam\u00adple Łódź Ærø ILIKÇA \u0131l\u0131kça", ["example", "lodz", "aero", "ilikca"]),
+        ("می\u200cخواهم مُحَمَّد أحمد", ["میخواهم", "محمد", "احمد"]),  # noqa: RUF001 - no Latin letters
+        ("שָׁלוֹם", ["שלום"]),
+        ("葛\U000e0100城", ["葛城"]),
+        ("E\u20111234, col·lega", ["e", "1234", "e1234", "col", "lega", "collega"]),
     ],
 )
 def test_words(text: str, asked: list[str]) -> None:
     assert words_asked(text) == asked
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "先週から社内の共有フォルダーに保存した資料を開こうとすると、毎回エラーが表示されて作業を続けることが"
+        "できないのですが、管理者に連絡する前に自分で確認できる設定を教えてください",
+        "เมื่อฉันพยายามเปิดไฟล์ที่บันทึกไว้ในโฟลเดอร์ที่ใช้ร่วมกันของบริษัท จะมีข้อผิดพลาดปรากฏขึ้นทุกครั้ง ควรตรวจสอบการตั้งค่าใด",
+    ],
+)
+def test_a_question_without_spaces_counts_to_its_end(question: str) -> None:
+    assert question[-2:] in words_asked(question)
 
 
 @pytest.mark.parametrize(("text", "asked"), [("東京都に住む", "京"), ("a_b", "AB"), ("Tür", "tur")])

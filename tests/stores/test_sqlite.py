@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from orchestra.errors import StoreError
 from orchestra.stores import keyword_index
@@ -315,6 +316,68 @@ def test_the_first_keyword_search_makes_the_index(
         assert keyword_hits(stores.collection("a"), "door") == ["0", "1", "2", "3", "4", "5"]
 
 
+def test_long_passages_are_indexed_in_small_transactions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that another process that writes meanwhile does not wait too long for any of them."""
+    path = tmp_path / "store.sqlite"
+    monkeypatch.setattr(keyword_index, "CHARS_AT_ONCE", 20)
+    some = [Passage(f"{number}", f"a door {number:03}") for number in range(5)]
+    with SqliteStores(path) as stores:
+        trio.run(stores.collection("a").upsert, some, [EAST] * 5)
+        db = sqlite3.connect(path)
+        assert not keyword_index.add_missing(db, 1)
+        assert db.execute("SELECT count(*) FROM wording").fetchone() == (2,)
+        db.commit()
+        db.close()
+        assert keyword_hits(stores.collection("a"), "door") == ["0", "1", "2", "3", "4"]
+
+
+def test_between_two_transactions_of_indexing_other_processes_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyword_index, "ADDED_AT_ONCE", 2)
+    some = [Passage(f"{number}", "door") for number in range(5)]
+
+    async def main() -> None:
+        with SqliteStores(tmp_path / "store.sqlite") as stores:
+            collection = stores.collection("a")
+            await collection.upsert(some, [EAST] * 5)
+            began_s = trio.current_time()
+            assert len(await collection.search_keywords("door", top=9)) == 5
+            assert trio.current_time() - began_s == pytest.approx(2 * keyword_index.PAUSE_S)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_no_search_of_this_process_fills_the_pause_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many searches, one adds words, and the next one goes on when it has left."""
+    path = tmp_path / "store.sqlite"
+    monkeypatch.setattr(keyword_index, "ADDED_AT_ONCE", 2)
+    some = [Passage(f"{number}", "door") for number in range(5)]
+
+    async def main() -> None:
+        with SqliteStores(path) as stores, contextlib.closing(sqlite3.connect(path)) as db:
+            collection = stores.collection("a")
+            await collection.upsert(some, [EAST] * 5)
+            monkeypatch.setattr(keyword_index, "PAUSE_S", 1e6)
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(partial(collection.search_keywords, "door", top=1))
+                for _ in range(9):  # both connections take turns in order
+                    await trio.testing.wait_all_tasks_blocked()
+                    await collection.count()
+                    await collection.make()
+                assert db.execute("SELECT count(*) FROM wording").fetchone() == (2,)
+                nursery.cancel_scope.cancel()
+            monkeypatch.setattr(keyword_index, "PAUSE_S", 0.0)
+            assert len(await collection.search_keywords("door", top=9)) == 5
+
+    trio.run(main)
+
+
 def test_a_passage_that_is_being_replaced_is_found(tmp_path: Path) -> None:
     """Indexing what is missing and searching it are one transaction: no writer is in between."""
     path = tmp_path / "store.sqlite"
@@ -386,6 +449,25 @@ def test_without_fts5_only_keyword_search_is_refused(
         assert "use another Python, or leave out keywords=..." in told
         monkeypatch.undo()
         assert keyword_hits(collection, "text") == ["one"]
+
+
+def test_a_file_with_a_keyword_index_is_only_read_without_fts5(tmp_path: Path) -> None:
+    """Its triggers need FTS5, which is here replaced by a module that no SQLite has."""
+    path = tmp_path / "store.sqlite"
+    with SqliteStores(path) as stores:
+        trio.run(fill, stores.collection("a"))
+        assert keyword_hits(stores.collection("a"), "text") == ["one"]
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA writable_schema = ON")
+    db.execute("UPDATE sqlite_master SET sql = replace(sql, 'USING fts5', 'USING fts9')")
+    db.commit()
+    db.close()
+    with SqliteStores(path) as stores:
+        collection = stores.collection("a")
+        assert [each.id for each in trio.run(partial(collection.search, EAST, top=9))] == ["one"]
+        for call in (partial(fill, collection), partial(collection.delete, where={})):
+            assert "needs FTS5, but this Python's SQLite was compiled without it" in refused(call)
+        assert trio.run(collection.count) == 1
 
 
 def test_a_closed_store_says_so(tmp_path: Path) -> None:

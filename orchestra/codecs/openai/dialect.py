@@ -42,6 +42,10 @@ class OpenAiDialect(Dialect):
     def texts_tokens_max(self) -> int | None:
         return self.quirks.texts_tokens_max
 
+    @property
+    def ranked_max(self) -> int | None:
+        return self.quirks.ranked_max
+
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         body = chat_body(model, request, self.quirks, stream=stream)
         return Call("/chat/completions", msgspec.json.encode(body))

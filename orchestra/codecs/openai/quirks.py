@@ -95,6 +95,10 @@ class Quirks:
     rerank_top_key: str | None = "top_n"
     """The field for the number of results; without one, the server is asked for all of them."""
     rerank_texts_key: str = "documents"
+    ranked_max: int | None = None
+    """The most texts in one rerank call, for a server that scores each by itself: more are sent in
+    several calls. None where scores may depend on the other texts of a call: all are sent in one.
+    """
 
     busy_marks: tuple[str, ...] = ()
     """Texts in an error's body that mean a rate limit, whatever its status."""
@@ -203,10 +207,11 @@ LLAMA_CPP = Quirks(
 TEI = Quirks(
     name="tei",
     embeddings_path="/v1/embeddings",  # reranking is not below /v1
-    texts_max=32,
+    texts_max=32,  # by default; `--max-client-batch-size` allows more
     reranking=True,
     rerank_top_key=None,
     rerank_texts_key="texts",
+    ranked_max=32,
 )
 XAI = Quirks(
     name="xai",

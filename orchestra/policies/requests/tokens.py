@@ -42,7 +42,10 @@ OUTPUT_TOKENS = 1_000
 """The assumed length of an answer that the request does not bound: about a page and a half."""
 
 CHUNK_TOKENS = 500
-"""Cohere divides a text that is longer, with the query, into chunks; each counts as a text."""
+"""Cohere divides a text that is longer, with the query, into chunks; each counts as a text.
+
+The query is in each chunk, and takes at most half of it: Cohere cuts it.
+"""
 SEARCH_CHUNKS = 100
 """The texts of a search unit, at Cohere and on Bedrock."""
 
@@ -124,9 +127,10 @@ def of_texts(request: EmbedRequest) -> Estimate:
 def of_ranking(request: RerankRequest) -> Estimate:
     """The estimate for texts to rerank: the model reads each of them together with the query."""
     query = text_tokens(request.query)
-    sizes = [query + text_tokens(text) for text in request.texts]
-    chunks = sum(max(1, -(-size // CHUNK_TOKENS)) for size in sizes)
-    return Estimate(sum(sizes), searches=-(-chunks // SEARCH_CHUNKS))
+    sizes = list(map(text_tokens, request.texts))
+    room = CHUNK_TOKENS - min(query, CHUNK_TOKENS // 2)
+    chunks = sum(max(1, -(-size // room)) for size in sizes)
+    return Estimate(query * len(sizes) + sum(sizes), searches=-(-chunks // SEARCH_CHUNKS))
 
 
 def text_tokens(text: str) -> int:

@@ -89,10 +89,13 @@ _READS, _READS_NO_REASONING = f"files {_ALL}", f"files {_NO_REASONING}"
 models it is unknown.
 """
 
+_NOT_SUPPORTED = Capabilities(embeddings=False, reranking=False, **dict.fromkeys(_ABILITIES, False))
+"""The capabilities of a model that orchestra cannot ask anything."""
+
 _TABLE: tuple[_Row, ...] = (
-    # Cohere, Voyage and Jina; those of BAAI and Qwen are often run locally
-    _reranks("rerank-"),
-    _reranks("jina-reranker|jina-colbert|mxbai-rerank|bge-reranker|qwen3-reranker|llama-?rank"),
+    # rerank models, by their names: of Cohere, Voyage, Jina, BAAI, Qwen and others
+    (_pattern(r"amazon\.rerank"), Facts(capabilities=_NOT_SUPPORTED)),
+    _reranks("[^/]*rerank|zerank|ms-marco|jina-colbert|llama-?rank"),
     # OpenAI: the context includes the answer
     _embeds("text-embedding-3-large", 8_191, 3_072, shortens=True),
     _embeds("text-embedding-3-small", 8_191, 1_536, shortens=True),

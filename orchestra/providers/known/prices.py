@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from orchestra.policies.money.prices import FREE, Price, Tier, for_million
+from orchestra.providers.known.addresses import capabilities
 from orchestra.providers.known.catalog import PROVIDERS
 from orchestra.providers.known.settings import ModelSettings
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 FREE_PROVIDERS = ("ollama",)
 """Local servers, which are free unless their settings have prices."""
+SEARCH_PROVIDERS = ("cohere", "bedrock", "bedrock-invoke")
+"""Providers that bill reranking by search units, whatever tokens would cost."""
 _KEYS: Mapping[str, str] = MappingProxyType(
     {
         "input": "input_mtok",
@@ -39,7 +42,8 @@ def price_of(settings: ModelSettings) -> Price | None:
 
     If the settings have a price for input but none for cached input, cached input costs the same as
     input: the catalog's price for cached input is not used. The same applies to output and
-    reasoning.
+    reasoning. Where reranking is billed by search units, only `search` is the price of a rerank
+    model.
     """
     configured = settings.prices
     if PROVIDERS[settings.provider].built_in:
@@ -49,6 +53,9 @@ def price_of(settings: ModelSettings) -> Price | None:
         for field in attrs.fields(type(configured))
         if (value := getattr(configured, field.name)) is not None
     }
+    by_search = settings.provider in SEARCH_PROVIDERS and capabilities(settings).reranking
+    if by_search and "search" not in own:
+        return None
     if settings.provider in FREE_PROVIDERS:
         return Price(**{"input": 0, "output": 0, **own})
     if "input" in own and "output" in own:

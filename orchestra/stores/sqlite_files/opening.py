@@ -114,4 +114,9 @@ def explained(path: Path, error: Exception, fixes: Mapping[int, str] = FIXES) ->
     """
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
     fix = f"; {fixes[code]}" if code in fixes else ""
+    if str(error).startswith("no such module: fts"):
+        fix = (
+            "; the file has a keyword index, which needs FTS5, but this Python's SQLite was "
+            "compiled without it; use another Python"
+        )
     return f"{path}: SQLite says {str(error)!r}{fix}"

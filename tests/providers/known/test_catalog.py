@@ -482,3 +482,28 @@ def test_a_claude_may_say_as_much_as_it_can(model: str, tokens: int) -> None:
     named = ModelSettings(name="x", provider="anthropic", model=model)
     call = endpoint(named, {"ANTHROPIC_API_KEY": SECRET}).dialect.ask(model, ASKED, stream=True)
     assert msgspec.json.decode(call.body)["max_tokens"] == tokens
+
+
+@pytest.mark.parametrize(
+    ("model", "reranks"),
+    [
+        ("rerank-v4.0-pro", True),
+        ("rerank-2.5-lite", True),
+        ("BAAI/bge-reranker-v2-m3", True),
+        ("Alibaba-NLP/gte-reranker-modernbert-base", True),
+        ("nvidia/llama-3.2-nv-rerankqa-1b-v2", True),
+        ("Qwen/Qwen3-Reranker-8B", True),
+        ("cross-encoder/ms-marco-MiniLM-L6-v2", True),
+        ("Salesforce/Llama-Rank-V1", True),
+        ("zeroentropy/zerank-2", True),
+        ("us.cohere.rerank-v3-5:0", True),
+        ("amazon.rerank-v1:0", False),  # its format is another one
+        ("meta-llama/Llama-3.2-3B", False),
+        ("our-own", None),
+    ],
+)
+def test_a_rerank_model_is_known_by_its_name(model: str, reranks: bool | None) -> None:
+    """So that it is pinged as one, and a step that cannot use it is reported before it runs."""
+    assert known(model).capabilities.reranking is reranks
+    if reranks is not None:
+        assert known(model).capabilities.embeddings is False

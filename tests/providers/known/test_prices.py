@@ -28,6 +28,25 @@ def test_what_runs_here_is_free_and_what_nobody_knows_is_not() -> None:
     assert price_of(settings("openai", "a-model-of-our-own")) is None
 
 
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("cohere", "rerank-v3.5"),
+        ("bedrock", "cohere.rerank-v3-5:0"),
+        ("bedrock-invoke", "cohere.rerank-v3-5:0"),
+    ],
+)
+def test_a_price_of_tokens_says_nothing_of_what_is_billed_by_searches(
+    provider: str, model: str
+) -> None:
+    """So a budget that refuses unknown prices refuses it, and `check` says so."""
+    assert price_of(settings(provider, model, input=1)) is None
+    assert price_of(settings(provider, model, input=1, output=0)) is None
+    assert price_of(settings(provider, model, search=2)) == Price(input=0, search=2 * DOLLAR)
+    assert price_of(settings("cohere", "embed-v4.0", input=1)) is not None
+    assert price_of(settings("vllm", "bge-reranker-v2-m3", input=1)) == Price(input=DOLLAR)
+
+
 def test_what_the_settings_say_counts_for_more_and_is_not_mixed() -> None:
     listed = price_of(settings("anthropic", "claude-haiku-4-5"))
     assert listed is not None
