@@ -18,7 +18,7 @@ import msgspec
 
 from orchestra.accounts import USAGE_COUNTS, Certainty, Usage
 from orchestra.answers import Completion
-from orchestra.policies.caching.alike import last_text
+from orchestra.policies.caching import alike
 from orchestra.policies.requests.canonical import written_of
 from orchestra.policies.requests.extras import COALESCE, without
 from orchestra.rankings import AnyRequest, Ranking
@@ -65,7 +65,7 @@ class Question(msgspec.Struct, frozen=True):
     """A request's question: equal requests have equal `key`s.
 
     `near` is equal for all requests that differ only in `text`, the last message. It is None if
-    questions are not compared, or the last message is not a user's text.
+    questions are not compared, or the last message is not a short text of the user.
     """
 
     key: bytes
@@ -89,8 +89,8 @@ def question_of(
     key = _key(scope, request)
     if key is None:
         return None
-    text = last_text(request) if rule.similarity is not None else ""
-    if not text:
+    text = None if rule.similarity is None else alike.question_of(request)
+    if text is None:
         return Question(key)
     others = attrs.evolve(request, messages=request.messages[:-1])
     return Question(key, _key((*scope, _NEAR), others), text)
