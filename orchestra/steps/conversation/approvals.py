@@ -8,6 +8,7 @@ open call. Once the call has its result, the same decision fits no longer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -48,9 +49,9 @@ def refuse_misfits(calls: Sequence[ToolCall], decisions: Decisions) -> None:
                 f"({decision}); add its `ToolResult`, or decide: "
                 f"generate(..., approved={{{call.id[:_SHOWN_MAX]!r}: True}})"
             )
-    ids = [call.id for call in calls]
+    ids = dict.fromkeys(call.id for call in calls)
     wrong = [each for each in decisions if each not in ids]
-    if wrong or len(set(ids)) < len(ids):
+    if wrong or len(ids) < len(calls):
         what = f"{wrong[0]!r:.100} is not open" if wrong else "several open calls have the same id"
         raise InvalidRequestError(
             f"generate(approved=...): {what}; the open calls of the conversation are: "
@@ -73,11 +74,11 @@ def with_results(messages: Sequence[Message], parts: Sequence[Part]) -> tuple[Me
     begun = end = _last_turn(messages) + 1
     while end < len(messages) and messages[end].role == "tool":
         end += 1
-    order = [each.id for each in messages[begun - 1].parts if isinstance(each, ToolCall)]
+    calls = (each for each in messages[begun - 1].parts if isinstance(each, ToolCall))
+    order = {call.id: at for at, call in enumerate(calls)}
 
-    def place(part: Part) -> int:
-        call_id = part.call_id if isinstance(part, ToolResult) else None
-        return order.index(call_id) if call_id in order else len(order)
+    def place(part: Part) -> float:
+        return order.get(part.call_id, inf) if isinstance(part, ToolResult) else inf
 
     before = [part for each in messages[begun:end] for part in each.parts]
     given = sorted((*before, *parts), key=place)
