@@ -7,6 +7,7 @@ that each caller could have got alone.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -33,6 +34,7 @@ from orchestra.values import (
 )
 
 SHORT_BYTES = 4096
+_SMALL = re.compile("([²³¹¼½¾\u2070-\u209c\u2150-\u215f\u2189]+)")
 Found = TypeVar("Found", Embeddings, Ranking, Completion)
 
 
@@ -97,8 +99,13 @@ def question_of(
 
 
 def normal(text: str) -> str:
-    """A text in a normal form: case-folded, in Unicode's NFKC, with single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """A text in a normal form: case-folded, in Unicode's NFKC, with single spaces.
+
+    Superscripts, subscripts and fractions stay: in NFKC, 10² is 102.
+    """
+    parts = enumerate(_SMALL.split(text))
+    plain = (part if at % 2 else unicodedata.normalize("NFKC", part) for at, part in parts)
+    return " ".join("".join(plain).casefold().split())
 
 
 def nearest(vector: Vector, others: Sequence[Vector], at_least: float) -> tuple[int, float] | None:

@@ -148,6 +148,15 @@ def test_with_normalize_what_looks_alike_is_the_same(text: str) -> None:
     assert key(attrs.evolve(ASKED, messages=system), NORMAL) != key(ASKED, NORMAL)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("What is 10²?", "What is 102?"), ("H₂O", "H2O"), ("2½ cups", "21\u20442 cups")],
+)
+def test_with_normalize_other_numbers_are_another_question(one: str, other: str) -> None:
+    """They are equal in NFKC."""
+    assert normal(one) != normal(other)
+
+
 @given(st.text())
 def test_a_normal_text_is_normal(text: str) -> None:
     assert normal(f" {text}  ").split() == normal(text).split()
