@@ -350,16 +350,17 @@ async def ask_all(client: Client, seen: dict[str, Any], *, stream: bool) -> None
     seen["listed"] = listed
     data: Any = listed.json.get("data") or [{"id": "none"}]
     one = f"{at}/{data[0]['id']}"
+    rename = f"POST {one} HTTP/1.1\nContent-Type: application/json"
     seen["read"] = await ask(f"GET {one} HTTP/1.1")
     seen["messages"] = await ask(f"GET {one}/messages HTTP/1.1")
     seen["past"] = await ask(f"GET {one}/messages?after=x&order=desc HTTP/1.1")
-    seen["renamed"] = await ask(f"POST {one} HTTP/1.1", {"metadata": {"c": "d"}})
-    seen["unnamed"] = await ask(f"POST {one} HTTP/1.1", {"metadata": None})
-    seen["misnamed"] = await ask(f"POST {one} HTTP/1.1", {"metadata": 3})
+    seen["renamed"] = await ask(rename, {"metadata": {"c": "d"}})
+    seen["unnamed"] = await ask(rename, {"metadata": None})
+    seen["misnamed"] = await ask(rename, {"metadata": 3})
     seen["deleted"] = await ask(f"DELETE {one} HTTP/1.1")
     for name, head in (("GET", one), ("GET", f"{one}/messages"), ("DELETE", one)):
         seen.setdefault("gone", []).append((await ask(f"{name} {head} HTTP/1.1")).status)
-    seen["gone"].append((await ask(f"POST {one} HTTP/1.1", {"metadata": {}})).status)
+    seen["gone"].append((await ask(rename, {"metadata": {}})).status)
     seen["bad"] = [(await ask(f"GET {at}?{q} HTTP/1.1")).status for q in BAD]
 
 
