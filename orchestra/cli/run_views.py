@@ -95,7 +95,7 @@ class Words(msgspec.Struct, kw_only=True, eq=False):
     def _say(self, chunk: Any) -> bytes:
         self._chunks += 1
         if not isinstance(chunk, str | bytes):
-            return written(chunk) + b"\n"
+            return self.visible(written(chunk).decode()).encode() + b"\n"
         self._size += len(chunk)
         if isinstance(chunk, bytes):
             return chunk
@@ -237,7 +237,7 @@ def whole(result: Any, visible: Callable[[str], str] = str) -> bytes:
         return result
     if isinstance(result, str):
         return visible(result.removesuffix("\n")).encode("utf-8", "replace") + b"\n"
-    return _indented(written(result)) + b"\n"
+    return visible(_indented(written(result)).decode()).encode() + b"\n"
 
 
 def _indented(data: bytes) -> bytes:

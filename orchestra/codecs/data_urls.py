@@ -9,7 +9,9 @@ from orchestra.errors import CapabilityError
 from orchestra.values import ImagePart, ImageUrlPart
 
 _DATA_URL = re.compile(
-    r"data:((?:[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[\w.+-]+)*)(?:;[\w=.+-]+)*;base64,(.*)", re.DOTALL
+    # Possessive: a client wrote it, and backtracking would take quadratic time.
+    r"data:((?:[\w.+-]++/[\w.+-]++)?(?:;[\w.+-]++=[\w.+-]++(?=;))*+)(?:;[\w=.+-]++)*;base64,(.*)",
+    re.DOTALL,
 )
 
 

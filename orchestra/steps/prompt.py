@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestra.graph.source.templates import Template, places_of, unfillable
+from orchestra.graph.source.templates import HIDDEN, Template, places_of, unfillable
 from orchestra.graph.steps import step
 
 
@@ -15,8 +15,15 @@ def prompt(template: Template, /, **parts: object) -> str:
 
     Raises:
         KeyError: the template names an argument that was not given.
-        ValueError: the template's braces do not match.
+        ValueError: the template's braces do not match, or it reads an attribute that begins with an
+            underscore.
     """
+    for place in places_of(template) if HIDDEN in template else ():
+        if place.hidden:
+            raise ValueError(
+                f"`{place.written}` in the template reads an attribute that begins with `_`; read "
+                f"it in a step, and pass the result: {{{place.name}}}"
+            )
     try:
         return template.format_map(parts)
     except (KeyError, ValueError) as error:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
 from orchestra.cli.run_views import Lines, Result, Words, duration, joined, progress, whole
-from orchestra.cli.terminal import ERR, OUT, visible
+from orchestra.cli.terminal import CONTROLS, ERR, OUT, visible
 from orchestra.engine.journal import Journal
 from orchestra.engine.lanes.output import Output
 from orchestra.errors import OverloadedError
@@ -185,6 +185,17 @@ def test_a_terminal_is_not_steered_by_what_is_said() -> None:
     assert Words(streams=True, visible=visible).feed(run(*said)) == [
         (OUT, "\N{REPLACEMENT CHARACTER}]0;gotcha\N{REPLACEMENT CHARACTER}a\tb\n".encode())
     ]
+
+
+def test_a_terminal_is_not_steered_by_what_is_said_in_json() -> None:
+    """JSON escapes the C0 controls, but not DEL and the C1 controls."""
+    told = ["\x9b2J", "\x7f"]
+    for_people = Words(streams=True, quiet=True, visible=visible)
+    ((_, chunk),) = for_people.feed(run(partial(Delta, chunk=told)))
+    for data in (chunk, whole(told, visible)):
+        assert data.decode().translate(dict.fromkeys(CONTROLS)) == data.decode()
+        assert "2J" in data.decode()
+    assert json.loads(whole(told)) == told, "for programs, nothing changes"
 
 
 def test_a_terminal_is_not_steered_by_an_error_that_quotes_a_provider() -> None:

@@ -237,6 +237,27 @@ def test_a_data_url_is_read_as_it_was_written(data: bytes, media_type: str) -> N
     assert read_data_url("https://u/a.pdf") is None
 
 
+@given(st.lists(st.sampled_from(["a", "/", ";", "=", ";a=a", ";base64", ",", "\n"]), max_size=9))
+def test_the_head_of_a_data_url_is_a_type_with_its_parameters(head: list[str]) -> None:
+    """Compared with the expression without possessive quantifiers."""
+    url = f"data:{''.join(head)};base64,aGk="
+    word = r"[\w.+-]+"
+    plain = rf"data:((?:{word}/{word})?(?:;{word}={word})*)(?:;[\w=.+-]+)*;base64,(.*)"
+    found = re.fullmatch(plain, url, re.DOTALL)
+    try:
+        read = read_data_url(url)
+    except ValueError:
+        read = None
+    assert read == ((b"hi", found[1]) if found and found[2] == "aGk=" else None)
+
+
+@pytest.mark.parametrize("unit", [";a=a", ";a", "a/", ";a=a=", ";base64", ";a=a;"])
+def test_a_data_url_without_an_end_takes_no_quadratic_time(unit: str) -> None:
+    """In quadratic time, this would not end within an hour."""
+    with pytest.raises(ValueError, match="is not a data URL in base64"):
+        read_data_url("data:" + unit * 250_000)
+
+
 def test_an_image_and_a_file_are_one_idea_with_two_names() -> None:
     file, image = FilePart(b"hi", "image/png"), ImagePart(b"hi", "image/png")
     assert len({file, image}) == 2

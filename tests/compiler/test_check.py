@@ -400,6 +400,12 @@ CASES: list[tuple[str, str, str, str]] = [
         "call it in a step, and pass the result: {n}",
     ),
     (
+        "return prompt('{n.__class__} {n.real}', n=n)  # HERE",
+        "bad-template",
+        "prompt(...): `{n.__class__}` in the template reads an attribute that begins with `_`",
+        "read it in a step, and pass the result: {n}",
+    ),
+    (
         "return [gen(n)]  # HERE",
         "stream-into-value",
         "gen(...) is Stream[str], but an item of [...] takes Any, which is the whole value",

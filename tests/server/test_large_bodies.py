@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -124,6 +125,27 @@ def test_no_step_of_the_loop_reads_all_that_a_client_may_send(case: str) -> None
     status, steps = trio.run(asked, *largest(case))
     assert status == 200
     assert steps.longest < CALLS_MAX
+
+
+def test_only_the_route_of_runs_reads_a_form() -> None:
+    """A form may have 32 MiB, which the other routes would read as one piece of JSON."""
+
+    async def main() -> dict[str, int]:
+        found = {}
+        async with open_engine(World()) as engine:
+            app = create_app(engine, PIPELINES, USUAL_SETTINGS)
+            rules = [each for each in app.url_map.iter_rules() if "POST" in (each.methods or ())]
+            async with open_house(app, USUAL_SETTINGS) as house:
+                for path in {re.sub("<.*?>", "count", each.rule) for each in rules}:
+                    client = await house.connect()
+                    head = f"POST {path} HTTP/1.1\nContent-Type: multipart/form-data; boundary=x"
+                    found[path] = (await client.ask(head, b'{"metadata": {}}')).status
+        return found
+
+    found = trio.run(main)
+    assert found.pop("/v1/pipelines/count/runs") == 400, "its form is wrong"
+    assert {CHAT, MESSAGES, f"{CHAT}/count", "/v1/responses"} <= found.keys()
+    assert set(found.values()) == {415}
 
 
 def test_no_step_of_the_loop_reads_a_large_message_of_a_socket() -> None:

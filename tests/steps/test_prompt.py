@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 
 import pytest
 
@@ -11,6 +12,8 @@ from orchestra.steps.prompt import prompt
 
 def test_a_template_is_filled_in() -> None:
     assert prompt.call("{a!r:>4} {b.real} {{}}", a="x", b=3) == " 'x' 3 {}"
+    assert prompt.call("a._b {{a._b}} {a:_>3} {_c}", a="x", _c=3) == "a._b {a._b} __x 3"
+    assert prompt.call("{at:%Y._%m}", at=date(2026, 5, 1)) == "2026._05"
 
 
 @pytest.mark.parametrize(
@@ -20,6 +23,10 @@ def test_a_template_is_filled_in() -> None:
         ('{"a": 1} {q}', KeyError, '`{"a": 1}` in the template names no part; write `{{`'),
         ("{} {q}", KeyError, "`{}` in the template names no part; write `{{`"),
         ("{q", ValueError, "the template is invalid: expected '}' before end of string; write"),
+        ("{q.__class__.mro}", ValueError, "`{q.__class__.mro}` in the template reads an attribute"),
+        ("{q[0].__init__!r:>9}", ValueError, "`{q[0].__init__!r:>9}` in the template reads an"),
+        ("{q[a:b].__class__}", ValueError, "`{q[a:b].__class__}` in the template reads an"),
+        ("{q:{q._x}}", ValueError, "`{q._x}` in the template reads an attribute that begins with"),
         ("{q:d}", ValueError, "Unknown format code 'd' for object of type 'str'"),
     ],
 )

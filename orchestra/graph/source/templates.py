@@ -17,15 +17,21 @@ class FilledIn:
 Template: TypeAlias = Annotated[str, FilledIn()]
 
 _CONVERSIONS = (None, "r", "s", "a")
+HIDDEN = "._"
+"""What an attribute that begins with an underscore begins with; it is in no other template."""
 BRACES = "write `{{` and `}}` for braces that are text"
 
 
 @attrs.frozen
 class Place:
-    """A place in a template: the name of its argument, and the place as it is written."""
+    """A place in a template: the name of its argument, and the place as it is written.
+
+    `path` is what is read of the argument: `.attribute`, `[0]`.
+    """
 
     name: str
     written: str
+    path: str = ""
 
     @property
     def named(self) -> bool:
@@ -40,7 +46,15 @@ class Place:
     @property
     def calls(self) -> bool:
         """Whether the place looks like a call, which a template cannot do: `{name.upper()}`."""
-        return "(" in split_field(self.written)[1].partition(":")[0]
+        return "(" in self.path
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the place reads an attribute that begins with an underscore.
+
+        From those, `{part.__init__.__globals__}` leads to everything in the process.
+        """
+        return HIDDEN in self.path
 
 
 def places_of(template: str) -> tuple[Place, ...]:
@@ -82,8 +96,8 @@ def _places(template: str) -> Iterator[Place]:
     for _, field, form, conversion in Formatter().parse(template):
         if field is None:
             continue
-        name, _ = split_field(field)
-        place = Place(name, f"{{{field}{format_suffix(form, conversion)}}}")
+        name, path = split_field(field)
+        place = Place(name, f"{{{field}{format_suffix(form, conversion)}}}", path)
         if conversion not in _CONVERSIONS:
             raise ValueError(f"`{place.written}` has an unknown conversion, `!{conversion}`")
         yield place

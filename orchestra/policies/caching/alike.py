@@ -20,12 +20,15 @@ from orchestra.policies.caching.cache import key_of, opened, sealed
 from orchestra.values import ChatRequest, TextPart, Vector
 
 QUESTION_CHARS_MAX = 200
-"""A longer question is not compared: a single word changes its vector too little."""
+"""A longer question is not compared: a single word changes its vector too little, and a comparison
+takes quadratic time."""
 TRIES = 3
 """How many of the nearest questions are tried, as their answers may have expired."""
 INDEX_BYTES_MAX = 8 * 1024 * 1024
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W\d_]+)*")
+_CONTRACTED = re.compile(r"(?:n't|'(?:s|re|ve|ll|d|m))$")
+"""No other word behind an apostrophe is an ending: `l'école` is not `l'église`."""
 _NUMBER = re.compile(r"(?:(?<!\w)[-+\u2212])?\d+(?:[.,:/]\d+)*")
 _SIGN = re.compile(r"[^\w\s.,;:!?'\"’()-]")
 _BEGINS = re.compile(r"(?:^|[.!?:]\s)\W*$")
@@ -63,16 +66,12 @@ def question_of(request: ChatRequest) -> str | None:
 
     It has to be the last message of the request, contain only text, and be short.
     """
-    text = last_text(request)
-    return text if text.strip() and len(text) <= QUESTION_CHARS_MAX else None
-
-
-def last_text(request: ChatRequest) -> str:
-    """The text of the last message, if it is a user's and contains only text; otherwise ""."""
     last = request.messages[-1] if request.messages else None
     if last is None or last.role != "user":
-        return ""
-    return last.text if all(isinstance(part, TextPart) for part in last.parts) else ""
+        return None
+    if not all(isinstance(part, TextPart) for part in last.parts):
+        return None
+    return last.text if last.text.strip() and len(last.text) <= QUESTION_CHARS_MAX else None
 
 
 def scope_of(tenant: str, identity: str, embedder: str, request: ChatRequest) -> str | None:
@@ -133,7 +132,7 @@ def may_ask_the_same(one: str, other: str, *, paraphrases: bool = False) -> bool
 def _words(text: str) -> list[str]:
     """The words in lower case, without contracted endings, whose meaning `_marks` handles."""
     found = (word.lower().replace("’", "'") for word in _WORD.findall(text))
-    return [word.removesuffix("n't").partition("'")[0] for word in found]
+    return [_CONTRACTED.sub("", word) for word in found]
 
 
 def with_known(known: Sequence[Known], newest: Known, entries_max: int) -> tuple[Known, ...]:

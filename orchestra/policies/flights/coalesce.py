@@ -7,6 +7,7 @@ that each caller could have got alone.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -18,7 +19,7 @@ import msgspec
 
 from orchestra.accounts import USAGE_COUNTS, Certainty, Usage
 from orchestra.answers import Completion
-from orchestra.policies.caching.alike import last_text
+from orchestra.policies.caching import alike
 from orchestra.policies.requests.canonical import written_of
 from orchestra.policies.requests.extras import COALESCE, without
 from orchestra.rankings import AnyRequest, Ranking
@@ -33,6 +34,7 @@ from orchestra.values import (
 )
 
 SHORT_BYTES = 4096
+_SMALL = re.compile("([²³¹¼½¾\u2070-\u209c\u2150-\u215f\u2189]+)")
 Found = TypeVar("Found", Embeddings, Ranking, Completion)
 
 
@@ -65,7 +67,7 @@ class Question(msgspec.Struct, frozen=True):
     """A request's question: equal requests have equal `key`s.
 
     `near` is equal for all requests that differ only in `text`, the last message. It is None if
-    questions are not compared, or the last message is not a user's text.
+    questions are not compared, or the last message is not a short text of the user.
     """
 
     key: bytes
@@ -89,16 +91,21 @@ def question_of(
     key = _key(scope, request)
     if key is None:
         return None
-    text = last_text(request) if rule.similarity is not None else ""
-    if not text:
+    text = None if rule.similarity is None else alike.question_of(request)
+    if text is None:
         return Question(key)
     others = attrs.evolve(request, messages=request.messages[:-1])
     return Question(key, _key((*scope, _NEAR), others), text)
 
 
 def normal(text: str) -> str:
-    """A text in a normal form: case-folded, in Unicode's NFKC, with single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """A text in a normal form: case-folded, in Unicode's NFKC, with single spaces.
+
+    Superscripts, subscripts and fractions stay: in NFKC, 10² is 102.
+    """
+    parts = enumerate(_SMALL.split(text))
+    plain = (part if at % 2 else unicodedata.normalize("NFKC", part) for at, part in parts)
+    return " ".join("".join(plain).casefold().split())
 
 
 def nearest(vector: Vector, others: Sequence[Vector], at_least: float) -> tuple[int, float] | None:

@@ -37,7 +37,7 @@ from orchestra.server.models.responding import (
     refusing,
     respond,
 )
-from orchestra.server.openai.stored import Kept, StoredCompletions, keep
+from orchestra.server.openai.stored import StoredCompletions, keep
 from orchestra.server.openai.stored_chats import found_in, not_stored, page_of, paged, wanted_of
 from orchestra.server.responses.whole_answers import as_json
 from orchestra.server.runs.pipelines import Runs
@@ -121,12 +121,10 @@ class ResponsesApi:
             StateError: the state is unreachable.
         """
         who, before = principal(), asked.body.previous_response_id
-        found, wanted = dict[str, Kept](), [*asked.referred(), *([before] if before else [])]
+        wanted = [*asked.referred(), *([before] if before else [])]
         try:
             with trio.fail_after(LOOK_S if wanted else float("inf")):
-                for id_ in wanted:
-                    if (kept := await self.stored.get(id_, who)) is not None:
-                        found[id_] = kept
+                found = await self.stored.several(wanted, who)
         except trio.TooSlowError as error:
             raise StateError(
                 f"reading the stored response {wanted[0][:100]!r}, and others that the request "

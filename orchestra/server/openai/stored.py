@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -22,6 +23,7 @@ import trio
 from orchestra.access.principal import Principal
 from orchestra.accounts import Caller
 from orchestra.codecs.serving.requests import ServedChat
+from orchestra.computed import LARGE_BYTES, computed
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry, State
 from orchestra.records import readable
@@ -48,7 +50,7 @@ TOGETHER_BYTES_MAX = 16 * 1024 * 1024
 """The most bytes of one organisation's completions, which the state's `limit_bytes` does not bound;
 the oldest are deleted."""
 PAGE_MAX = 100
-_AT_ONCE = 32  # completions are read together
+_AT_ONCE = 8  # completions are read together: at most 2 MiB
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -149,7 +151,25 @@ class StoredCompletions:
         Raises:
             StateError: the state is unreachable.
         """
-        return await self._changed(id_, who, lambda kept, _: (kept, {}))
+        return (await self.several([id_], who)).get(id_)
+
+    async def several(self, ids: Sequence[str], who: Principal) -> dict[str, Kept]:
+        """Those of these completions that there are, and that `who` may see, by their ids.
+
+        Raises:
+            StateError: the state is unreachable.
+        """
+        ids = [each for each in dict.fromkeys(ids) if _ID.fullmatch(each)]
+        if not ids:
+            return {}
+        keys = [self._key(each) for each in ids]
+        found = await self._state().change(
+            keys, lambda data, _: Change([each or b"" for each in data])
+        )
+        large = sum(map(len, found)) > LARGE_BYTES  # together they may have megabytes
+        read = await computed(partial(_read_all, found), large=large)
+        kept = zip(ids, read, strict=True)
+        return {id_: each for id_, each in kept if each is not None and _visible(each, who)}
 
     async def rename(self, id_: str, who: Principal, metadata: dict[str, str]) -> Kept | None:
         """Replace the metadata of a completion; returns the completion, or None as in `get`.
@@ -203,8 +223,8 @@ class StoredCompletions:
         found: list[Kept] = []
         most = min(wanted.limit, PAGE_MAX)
         for at in range(0, len(ids), _AT_ONCE):
-            for kept in await self._several(ids[at : at + _AT_ONCE]):
-                if not _visible(kept, who) or not wanted.has(kept):
+            for kept in (await self.several(ids[at : at + _AT_ONCE], who)).values():
+                if not wanted.has(kept):
                     continue
                 if len(found) == most:
                     return StoredPage(tuple(found), more=most > 0)
@@ -218,12 +238,6 @@ class StoredCompletions:
         """The key of the list: one for each organisation, including its users and end users."""
         tenant = blake2b(caller.fairness_key.encode(), digest_size=16).hexdigest()
         return f"{self.kind}-sizes:{tenant}"
-
-    async def _several(self, ids: Sequence[str]) -> list[Kept]:
-        keys = [self._key(each) for each in ids]
-        found = await self._state().change(keys, lambda data, _: Change(list(data)))
-        read = (_read(each) for each in found)
-        return [each for each in read if each is not None]
 
     async def _changed(
         self,
@@ -290,6 +304,10 @@ def _visible(kept: Kept, who: Principal) -> bool:
 def _read(data: bytes | None) -> Kept | None:
     """The stored completion; None if there is none, or it cannot be read."""
     return readable(_KEPT.decode, data, "a stored completion")
+
+
+def _read_all(found: Sequence[bytes]) -> list[Kept | None]:
+    return [_read(each or None) for each in found]
 
 
 def _sizes(data: bytes | None) -> dict[str, int]:

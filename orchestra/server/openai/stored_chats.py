@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import cast
+from functools import partial
 
 import attrs
 import msgspec
@@ -14,7 +14,7 @@ from quart_trio.wrappers import TrioResponse as Response
 from orchestra.codecs.serving.errors import ServedError
 from orchestra.codecs.serving.requests import asked_of, refused, tags_in
 from orchestra.server.front.departure import principal
-from orchestra.server.models.responding import RefusedError, refusing
+from orchestra.server.models.responding import RefusedError, body_as, refusing
 from orchestra.server.openai.stored import Kept, StoredCompletions, Wanted
 from orchestra.server.responses.whole_answers import as_json
 from orchestra.values import Json
@@ -56,7 +56,7 @@ class StoredApi:
     @refusing
     async def rename(self, completion: str) -> Response:
         """Replace the metadata of one completion."""
-        asked, _ = asked_of(_CHANGES, cast("bytes", await request.get_data()))
+        asked, _ = await body_as(partial(asked_of, _CHANGES))
         found = await self.stored.rename(completion, principal(), dict(tags_in(asked.metadata)))
         if found is None:
             raise not_stored(self.stored, completion)

@@ -75,6 +75,13 @@ NEAR = [
     ),
 ]
 """Told apart by their words alone: 0.952 to 0.963."""
+APOSTROPHES = [
+    ("Où est l'école ?", "Où est l'église ?"),
+    ("Où est l’école ?", "Où est l’église ?"),
+    ("What is the policy'always'free?", "What is the policy?"),
+    ("quand ouvre d'habitude l'entrée?", "quand ouvre d'habitude l'annexe?"),
+]
+"""Words that differ only behind an apostrophe."""
 
 
 def similar(
@@ -117,6 +124,12 @@ def test_a_plain_word_is_another_question_unless_paraphrases_are_wanted(
 ) -> None:
     assert not similar(one, other, threshold=0.0)
     assert similar(one, other, paraphrases=True)
+
+
+@pytest.mark.parametrize(("one", "other"), APOSTROPHES)
+def test_what_is_behind_an_apostrophe_is_a_part_of_its_word(one: str, other: str) -> None:
+    assert not may_ask_the_same(one, other)
+    assert may_ask_the_same("What's the policy?", "What is the policy?"), "but not an ending"
 
 
 @given(st.text(max_size=30))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.errors import InvalidRequestError
+from orchestra.policies.caching.alike import QUESTION_CHARS_MAX
 from orchestra.policies.flights.coalesce import (
     Bill,
     CoalesceRule,
@@ -147,12 +148,21 @@ def test_with_normalize_what_looks_alike_is_the_same(text: str) -> None:
     assert key(attrs.evolve(ASKED, messages=system), NORMAL) != key(ASKED, NORMAL)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("What is 10²?", "What is 102?"), ("H₂O", "H2O"), ("2½ cups", "21\u20442 cups")],
+)
+def test_with_normalize_other_numbers_are_another_question(one: str, other: str) -> None:
+    """They are equal in NFKC."""
+    assert normal(one) != normal(other)
+
+
 @given(st.text())
 def test_a_normal_text_is_normal(text: str) -> None:
     assert normal(f" {text}  ").split() == normal(text).split()
 
 
-def test_only_the_last_text_of_a_user_is_compared() -> None:
+def test_only_the_last_short_text_of_a_user_is_compared() -> None:
     near = question(ASKED, ALIKE).near
     assert near is not None
     assert question(ASKED, PLAIN).near is None
@@ -160,7 +170,8 @@ def test_only_the_last_text_of_a_user_is_compared() -> None:
     assert question(other, ALIKE).near == near
     assert question(other, ALIKE, "u").near != near
     assert question(attrs.evolve(other, seed=1), ALIKE).near != near
-    for messages in ((), said("x", ImagePart(b"")), (Message("tool", "x"),)):
+    long = "x" * (QUESTION_CHARS_MAX + 1)  # comparing takes quadratic time, in the event loop
+    for messages in ((), said("x", ImagePart(b"")), (Message("tool", "x"),), said(long)):
         asked = attrs.evolve(ASKED, messages=messages)
         assert question(asked, ALIKE).near is None
 

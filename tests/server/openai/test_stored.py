@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -114,6 +116,33 @@ def test_the_end_users_of_an_organisation_have_its_room_together(
         ]
 
     assert trio.run(main) == [False, False, True, True, True]
+
+
+def test_many_that_are_large_together_are_not_read_in_the_event_loop() -> None:
+    """They may have 16 MiB, which takes more than a second."""
+    own, who = Caller("acme", "ada"), Principal(Caller("acme", "ada"), Scopes(frozenset("*")))
+    ids = [f"c{number}" for number in range(40)]
+    in_loop = 0
+
+    def profile(frame: FrameType, event: str, called: Any) -> None:
+        nonlocal in_loop
+        decoder = getattr(called, "__self__", None)
+        in_loop += event == "c_call" and decoder is openai_stored._KEPT
+
+    async def main() -> None:
+        state = MemoryState()
+        stored = StoredCompletions(lambda: state)
+        for id_ in ids:
+            assert await stored.keep(id_, kept(own, id_, text="x" * 10_000, pipeline="p"))
+        sys.setprofile(profile)
+        try:
+            assert (await stored.several(ids, who)).keys() == set(ids)
+            assert not (await stored.page(who, Wanted(model="another"))).kept
+        finally:
+            sys.setprofile(None)
+
+    trio.run(main)
+    assert in_loop == 0
 
 
 def test_what_somebody_may_not_ask_they_do_not_read_either() -> None:
@@ -321,16 +350,17 @@ async def ask_all(client: Client, seen: dict[str, Any], *, stream: bool) -> None
     seen["listed"] = listed
     data: Any = listed.json.get("data") or [{"id": "none"}]
     one = f"{at}/{data[0]['id']}"
+    rename = f"POST {one} HTTP/1.1\nContent-Type: application/json"
     seen["read"] = await ask(f"GET {one} HTTP/1.1")
     seen["messages"] = await ask(f"GET {one}/messages HTTP/1.1")
     seen["past"] = await ask(f"GET {one}/messages?after=x&order=desc HTTP/1.1")
-    seen["renamed"] = await ask(f"POST {one} HTTP/1.1", {"metadata": {"c": "d"}})
-    seen["unnamed"] = await ask(f"POST {one} HTTP/1.1", {"metadata": None})
-    seen["misnamed"] = await ask(f"POST {one} HTTP/1.1", {"metadata": 3})
+    seen["renamed"] = await ask(rename, {"metadata": {"c": "d"}})
+    seen["unnamed"] = await ask(rename, {"metadata": None})
+    seen["misnamed"] = await ask(rename, {"metadata": 3})
     seen["deleted"] = await ask(f"DELETE {one} HTTP/1.1")
     for name, head in (("GET", one), ("GET", f"{one}/messages"), ("DELETE", one)):
         seen.setdefault("gone", []).append((await ask(f"{name} {head} HTTP/1.1")).status)
-    seen["gone"].append((await ask(f"POST {one} HTTP/1.1", {"metadata": {}})).status)
+    seen["gone"].append((await ask(rename, {"metadata": {}})).status)
     seen["bad"] = [(await ask(f"GET {at}?{q} HTTP/1.1")).status for q in BAD]
 
 

@@ -32,6 +32,12 @@ from orchestra.event_lines import encode
 from orchestra.server.runs.fit_events import fit_for_clients
 from orchestra.server.runs.problems import problem_of
 from orchestra.steps import generate, tool
+from orchestra.steps.conversation.approvals import (
+    open_calls,
+    refusal,
+    refuse_misfits,
+    with_results,
+)
 from orchestra.steps.conversation.claims import run_once
 from orchestra.steps.conversation.tools import FunctionTool, as_tools
 from orchestra.testing.simulate import Simulation, simulate
@@ -282,6 +288,15 @@ def test_all_results_of_a_turn_come_before_what_a_tool_has_shown() -> None:
     roles = [each.role for each in model.asked[0].messages]
     assert roles == ["system", "user", "assistant", "tool", "user", "user"]
     assert [part.call_id for part in model.asked[0].messages[3].parts] == ["p", "id1"]  # type: ignore[union-attr]
+
+
+def test_many_calls_are_decided_and_answered_in_linear_time() -> None:
+    """A client may send the conversation. In quadratic time, this would take a minute and more."""
+    calls = tuple(ToolCall(f"id{number}", "pay", "{}") for number in range(100_000))
+    asked = [*ASKED, Message("assistant", calls)]
+    refuse_misfits(open_calls(asked), {each.id: True for each in calls})
+    *_, answered = with_results(asked, [refusal(each) for each in reversed(calls)])
+    assert answered.parts == tuple(map(refusal, calls))
 
 
 def test_an_id_of_an_earlier_turn_may_come_again() -> None:
