@@ -295,8 +295,9 @@ def test_many_calls_are_decided_and_answered_in_linear_time() -> None:
     calls = tuple(ToolCall(f"id{number}", "pay", "{}") for number in range(100_000))
     asked = [*ASKED, Message("assistant", calls)]
     refuse_misfits(open_calls(asked), {each.id: True for each in calls})
-    *_, answered = with_results(asked, [refusal(each) for each in reversed(calls)])
-    assert answered.parts == tuple(map(refusal, calls))
+    results = [refusal(each, False) for each in calls]
+    *_, answered = with_results(asked, results[::-1])
+    assert answered.parts == tuple(results)
 
 
 def test_an_id_of_an_earlier_turn_may_come_again() -> None:
