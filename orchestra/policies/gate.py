@@ -161,7 +161,8 @@ class Gate:
         unbounded = isinstance(call.request, ChatRequest) and not call.request.output_tokens_max
         if unbounded and most:
             with suppress(BudgetExceededError):
-                call.reservation = await hold(call.account, Estimate(estimate.input, most))
+                longest = Estimate(estimate.input, most)
+                call.reservation = await hold(call.account, longest, tentative=True)
                 return
         call.reservation = await hold(call.account, estimate)
         if call.reservation is not None and (unbounded or not most):

@@ -22,11 +22,13 @@ class OwnHeartbeat:
         self._beat_s: float | None = None
         self._from_s = -math.inf
 
-    def beat(self, now_s: float) -> None:
-        """Note that the heartbeat was written at this time."""
-        if self._lapsed(now_s):
+    def beat(self, now_s: float) -> bool:
+        """Note that the heartbeat was written at this time; whether it had expired before."""
+        lapsed = self._lapsed(now_s)
+        if lapsed:
             self._from_s = now_s + self._dead_after_s
         self._beat_s = now_s
+        return lapsed
 
     def may_judge(self, now_s: float) -> bool:
         """Whether another process that has no heartbeat at this time may be declared dead."""

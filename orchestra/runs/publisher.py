@@ -3,6 +3,9 @@
 The publisher writes the heartbeat of this process, answers the requests in its inbox, and publishes
 the events of the runs that other processes follow.
 
+If this process was suspended, or could not reach the state, others may have taken its runs for
+lost. Those that nobody follows here are then cancelled: their ends would be paid for, and unknown.
+
 Rules of the file: a remote follower does not slow down the run. It counts as a follower until it
 has not renewed its request for `FORGOTTEN_S`.
 """
@@ -19,7 +22,7 @@ import trio
 from orchestra.groups import stopping
 from orchestra.protocols import Change, Entry
 from orchestra.runs import inbox
-from orchestra.runs.archive import Archive
+from orchestra.runs.archive import Archive, live_key, record_of
 from orchestra.runs.following import RENEW_S
 from orchestra.runs.keeping import EVENT_BYTES, Fit
 from orchestra.runs.local import LocalRuns
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("orchestra.runs")
 
+TAKEN_FOR_LOST = "this process stood still or could not reach the state, and the run counts as lost"
 FORGOTTEN_S = 3 * RENEW_S
 BATCH_BYTES = 256 * 1024
 """The most bytes published under one key, unless a single event is larger."""
@@ -63,6 +67,8 @@ class Publisher:
         self._handled: frozenset[inbox.PeerRequest] = frozenset()
         """Handled requests that may still be in the inbox, and must not be handled again."""
         self._beats_at_s = trio.current_time()
+        self._lapsed = False
+        """Whether the heartbeat had expired, and runs that were lost then are not cancelled yet."""
         self._away = False
 
     async def serve(self) -> None:
@@ -101,7 +107,7 @@ class Publisher:
         take = partial(_take, at, self._handled, entries)
         requests, written_s = await self._archive.state.change([at], take)
         if beats:
-            self._archive.own_heartbeat.beat(written_s)
+            self._lapsed |= self._archive.own_heartbeat.beat(written_s)
             self._beats_at_s = now_s + settings.heartbeat_s
         answers: dict[str, Entry] = {}
         for request in requests:
@@ -109,6 +115,9 @@ class Publisher:
         if answers:
             await self._archive.state.change([], lambda *_: Change(None, answers))
         self._handled = frozenset(requests)
+        if self._lapsed:
+            await self._cancel_lost()
+            self._lapsed = False
 
     async def leave(self) -> None:
         """Remove the heartbeat and the inbox of this process.
@@ -118,6 +127,17 @@ class Publisher:
         """
         gone = {inbox.process_key(self._process): None, inbox.inbox_key(self._process): None}
         await self._archive.state.change([], lambda *_: Change(None, gone))
+
+    async def _cancel_lost(self) -> None:
+        """Cancel the runs that others have taken for lost, unless somebody follows them here."""
+        runs, followed = self._local.runs, self._followed
+        alone = [each for each, local in runs.items() if local.readers <= (each in followed)]
+        records = map(record_of, await self._archive.read([*map(live_key, alone)]))
+        lost = [each.id for each in records if each is not None and each.lost and each.id in runs]
+        for run_id in lost:
+            runs[run_id].run.cancel(TAKEN_FOR_LOST)
+        if lost:
+            log.warning("runs cancelled, as others took them for lost meanwhile: %d", len(lost))
 
     def _answer(self, request: inbox.PeerRequest) -> dict[str, Entry]:
         """Handle one request; the entries that answer it."""

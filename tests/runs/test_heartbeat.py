@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from orchestra.errors import StateError
 from orchestra.runs.heartbeat import OwnHeartbeat
+from orchestra.runs.local import CONTINUE
 from orchestra.runs.settings import RunsSettings
 from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
-from tests.runs.processes import Cable, Process, process
+from tests.runs.processes import Cable, Process, heard, memory, process
 
 BOUNDS = RunsSettings(inbox_s=0.5)
 STEPS_S = st.sampled_from([0.0, 6.0, -3600.0])
@@ -83,3 +84,38 @@ def test_who_was_silent_judges_nobody(beats_s: list[float], now_s: float, may_ju
     for each in beats_s:
         own_heartbeat.beat(each)
     assert own_heartbeat.may_judge(now_s) is may_judge
+
+
+@pytest.mark.parametrize("away_s", [3.0, 30.0])
+@pytest.mark.parametrize("followed", ["", "here", "elsewhere"])
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_lost_run_that_nobody_follows_here_ends_when_its_process_is_back(
+    away_s: float, followed: str, asked: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Otherwise its calls of models would go on, for a result that nobody can get."""
+
+    async def main() -> bool:
+        state = memory()
+        cable = Cable(state)
+        async with process(cable, BOUNDS) as one, process(Cable(state), BOUNDS) as other:
+            run = one.start([(60.0, "x")])
+            one.registry.adopt(run, linger_s=CONTINUE, readers=int(followed == "here"))
+            async with trio.open_nursery() as nursery:
+                if followed == "elsewhere":
+                    nursery.start_soon(heard, other.registry, run.id)
+                await trio.sleep(0.9)
+                cable.cut = True
+                await trio.sleep(away_s)
+                if asked:
+                    await other.registry.get(run.id)
+                cable.cut = False
+                await trio.sleep(2.0)
+                found = run.ended
+                run.cancel("the test is over")
+            return found
+
+    lost = away_s > BOUNDS.dead_after_s and (asked or followed == "elsewhere")
+    ends = lost and followed != "here"
+    assert virtual(main) == ends
+    told = [each for each in caplog.messages if "took them for lost" in each]
+    assert len(told) == ends

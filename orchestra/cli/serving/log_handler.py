@@ -1,25 +1,32 @@
 """Writes the log without waiting for the program that reads it.
 
 Standard error is often a pipe to a program that collects logs. If that hangs, the pipe is full
-after 64 KiB, and a write to it waits for ever: in the event loop, it would stop the server.
+after 64 KiB, and a write to it waits for ever: in the event loop, it would stop the server. If it
+is a file, its disk may be full.
 
 Rules of the file: a thread writes the entries, in order; logging never waits. The queue of the
 thread is bounded; further entries are dropped, and their number is logged as soon as entries are
-read again, as in HAProxy. A forked process has no thread, and writes at once.
+written again, as in HAProxy. A forked process has no thread, and writes at once.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
 import threading
+import time
 
 HELD_BYTES_MAX = 4 * 1024 * 1024
 """The most bytes that may wait to be written: some 20,000 entries."""
 FLUSH_S = 1.0
 """Seconds for which `flush` waits."""
-_DROPPED = "log entries dropped, because those before them were not read in time: %d"
+AGAIN_S = 1.0
+"""Seconds after which entries are written again to a disk that was full."""
+_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+"""Errors of a file that pass when there is room again, or the disk works."""
+_DROPPED = "log entries dropped, because those before them were not written in time: %d"
 
 log = logging.getLogger("orchestra.server")
 
@@ -48,7 +55,7 @@ class LogHandler(logging.Handler):
     def write(self, line: bytes) -> None:
         """Queue a line behind the entries so far, or drop it if the queue is full."""
         if not self._waits:
-            _write_all(self._descriptor, line)
+            _write_all(self._descriptor, line, waits=False)
             return
         with self._changed:
             if self._held_bytes + len(line) > HELD_BYTES_MAX:
@@ -103,16 +110,23 @@ class LogHandler(logging.Handler):
             self._changed.notify_all()
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    """Write all of it, waiting as long as it takes; stop once the reader has closed it."""
-    rest = memoryview(data)
-    try:
-        while rest:
-            try:
-                rest = rest[os.write(descriptor, rest) :]
-            except BlockingIOError:  # the calling process has made it non-blocking
-                poll = select.poll()
-                poll.register(descriptor, select.POLLOUT)
-                poll.poll()
-    except OSError:
-        return
+def _write_all(descriptor: int, data: bytes, *, waits: bool = True) -> None:
+    """Write all of it, waiting as long as it takes; stop once the reader has closed it.
+
+    Without `waits`, it does not wait for a full disk.
+    """
+    at = 0
+    while at < len(data):
+        try:
+            at += os.write(descriptor, memoryview(data)[at:])
+        except BlockingIOError:  # the calling process has made it non-blocking
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            poll.poll()
+        except OSError as error:
+            if error.errno not in _PASSING or not waits:
+                return
+            time.sleep(AGAIN_S)
+            # Another process may write to this file first, so a torn line is written once more.
+            line = data.rfind(b"\n", 0, at) + 1
+            data, at = b"\n" + data[line:].removeprefix(b"\n"), 0

@@ -42,9 +42,16 @@ class CallCosts:
             raise unknown_price(self.name)
 
     async def hold(
-        self, account: Account, estimate: Estimate, requests: int = 1
+        self,
+        account: Account,
+        estimate: Estimate,
+        requests: int = 1,
+        *,
+        tentative: bool = False,
     ) -> Reservation | None:
         """Hold money for the highest possible cost of a call; None without a budget or a price.
+
+        `tentative` is as in `Purse.hold`.
 
         Raises:
             BudgetExceededError: a budget has no room for it.
@@ -54,7 +61,9 @@ class CallCosts:
         if self.purse is None or not most:
             return None
         for_s = self.hold_s * requests
-        return await self.purse.hold(account, most, for_s=for_s, model=self.name)
+        return await self.purse.hold(
+            account, most, for_s=for_s, model=self.name, tentative=tentative
+        )
 
     async def grow(self, reservation: Reservation, estimate: Estimate, output_bytes: int) -> int:
         """Hold more for an answer that is longer than expected; return the bytes it now covers.
@@ -67,7 +76,8 @@ class CallCosts:
         """
         tokens = tokens_of(output_bytes)
         try:
-            await reservation.grow(worst(self.price, Estimate(estimate.input, 2 * tokens)) or 0)
+            twice = worst(self.price, Estimate(estimate.input, 2 * tokens)) or 0
+            await reservation.grow(twice, tentative=True)
         except BudgetExceededError:
             await reservation.grow(worst(self.price, Estimate(estimate.input, tokens)) or 0)
             return tokens * BYTES_PER_TOKEN

@@ -76,11 +76,18 @@ class Purse:
         return not self._keys_only or caller.allowance is not NO_ALLOWANCE
 
     async def hold(
-        self, account: Account, nanodollars: int, *, for_s: float, model: str
+        self,
+        account: Account,
+        nanodollars: int,
+        *,
+        for_s: float,
+        model: str,
+        tentative: bool = False,
     ) -> Reservation | None:
         """Hold money for a call; None if the call costs nothing, or no budget applies to it.
 
         The hold expires by itself after `for_s` seconds. If cancelled or refused, nothing is held.
+        A refusal of a `tentative` hold is not reported: the caller will ask for less.
 
         Raises:
             BudgetHeldError: a budget would have room for the call without the holds of others.
@@ -97,7 +104,7 @@ class Purse:
             name = next(self._names)
             keys = (*keys, name)
         reservation = Reservation(self, account, name, payers, keys, for_s, model, of_run)
-        await reservation.grow(nanodollars)
+        await reservation.grow(nanodollars, tentative=tentative)
         reservation.begun = True
         return reservation
 
@@ -147,14 +154,20 @@ class Purse:
         account.record(BudgetReached, str(budget), percent, spent, budget.limit_nanodollars)
 
     def refused(
-        self, refusal: Refusal, nanodollars: int, model: str, *, begun: bool
+        self,
+        refusal: Refusal,
+        nanodollars: int,
+        model: str,
+        *,
+        begun: bool,
+        tentative: bool = False,
     ) -> BudgetExceededError:
-        """The error of a refusal, which is reported to `on_budget`.
+        """The error of a refusal, which is reported to `on_budget`, unless it was `tentative`.
 
         The first of a budget in each of its periods is logged, as its owner may never reach 100 %.
         """
         error = _exceeded(refusal, nanodollars, model, begun=begun)
-        if isinstance(error, BudgetHeldError):
+        if tentative or isinstance(error, BudgetHeldError):
             return error
         if self._on_budget is not None:
             self._on_budget(refusal)
@@ -224,8 +237,10 @@ class Reservation:
     begun: bool = False
     """Whether the call has begun: it may have cost money, and must not be repeated."""
 
-    async def grow(self, nanodollars: int) -> None:
+    async def grow(self, nanodollars: int, *, tentative: bool = False) -> None:
         """Hold this amount in place of the old one. If cancelled or refused, the old hold stays.
+
+        `tentative` is as in `Purse.hold`.
 
         Raises:
             BudgetExceededError: a budget has no room for it.
@@ -235,11 +250,11 @@ class Reservation:
         if self.of_run is not None:
             refusal = self.of_run.hold(before, nanodollars)
             if refusal is not None:
-                raise self.purse.refused(refusal, nanodollars, self.model, begun=self.begun)
+                raise self._refused(refusal, nanodollars, tentative=tentative)
             self.there_of_run = nanodollars
         try:
             if self.payers:
-                await self._grow_shared(nanodollars)
+                await self._grow_shared(nanodollars, tentative=tentative)
         except BaseException:
             if self.of_run is not None:
                 self.of_run.give_back(nanodollars - before)
@@ -264,7 +279,14 @@ class Reservation:
         settlement = Settlement(self.name, self.payers, cost, self.there)
         await self.purse.outbox.send(_End(self.account, self.keys, settlement))
 
-    async def _grow_shared(self, nanodollars: int) -> None:
+    def _refused(
+        self, refusal: Refusal, nanodollars: int, *, tentative: bool
+    ) -> BudgetExceededError:
+        return self.purse.refused(
+            refusal, nanodollars, self.model, begun=self.begun, tentative=tentative
+        )
+
+    async def _grow_shared(self, nanodollars: int, *, tentative: bool) -> None:
         there = self.there
         wanted = Wanted(self.name, self.payers, nanodollars, self.for_s, there)
         try:
@@ -282,7 +304,7 @@ class Reservation:
                 await self._settle_shared(0)  # noqa: ASYNC102 - it is shielded and bounded
             raise
         if isinstance(found, Refusal):
-            raise self.purse.refused(found, nanodollars, self.model, begun=self.begun)
+            raise self._refused(found, nanodollars, tentative=tentative)
         self.there = found
 
 

@@ -4,6 +4,9 @@ A deliberately slow client occupies a slot for as long as its request may take t
 as it reads a little from time to time. So one address may not occupy all slots: connections above
 its share are closed at once.
 
+Nor may clients take the last file descriptors: then the calls of models would fail, and open the
+breakers of healthy models. So they get no more than half.
+
 Rules of the file: every slot is freed, however its connection ends; a connection from an address at
 its limit does not wait.
 """
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import resource
 import socket
 from collections import Counter
 from collections.abc import Iterator
@@ -33,6 +37,8 @@ QUIET_S = 60.0
 """Seconds after a failure for which further ones are not logged."""
 _FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors that mean that the process or the machine has no resources for another connection."""
+_OWN_DESCRIPTORS = 32
+"""File descriptors of the process itself: its log, its state, its stores, its event loop."""
 _SHARE = 0.9
 """The default share of the slots for one address, which may be that of a proxy."""
 _NETWORK_BITS = 64
@@ -44,9 +50,11 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
 
     def __init__(self, listener: socket.socket, settings: Settings) -> None:
         self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-        self._slots = trio.Semaphore(settings.connections_max)
+        most = clients_max(settings.connections_max)
+        self._slots = trio.Semaphore(most)
+        self._lowered = most < settings.connections_max
         self._most = settings.connections_per_address_max
-        self._usual = max(int(settings.connections_max * _SHARE), 1)
+        self._usual = max(int(most * _SHARE), 1)
         self._addresses: dict[trio.SocketStream, str] = {}
         self._held: Counter[str] = Counter()
         self._quiet_until_s = -inf
@@ -59,6 +67,9 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
     async def accept(self) -> trio.SocketStream:
         """The next connection, once a slot is free."""
         while True:
+            if self._lowered and not self._slots.value:
+                open_now = f"{self.inside} are open, as many as the limit on open files allows"
+                self._tell_full(open_now)
             await self._slots.acquire()
             try:
                 stream = await self._accepted()
@@ -81,14 +92,18 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
             except OSError as error:
                 if error.errno not in _FULL:
                     raise
-                if trio.current_time() >= self._quiet_until_s:
-                    log.error(  # noqa: TRY400 - the traceback is of no use
-                        "no connection can be accepted: %s; raise the limit (ulimit -n, "
-                        "LimitNOFILE), or set connections_max in [server] well below it",
-                        error.strerror,
-                    )
-                self._quiet_until_s = trio.current_time() + QUIET_S
+                self._tell_full(str(error.strerror))
             await trio.sleep(AGAIN_S)
+
+    def _tell_full(self, why: str) -> None:
+        """Log that clients have to wait, unless that was logged recently."""
+        if trio.current_time() >= self._quiet_until_s:
+            log.error(
+                "no connection can be accepted: %s; raise the limit (ulimit -n, LimitNOFILE), or "
+                "set connections_max in [server] well below it",
+                why,
+            )
+        self._quiet_until_s = trio.current_time() + QUIET_S
 
     def arrived(self, listener: socket.socket) -> Iterator[trio.SocketStream]:
         """The connections that wait to be accepted by a socket, as far as slots are free.
@@ -134,6 +149,14 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
         self._held[address] += 1
         self._addresses[stream] = address
         return True
+
+
+def clients_max(wanted: int) -> int:
+    """How many clients of those `wanted` leave each a descriptor for the call of a model."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    return min(wanted, max((soft - _OWN_DESCRIPTORS) // 2, 1))
 
 
 def whose(host: str) -> tuple[str, bool]:

@@ -7,6 +7,9 @@ if it finds the same call of a step twice in a row, since the event loop of a bu
 sometimes late, too. Time in which threads of the process were ready to run, but had no core, is not
 counted: on a busy machine, or in a container at its CPU limit, a step that computes for 30 ms may
 take a second. It counts for all threads, since one that has no core may hold the GIL.
+
+If the whole process stood still, the thread can only say so afterwards. Other processes take it for
+dead after five seconds.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ LOOK_S = 0.25
 """Seconds between the times at which the thread checks the last report."""
 LIMIT_S = 0.5
 """How long a step may block the event loop before there is a warning."""
+STILL_S = 2.0
+"""How much later than it should the thread may run before there is a warning."""
 AGAIN_S = 60.0
 """How long there is no further warning about the same line."""
 PLACES_MAX = 100
@@ -42,6 +47,10 @@ OF_STEPS = (
 OF_OTHERS = (
     "%r blocks: all other runs wait for it, at %s; make it a plain function with "
     "@tool(thread=True), or call what blocks in `await trio.to_thread.run_sync(...)`"
+)
+STOOD_STILL = (
+    "this process stood still for %.3g s, and all its runs waited: it was suspended or had no "
+    "processor, or code in C kept the GIL (the lock of Python)"
 )
 _TRIO = trio.run.__code__.co_filename  # the module that calls every task
 
@@ -68,6 +77,7 @@ class BlockingStepDetector:
 
     limit_s: float = LIMIT_S
     look_s: float = LOOK_S
+    still_s: float = STILL_S
     waits_s: Callable[[], dict[str, float]] = waits_s
     """How long each thread of the process has waited for a core."""
     _beat_s: float = 0.0
@@ -92,7 +102,7 @@ class BlockingStepDetector:
     def _look(self, thread_id: int) -> None:
         before: FrameType | None = None
         since_s, waits_s = 0.0, dict[str, float]()
-        while not self._over.wait(self.look_s):
+        while not self._slept():
             late = time.monotonic() - self._beat_s >= self.limit_s
             stack = sys._current_frames().get(thread_id) if late else None  # noqa: SLF001
             found, advice = step_in(stack), OF_STEPS
@@ -102,18 +112,27 @@ class BlockingStepDetector:
                 before, since_s, waits_s = found, time.monotonic(), self.waits_s() if found else {}
             elif time.monotonic() - since_s - self._waited_s(waits_s) >= self.look_s / 2:
                 where = place(found.f_code.co_filename, found.f_lineno)
-                self._warn(advice, found.f_code.co_name, where)
+                self._warn(where, advice, found.f_code.co_name, where)
+
+    def _slept(self) -> bool:
+        """Sleep until the next look; True if the watch is over."""
+        began_s = time.monotonic()
+        over = self._over.wait(self.look_s)
+        still_s = time.monotonic() - began_s - self.look_s
+        if still_s >= self.still_s:
+            self._warn("", STOOD_STILL, still_s)
+        return over
 
     def _waited_s(self, before_s: dict[str, float]) -> float:
         now_s = self.waits_s()
         return sum(now_s[each] - before_s[each] for each in now_s.keys() & before_s.keys())
 
-    def _warn(self, advice: str, name: str, where: str) -> None:
+    def _warn(self, where: str, text: str, *details: object) -> None:
         now_s, warned_s = time.monotonic(), self._warned_s
         if now_s - warned_s.get(where, -AGAIN_S) < AGAIN_S or len(warned_s) > PLACES_MAX:
             return
         warned_s[where] = now_s
-        log.warning(advice, name, where)
+        log.warning(text, *details)
 
 
 def step_in(frame: FrameType | None) -> FrameType | None:

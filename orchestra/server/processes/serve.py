@@ -21,6 +21,7 @@ from orchestra.errors import OrchestraError
 from orchestra.groups import contained
 from orchestra.observe.counting import counting
 from orchestra.observe.tracing import tracing
+from orchestra.providers.connections.lookup import limit_lookups
 from orchestra.server.connections.hardening import mend_hypercorn
 from orchestra.server.connections.listen import HttpServer
 from orchestra.server.connections.sockets import bind, url_of
@@ -95,6 +96,7 @@ async def serve_loaded(  # noqa: ASYNC128 - as of `serve`
     """
     mend_hypercorn()
     mend_trio()
+    limit_lookups()  # also those of stores, whose names may fail when they reconnect
     refused: OrchestraError | None = None
     async with trio.open_nursery() as nursery:
         serving = Serving(load, nursery, house)

@@ -22,6 +22,7 @@ FIXES: Mapping[int, str] = {
     sqlite3.SQLITE_READONLY: "make the file and its folder writable",
     sqlite3.SQLITE_CANTOPEN: "give the path of a file in a folder that can be written to; a file "
     "that exists must belong to the user who runs this",
+    sqlite3.SQLITE_IOERR: "the disk or its file system fails; the kernel's log says why",
     sqlite3.SQLITE_FULL: "the disk is full; make room and try again",
 }
 """What to do about an error of SQLite, by its primary result code."""

@@ -6,6 +6,7 @@ import dis
 import logging
 import os
 import re
+import resource
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from tempfile import TemporaryFile
 from types import FrameType
 from typing import Any
 
@@ -189,6 +191,43 @@ def test_a_pipe_that_somebody_has_made_non_blocking_gets_all_entries() -> None:
         for text in texts:
             say(text)
         assert lines_of(reads, lambda lines: len(lines) == len(texts)) == texts
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=20), st.integers(0, 2_000))
+@example([100, 100, 100], 150)
+@example([100], 0)
+def test_a_full_disk_loses_and_tears_no_entry(sizes: list[int], room_bytes: int) -> None:
+    """A limit is such a disk. Another process may write first when there is room again."""
+    texts = [f"{at}{'x' * size}" for at, size in enumerate(sizes)]
+    with TemporaryFile("ab+") as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_handler, "AGAIN_S", 0.002)
+        handler = LogHandler(file.fileno())
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, limits[1]))
+        try:
+            for text in texts:
+                handler.handle(entry(text))
+            filled_bytes = min(room_bytes, sum(map(len, texts)) + len(texts))
+            while os.fstat(file.fileno()).st_size < filled_bytes:
+                pass
+            patch.setattr(log_handler, "FLUSH_S", 0.003)
+            handler.flush()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        os.write(file.fileno(), b"\nother\n")
+        patch.setattr(log_handler, "FLUSH_S", PATIENCE_S)
+        handler.flush()
+        file.seek(0)
+        lines = file.read().decode().splitlines()
+    assert [line for line in lines if line in texts] == texts
+    torn = [line for line in lines if line and line not in (*texts, "other")]
+    assert len(torn) <= 1
+    assert all(any(text.startswith(line) for text in texts) for line in torn)
+
+
+def test_a_forked_process_does_not_wait_for_a_full_disk() -> None:
+    with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123 - it is a device
+        log_handler._write_all(full.fileno(), b"a\n", waits=False)
 
 
 def test_who_has_gone_is_no_error() -> None:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import logging
 
+import attrs
 import pytest
 import trio
 import trio.testing
 
 from orchestra.errors import BudgetExceededError, BudgetHeldError
+from orchestra.policies.account import PRESENT
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.money import purse as purses
 from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.policies.money.ledger import DAY_S, Reached, Refusal
 from orchestra.policies.money.purse import Purse
 from orchestra.testing.virtual import virtual
-from tests.policies.money.test_budget import PRICE, WORST, Fake, Told, acme, ask, watched
+from tests.policies.money.test_budget import ASKED, PRICE, WORST, Fake, Told, acme, ask, watched
 
 
-def watching(budgets: Budgets) -> tuple[GuardedModel, Purse, list[Reached | Refusal]]:
+def watching(
+    budgets: Budgets, model: Fake | None = None
+) -> tuple[GuardedModel, Purse, list[Reached | Refusal]]:
     told: list[Reached | Refusal] = []
     purse = Purse(budgets, watched(), told.append)
-    return GuardedModel(Fake(), name="m", price=PRICE, purse=purse), purse, told
+    return GuardedModel(model or Fake(), name="m", price=PRICE, purse=purse), purse, told
 
 
 async def refused(model: GuardedModel, account: Told) -> BudgetExceededError:
@@ -98,6 +102,32 @@ def test_a_budget_that_is_only_held_by_other_calls_refuses_nobody_for_long(
 
     virtual(main)
     assert not warnings(caplog)
+
+
+@pytest.mark.parametrize("budgets", [acme(day=3_100), Budgets(request=3_100)])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_call_that_goes_on_with_less_than_it_asked_for_is_not_refused(
+    budgets: Budgets, whole: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A whole answer without a bound is streamed instead; a stream asks for twice what it needs."""
+    unbounded = attrs.evolve(ASKED, output_tokens_max=None)
+
+    async def main() -> None:
+        model, _, told = watching(budgets, Fake(words=30, word="x" * 300, counts=None))
+        account = Told()
+        PRESENT.set(account)
+        if whole:
+            await model.complete(unbounded)
+        else:
+            await ask(model, account, unbounded)
+        assert account.cost == 3_014
+        assert not any(isinstance(each, Refusal) for each in told)
+        assert not warnings(caplog)
+        await refused(model, account)
+        assert isinstance(told[-1], Refusal)
+
+    virtual(main)
+    assert len(warnings(caplog)) == (budgets.request is None)
 
 
 def test_what_is_kept_of_refusals_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from orchestra.errors import ModelError, ModelTimeoutError
 from orchestra.protocols import HttpRequest, Timeouts
 from orchestra.providers.connections.lookup import AT_ONCE, Lookups, limit_lookups
 from orchestra.providers.network import open_transport
+from orchestra.server.processes.serve import serve
 from tests.providers.upstream import run
+from tests.server.served import PIPELINES
 
 CALLS = 60
 """More than the threads that Trio has for everybody."""
@@ -77,6 +80,26 @@ def test_a_name_that_nobody_answers_for_holds_up_nothing_else(names: NameServer)
                 assert await trio.socket.getnameinfo(("127.0.0.1", 80), socket.NI_NUMERICSERV)
 
     run(main)
+
+
+def test_in_a_server_the_name_of_a_store_holds_up_nothing_else(names: NameServer) -> None:
+    """Redis is asked again a few times a second, and each time its name would take a thread."""
+
+    async def ask() -> None:
+        with trio.move_on_after(QUICK.connect_s or 0):
+            await trio.open_tcp_stream(SILENT, 6379)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(serve, PIPELINES, port=0))
+            async with trio.open_nursery() as calls:
+                for _ in range(CALLS):
+                    calls.start_soon(ask)
+            with trio.fail_after(PATIENCE_S / 2):
+                assert await trio.to_thread.run_sync(int) == 0
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
 
 
 def test_how_a_program_looks_up_names_is_left_as_it_is() -> None:

@@ -15,7 +15,13 @@ import trio
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestra.server.connections.bounded_listener import AGAIN_S, BoundedListener, whose
+from orchestra.server.connections.bounded_listener import (
+    _OWN_DESCRIPTORS,
+    AGAIN_S,
+    BoundedListener,
+    clients_max,
+    whose,
+)
 from orchestra.server.connections.sockets import bind
 from orchestra.server.settings import Settings
 from tests.patience import PATIENCE_S
@@ -168,3 +174,51 @@ def test_where_no_descriptor_is_left_that_is_said_once_and_who_waits_comes_in_la
         ("orchestra.server", logging.ERROR)
     ]
     assert "no connection can be accepted: Too many open files" in caplog.messages[0]
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**5))
+def test_half_of_the_descriptors_are_for_calls_of_models(descriptors: int, wanted: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors = min(descriptors, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, hard))
+    try:
+        most = clients_max(wanted)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert 1 <= most <= wanted
+    assert most == 1 or 2 * most + _OWN_DESCRIPTORS <= descriptors
+    assert most == wanted or 2 * (most + 1) + _OWN_DESCRIPTORS > descriptors
+
+
+def test_clients_wait_while_there_is_a_descriptor_left_for_a_call_of_a_model(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They used to take the last ones: calls failed then, and breakers of healthy models opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def main() -> None:
+        settings, inside = Settings(), list[trio.SocketStream]()
+        listener = bind("127.0.0.1", 0, settings)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_OWN_DESCRIPTORS + 7, hard))
+        try:
+            clients = BoundedListener(listener, settings)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        async with clients:
+            for _ in range(4):
+                inside.append(await trio.open_tcp_stream(*listener.getsockname()))
+            for _ in range(3):
+                inside.append(await clients.accept())
+            for _ in range(2):
+                with trio.move_on_after(0.05) as waits:
+                    await clients.accept()
+                assert waits.cancelled_caught
+            clients.left(inside[-1])
+            with trio.fail_after(PATIENCE_S):
+                inside.append(await clients.accept())
+        for each in inside:
+            await each.aclose()
+
+    trio.run(main)
+    (told,) = caplog.messages
+    assert "no connection can be accepted: 3 are open, as many as the limit on open files" in told

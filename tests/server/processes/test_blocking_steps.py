@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import itertools
 import logging
@@ -112,11 +113,12 @@ def told(
     *,
     times: int = 1,
     limit_s: float = 0.1,
+    still_s: float = PATIENCE_S,
     world: World | None = None,
     waits_s: Callable[[], dict[str, float]] = dict,
 ) -> list[str]:
     """What is told of runs of it, if the machine is not busy, unless `waits_s` says otherwise."""
-    detector = BlockingStepDetector(limit_s=limit_s, look_s=0.02, waits_s=waits_s)
+    detector = BlockingStepDetector(limit_s=limit_s, look_s=0.02, still_s=still_s, waits_s=waits_s)
 
     async def main() -> None:
         async with trio.open_nursery() as nursery, open_engine(world) as engine:
@@ -132,6 +134,25 @@ def told(
             if thread.name == "blocking-steps":  # it may be about to warn, in the next test
                 thread.join()
     return [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize("still_s", [LONG_S / 2, 10 * PATIENCE_S])
+def test_a_process_that_stood_still_says_so_afterwards(
+    still_s: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Code in C keeps the GIL, so that no other thread runs, as if the process were suspended."""
+
+    @step
+    def keeps(n: int) -> int:
+        ctypes.PyDLL(None).usleep(int(LONG_S * 1e6))
+        return n
+
+    @pipeline
+    def keeping(n: int) -> int:
+        return keeps(n)
+
+    lines = told(keeping, caplog, still_s=still_s)
+    assert any(line.startswith("this process stood still") for line in lines) == (still_s < LONG_S)
 
 
 @pytest.mark.parametrize(

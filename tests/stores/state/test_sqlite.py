@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 import threading
 import time
@@ -61,6 +62,25 @@ def test_who_has_a_damaged_file_is_told_what_it_means_to_do_without(
     assert said.startswith(f"{path}: SQLite says ")
     assert f"damaged; restore it from a backup; without it {without}" in said
     assert "ingest" not in said
+
+
+def test_a_disk_that_fails_is_told_and_what_could_not_be_written_is_not_there(
+    tmp_path: Path,
+) -> None:
+    """A limit on the size of files fails as a disk does; the same state works when it is over."""
+    path, limits = tmp_path / "state.sqlite", resource.getrlimit(resource.RLIMIT_FSIZE)
+    with SqliteState(path, timeout_s=5) as state:
+        trio.run(state.change, ["a"], lambda *_: Change(None, {"a": Entry(b"1")}))
+        room_bytes = path.with_name("state.sqlite-wal").stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, limits[1]))
+        try:
+            with pytest.raises(StateError, match="'disk I/O error'; the disk or its file system"):
+                trio.run(state.change, ["a"], lambda *_: Change(None, {"a": Entry(b"2" * 9_999)}))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert trio.run(state.change, ["a"], lambda there, _: Change(there[0])) == b"1"
+        trio.run(state.change, ["a"], lambda *_: Change(None, {"a": Entry(b"3")}))
+        assert trio.run(state.change, ["a"], lambda there, _: Change(there[0])) == b"3"
 
 
 def test_a_file_that_another_process_writes_to_is_an_error_in_time_and_then_works(
