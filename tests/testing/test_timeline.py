@@ -11,9 +11,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from orchestra import Stream, pipeline, race, step
+from orchestra import Stream, collect, pipeline, prompt, race, route, step
 from orchestra.accounts import Certainty, Usage
-from orchestra.events import Delta, StepFinished, StepStarted
+from orchestra.events import Delta, RunFinished, RunStarted, StepFinished, StepSkipped, StepStarted
 from orchestra.steps import generate
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
@@ -55,6 +55,39 @@ def test_a_line_tells_number_moment_kind_step_and_what_is_not_as_by_default() ->
     usage = Usage(3, 1, Certainty.ESTIMATED)
     line = timeline([StepFinished(4, 2.0, "generate", 1.0, usage=usage)])
     assert "usage=Usage(input_tokens=3, output_tokens=1, certainty='estimated')" in line
+
+
+@step
+def kind(question: str) -> str:
+    return question
+
+
+@pipeline
+def chosen(question: str) -> str:
+    asked = {name: prompt("{q}, {name}", q=question, name=name) for name in ("a", "b")}
+    ends = {name: collect(generate(arm, model="a")) for name, arm in asked.items()}
+    return route(kind(question), ends)
+
+
+def test_steps_that_are_skipped_together_share_a_line() -> None:
+    lines = timeline(simulate(chosen, BOTH, question="a").events).splitlines()
+    skipped = [line for line in lines if "step.skipped" in line]
+    reason = "reason=\"the route took 'a'\""
+    assert skipped == [f"    5  0 s  step.skipped   prompt#2, generate#2, collect#2 {reason}"]
+    assert lines[5].startswith("    8  0 s  step.started   prompt")
+
+    many = [StepSkipped(seq, 1.0, f"step#{seq}", "why") for seq in range(1, 90)]
+    shown = f"    1  1 s  step.skipped   {', '.join(each.step for each in many)}"
+    assert timeline(many) == f"{shown[:127]}... (89 steps) reason='why'"
+    assert len(timeline([many[0], attrs.evolve(many[1], reason="other")]).splitlines()) == 2
+
+
+def test_what_a_run_has_used_of_each_model_is_told_in_short() -> None:
+    done = RunFinished(1, 0.0, "", {}, usage_by_model={"fast": Usage(3, 1, Certainty.EXACT)})
+    assert timeline([done]).endswith(
+        "usage_by_model={'fast': Usage(input_tokens=3, output_tokens=1)}"
+    )
+    assert "tags" not in timeline([RunStarted(1, 0.0, "id", "either")])
 
 
 @pytest.mark.parametrize("value", [np.arange(3), nan], ids=["array", "nan"])
