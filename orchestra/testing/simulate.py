@@ -20,10 +20,11 @@ from orchestra.compiler.plan import Plan, plan
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.engine.inputs import by_name
 from orchestra.engine.run import Run, T_co
-from orchestra.errors import CheckError, InputError, Problem
+from orchestra.errors import CheckError, InputError
 from orchestra.events import Event, StepCancelled, StepFailed, StepFinished, StepStarted
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wrapping import refuse_others
+from orchestra.problem import Problem
 from orchestra.protocols import Stream
 from orchestra.testing.pace import JUMPS
 from orchestra.testing.playing.hedged import teach_hedges
@@ -124,7 +125,9 @@ def simulate(
 
     (simulation,) = in_jumps(partial(played, world, [pipeline], one), world.schedule, JUMPS)
     hypothesis_notes(
-        f"the run of {pipeline.name!r}, in virtual seconds:", lambda: timeline(simulation.events)
+        f"the run of {pipeline.name!r}, in virtual seconds:",
+        lambda: timeline(simulation.events),
+        [(pipeline.name, simulation.error)],
     )
     return simulation
 

@@ -73,12 +73,19 @@ def _usage(usage: Usage) -> str:
     return f"Usage({', '.join(counts)})"
 
 
-def hypothesis_notes(title: str, lines: Callable[[], str]) -> None:
-    """Let Hypothesis print runs with a failing example; no effect elsewhere."""
+def hypothesis_notes(
+    title: str, lines: Callable[[], str], ends: Sequence[tuple[str, Exception | None]]
+) -> None:
+    """Let Hypothesis print runs with a failing example; no effect elsewhere.
+
+    Its statistics count how the runs of each pipeline ended, so that one sees what examples reach.
+    """
     if in_hypothesis():
-        from hypothesis import note  # optional outside Hypothesis
+        from hypothesis import event, note  # optional outside Hypothesis
 
         note(_Lazily(title, lines))
+        for name, error in ends:
+            event(f"{name!r}: {'finished' if error is None else type(error).__name__}")
 
 
 def in_hypothesis() -> bool:

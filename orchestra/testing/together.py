@@ -100,6 +100,7 @@ def simulate_all(starts: Iterable[Start], world: World = World(), /) -> list[Sim
     hypothesis_notes(
         "the runs by their places in the list, in virtual seconds:",
         lambda: timeline(_by_moment(listed, found)),
+        [(start.pipeline.name, run.error) for start, run in zip(listed, found, strict=True)],
     )
     return found
 

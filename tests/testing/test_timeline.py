@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from math import nan
+from typing import Any, cast
 
 import attrs
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.internal.conjecture.engine import StatisticsDict
+from hypothesis.statistics import collector, describe_statistics
 
 from orchestra import Stream, collect, pipeline, prompt, race, route, step
 from orchestra.accounts import Certainty, Usage
@@ -19,6 +22,7 @@ from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.strategies import worlds
 from orchestra.testing.timeline import timeline
+from orchestra.testing.together import Start, simulate_all
 from orchestra.testing.world import ScriptedModel, World
 
 
@@ -129,6 +133,26 @@ def test_a_failing_example_tells_its_run() -> None:
     assert "the run of 'either', in virtual seconds:\n    1  0 s  run.started" in told
     assert "1.5 s  arm.committed  race arm='2:generate'" in told
     assert told.count("run.started") == 1
+
+
+def test_statistics_count_how_runs_ended() -> None:
+    """What `pytest --hypothesis-show-statistics` prints, so that a law about nothing is noticed."""
+    told: list[str] = []
+
+    @settings(database=None, phases=[Phase.generate], max_examples=20)
+    @given(st.sampled_from([None, 1.0]))
+    def ends(cancel_at_s: float | None) -> None:
+        simulate(either, attrs.evolve(BOTH, cancel_at_s=cancel_at_s), question="Who?")
+        simulate_all([Start(chosen, {"question": "c"})], BOTH)
+
+    def note(statistics: StatisticsDict) -> None:
+        told.append(describe_statistics(statistics))
+
+    with cast("Any", collector).with_value(note):
+        ends()
+    (text,) = told
+    for each in ("'either': finished", "'either': RunCancelledError", "'chosen': RouteError"):
+        assert each in text
 
 
 def test_a_broken_law_tells_the_run_only_where_hypothesis_does_not() -> None:

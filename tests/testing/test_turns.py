@@ -149,6 +149,6 @@ def test_a_scripted_model_is_printed_as_source_without_default_values() -> None:
     assert repr(turns) == f"ScriptedTurns({turns.turns!r})"
     assert eval(repr(turns)).turns == turns.turns
     able = Capabilities(tools=True)
-    assert repr(ScriptedAnswers(completions, 0.5, able)) == (
-        f"ScriptedAnswers(completions, every_s=0.5, capabilities={able!r})"
+    assert repr(ScriptedAnswers(repr, 0.5, able)) == (
+        f"ScriptedAnswers(repr, every_s=0.5, capabilities={able!r})"
     )
