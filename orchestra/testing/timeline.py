@@ -19,13 +19,20 @@ _STEPS = 100  # characters of the names of steps that share a line
 _LEFT_OUT = {"seq", "at_s", "step", "run_id", *UNWRITTEN}
 
 
-def timeline(events: Sequence[Event]) -> str:
+def timeline(events: Sequence[Event], *, several: bool = False) -> str:
     """One line per event: its number, its virtual second, its type, and its step.
 
     Steps that are skipped together, as those of an arm, share a line. Fields with default values
-    are left out, and of more than 60 lines those in the middle.
+    are left out, and of more than 60 lines those in the middle. With `several`, the number is that
+    of the event's run.
     """
-    groups = [list(group) for _, group in groupby(events, _line_of)]
+
+    def line_of(event: Event) -> tuple[object, ...]:
+        if isinstance(event, StepSkipped):
+            return (event.seq if several else 0, event.at_s, event.reason)
+        return (id(event),)
+
+    groups = [list(group) for _, group in groupby(events, line_of)]
     half = _MOST // 2
     shown = [_line(*group) for group in groups[:half]]
     if len(groups) > _MOST:
@@ -33,11 +40,6 @@ def timeline(events: Sequence[Event]) -> str:
     return "\n".join(
         [*shown, *(_line(*group) for group in groups[max(half, len(groups) - half) :])]
     )
-
-
-def _line_of(event: Event) -> tuple[object, ...]:
-    """Equal for two events in a row that share a line."""
-    return (event.at_s, event.reason) if isinstance(event, StepSkipped) else (event.seq,)
 
 
 def _line(event: Event, *others: Event) -> str:

@@ -86,6 +86,20 @@ def test_steps_that_are_skipped_together_share_a_line() -> None:
     assert len(timeline([many[0], attrs.evolve(many[1], reason="other")]).splitlines()) == 2
 
 
+def test_of_several_runs_each_event_has_its_line_and_skipped_steps_of_two_runs_have_two() -> None:
+    events = [
+        *(StepStarted(1, 0.0, "a"), StepStarted(1, 0.0, "b")),
+        *(StepSkipped(1, 1.0, "c", "why"), StepSkipped(1, 1.0, "d", "why")),
+        *(StepSkipped(2, 1.0, "c", "why"), StepSkipped(2, 1.0, "d", "why")),
+    ]
+    assert timeline(events, several=True).splitlines() == [
+        "    1  0 s  step.started   a",
+        "    1  0 s  step.started   b",
+        "    1  1 s  step.skipped   c, d reason='why'",
+        "    2  1 s  step.skipped   c, d reason='why'",
+    ]
+
+
 def test_what_a_run_has_used_of_each_model_is_told_in_short() -> None:
     done = RunFinished(1, 0.0, "", {}, usage_by_model={"fast": Usage(3, 1, Certainty.EXACT)})
     assert timeline([done]).endswith(
