@@ -16,7 +16,15 @@ from hypothesis.statistics import collector, describe_statistics
 
 from orchestra import Stream, collect, pipeline, prompt, race, route, step
 from orchestra.accounts import Certainty, Usage
-from orchestra.events import Delta, RunFinished, RunStarted, StepFinished, StepSkipped, StepStarted
+from orchestra.events import (
+    Delta,
+    Event,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepSkipped,
+    StepStarted,
+)
 from orchestra.steps import generate
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
@@ -87,7 +95,7 @@ def test_steps_that_are_skipped_together_share_a_line() -> None:
 
 
 def test_of_several_runs_each_event_has_its_line_and_skipped_steps_of_two_runs_have_two() -> None:
-    events = [
+    events: list[Event] = [
         *(StepStarted(1, 0.0, "a"), StepStarted(1, 0.0, "b")),
         *(StepSkipped(1, 1.0, "c", "why"), StepSkipped(1, 1.0, "d", "why")),
         *(StepSkipped(2, 1.0, "c", "why"), StepSkipped(2, 1.0, "d", "why")),
