@@ -331,8 +331,10 @@ def _exceeded(
     """The error if a budget has no room for this amount; with `begun`, for a running call."""
     budget, resets_at_s = refusal.budget, refusal.resets_at_s
     only_held = not begun and refusal.spent + nanodollars <= budget.limit_nanodollars
+    whose = str(budget)
     if resets_at_s is None:
-        when = "this budget is for one run, and the next run has its own"
+        whose = "this run"
+        when = "the next run has a budget of its own"
     else:
         when = f"it resets at {datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%d %H:%M} UTC"
     if begun:
@@ -347,7 +349,7 @@ def _exceeded(
     if refusal.spent < budget.limit_nanodollars:  # else nothing that costs anything would fit
         more = f"{_BOUND}, ask a cheaper model, or {more}"
     error = (BudgetHeldError if only_held else BudgetExceededError)(
-        f"the budget of {budget} is {in_dollars(budget.limit_nanodollars)}: "
+        f"the budget of {whose} is {in_dollars(budget.limit_nanodollars)}: "
         f"{in_dollars(refusal.spent)} is spent and {in_dollars(refusal.held)} held by other calls, "
         f"and {what}; " + (_HELD if only_held else f"{when}. {more[0].upper()}{more[1:]}"),
         budget=str(budget),

@@ -1315,6 +1315,18 @@ def test_a_key_that_has_spent_its_budget_asks_no_more_and_others_do() -> None:
     assert ", or ask for a key that may spend more" in virtual(main)
 
 
+def test_the_budget_of_a_run_is_told_without_the_id_that_its_caller_may_not_know() -> None:
+    async def main() -> str:
+        model = guarded(Fake(), acme(request=WORST - 1), watched(), limits=CallLimits())
+        with pytest.raises(BudgetExceededError) as caught:
+            await ask(model, Told())
+        return str(caught.value)
+
+    said = virtual(main)
+    assert "the budget of this run is $" in said
+    assert "; the next run has a budget of its own. Bound" in said
+
+
 def test_thresholds_and_the_spent_are_in_the_account_of_the_call() -> None:
     async def main() -> None:
         account = Told()
