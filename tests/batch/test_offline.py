@@ -80,7 +80,7 @@ def test_the_file_of_an_evaluation_is_the_deployments_own_with_another_state(
         subprocess.run(["/bin/sh", "-ec", command.splitlines()[0]], check=True, cwd=tmp_path)
         found = read_file(tmp_path / "evals.toml")
         fast = found.models["fast"]
-        assert (fast.limits and fast.limits.concurrency) == 3
+        assert fast.limits.concurrency == 3
         assert fast.cache is not None
         assert found.state is not None
         assert found.state.url == "sqlite:answers.sqlite"
