@@ -123,20 +123,19 @@ class PostgresCollection(VectorStore):
         return await self._write(partial(self._delete, where))
 
     async def drop(self) -> int:
-        """Remove the collection, all its passages, and its index; return the number of passages.
+        """Remove the index, and then the collection with all its passages; return their number.
 
-        It is 0 if the collection does not exist. If the call is cancelled or fails, the collection
-        is there as a whole or not at all; a later `index` or `drop` removes an index that was left.
+        It is 0 if the collection does not exist. If the call is cancelled or fails, all passages
+        are there or none; without the index, searches are exact.
 
         Raises:
-            StoreError: as `upsert` and `index`.
+            StoreError: as `upsert` and `index`; no passage was removed.
         """
         if not (found := await self._read(self._find, None)):
             return 0
-        gone = await self._write(self._drop)
         settled = partial(hnsw.settle, place=self._where, key=found[0], dimensions=0, wanted=False)
         await self._pool.run(settled, timeout_s=INDEX_S)
-        return gone
+        return await self._write(self._drop)
 
     async def count(self) -> int:
         return await self._read(self._count, 0)
