@@ -111,7 +111,7 @@ def note_if_new(store: str, known: Sequence[str]) -> None:
     It is noted before anything is embedded, which may cost money.
     """
     if known and store not in known:
-        then = f" then stop this, and: orchestra stores delete {store}"
+        then = f" Then stop this, and run `orchestra stores delete {store}`"
         meant = did_you_mean(store, known, before="; ", after=then)
         others = ", ".join([*map(repr, known[:NAMED_MAX]), *["..."] * (len(known) > NAMED_MAX)])
         terminal.note(f"store {store!r} is new (others: {others}){meant}", "yellow")

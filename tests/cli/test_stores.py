@@ -93,8 +93,8 @@ def test_a_misspelt_store_is_said_to_be_new_before_anything_is_embedded(filled: 
     """Else all texts are embedded again, which may cost money, and nothing tells."""
     words = ("ingest", "texts", *IN, "--store")
     told = (
-        "store 'article' is new (others: 'articles', 'nothing'); did you mean 'articles'? then "
-        "stop this, and: orchestra stores delete article"
+        "store 'article' is new (others: 'articles', 'nothing'); did you mean 'articles'? Then "
+        "stop this, and run `orchestra stores delete article`"
     )
     assert told in filled.orchestra(*words, "article")[2].splitlines()
     assert "is new" not in filled.orchestra(*words, "article")[2], "now it is there"
