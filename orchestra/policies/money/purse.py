@@ -318,10 +318,13 @@ _ALL_PERCENT = 100
 """From here on a threshold is logged as a warning, as its owner is refused."""
 _LEAST = 1
 """The least amount, in nano-dollars: a budget without room for it has nothing left."""
-_BOUND = "bound the answer by output_tokens_max (in OpenAI's API: max_completion_tokens)"
+_LESS = (
+    "send shorter texts, or for a chat bound the answer by output_tokens_max (in OpenAI's API: "
+    "max_completion_tokens)"
+)
 _HELD = (
-    "they release what they have not spent when they end. Retry then, make fewer calls at once, "
-    f"or {_BOUND}, so that each call holds less"
+    "they release what they have not spent when they end. Retry then, or make fewer calls at once; "
+    f"or {_LESS}, so that each call holds less"
 )
 
 
@@ -347,7 +350,7 @@ def _exceeded(
     if budget.kind == "key":
         more = "ask for a key that may spend more"
     if refusal.spent < budget.limit_nanodollars:  # else nothing that costs anything would fit
-        more = f"{_BOUND}, ask a cheaper model, or {more}"
+        more = f"{_LESS}; or ask a cheaper model, or {more}"
     error = (BudgetHeldError if only_held else BudgetExceededError)(
         f"the budget of {whose} is {in_dollars(budget.limit_nanodollars)}: "
         f"{in_dollars(refusal.spent)} is spent and {in_dollars(refusal.held)} held by other calls, "

@@ -1033,7 +1033,8 @@ def test_money_for_all_requests_of_many_texts_is_held_before_the_first(
         state, account, fake = watched(), Told(), Embedding()
         model = guarded(fake, acme(day=limit), state, batch_size=BatchSize(1))
         PRESENT.set(account)
-        with nullcontext() if sent else pytest.raises(BudgetExceededError):
+        advice = "Send shorter texts, or for a chat bound the answer by output_tokens_max"
+        with nullcontext() if sent else pytest.raises(BudgetExceededError, match=advice):
             found = await model.embed(EmbedRequest(("x" * 12,) * 10))  # estimated as 4 each
             assert found.usage is not None
             assert found.usage.cost_nanodollars == cost
