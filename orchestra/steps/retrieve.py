@@ -71,7 +71,7 @@ def fused(worded: Sequence[Passage], near: Sequence[Passage], most: int) -> list
     equal sums, keyword hits come first. `most` is how many passages each search was asked for.
 
     Scores say what ranks do not: that one passage has the code, and fifty have only common words.
-    Only the proportions of their differences count, so a store may have them on any scale.
+    A store may have them on any scale: they are only compared with each other.
     """
     passages = {each.id: each for each in (*worded, *near)}
     shares = _shares(worded, from_zero=len(worded) < most), _shares(near)
@@ -86,14 +86,12 @@ def _shares(ranking: Sequence[Passage], *, from_zero: bool = False) -> dict[str,
     """Where each score is between that of the last passage, or zero, and that of the first: 0 to 1.
 
     The last of many candidates is hardly better than those that were not found. But if there are
-    few keyword hits, all others have none of the words: a score of 0, as in BM25.
+    few keyword hits, all other passages have none of the words: their score is 0.
     """
     if not ranking:
         return {}
-    best, least = ranking[0].score, ranking[-1].score
-    if from_zero and best and 0 < least / best <= 1:  # otherwise, zero is not the least score
-        least = 0.0
-    span = best - least
+    least = min(ranking[-1].score, 0.0) if from_zero else ranking[-1].score
+    span = ranking[0].score - least
     return {each.id: (each.score - least) / span if span else 1.0 for each in ranking}
 
 
