@@ -206,7 +206,8 @@ class VectorStore(Protocol):
     ) -> list[Passage]:
         """Return the `top` best passages with a word of the query, best first. May be left out.
 
-        If scores are above 0, those below a quarter of the first one count in no hybrid search.
+        A higher score is better, and 0 is that of a passage without any of the words. A hybrid
+        search only compares these scores with each other: they may be on any scale.
         """
         asked = f"search_keywords({query!r:.60}, top={top}, where={where!r:.60})"
         raise StoreError(f"{asked}: a {type(self).__name__} has no keyword search")

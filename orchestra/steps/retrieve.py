@@ -17,14 +17,6 @@ from orchestra.values import Passage, Scalar, Vector
 
 CANDIDATES_MIN = 50
 """Of each of two searches, at least so many passages are fused."""
-RANK_SHIFT = 60
-"""The usual constant of reciprocal rank fusion: how little the first ranks differ."""
-SCORE_SHARE_MIN = 0.25
-"""Of the score of the best passage by keywords: with less, its words do not count.
-
-Measured with 160 questions for one of 2,000 articles that differ in a code: with 0, 109 found
-theirs among the first three; with 0.2 to 0.7, all did. Questions in words are answered as before.
-"""
 
 
 @step
@@ -42,11 +34,10 @@ async def retrieve(
     `where` selects the passages whose metadata has all of these values; `source` may be a key, too.
 
     With `keywords`, the store also searches for the passages that have the words of this text, and
-    both rankings are fused: names, codes and numbers are found, which vectors hardly tell apart. A
-    score is then 1 for the first of both, and less for later ranks. With None as the vector, only
-    keywords count, and scores are those of BM25. A passage that has none of the words, or only
-    common ones where another has a rare one, is found by its vector only; a text without any word
-    finds nothing.
+    the scores of both searches are fused: names, codes and numbers are found, which vectors hardly
+    tell apart. A score is then from 0 to 1, for a passage that is first in both searches. With None
+    as the vector, only keywords count, and scores are those of BM25: a text without any word finds
+    nothing.
 
     A run may raise:
         InputError: `top` is less than 1, or there is neither a vector nor keywords.
@@ -70,34 +61,38 @@ async def retrieve(
     most = max(CANDIDATES_MIN, 2 * top)
     near = await kept.search(vector, top=most, where=where)
     worded = await kept.search_keywords(keywords, top=most, where=where)
-    return fused(telling(worded), near)[:top]
+    return fused(worded, near, most)[:top]
 
 
-def telling(worded: Sequence[Passage]) -> list[Passage]:
-    """The passages of a keyword search whose score is at least a quarter of the best one's.
+def fused(worded: Sequence[Passage], near: Sequence[Passage], most: int) -> list[Passage]:
+    """Keyword hits and near passages in one ranking, by the scores that both searches gave them.
 
-    The others have only words that are common, or few of them. In a fusion, where ranks count and
-    scores do not, some fifty of these would come before the one passage that has the code.
+    Each search counts half: its first passage gets 1/2, and one that it did not find gets 0. Of
+    equal sums, keyword hits come first. `most` is how many passages each search was asked for.
+
+    Scores say what ranks do not: that one passage has the code, and fifty have only common words.
+    A store may have them on any scale: they are only compared with each other.
     """
-    if not worded or worded[0].score <= 0:  # the store tells no scores, or has others than BM25
-        return list(worded)
-    return [each for each in worded if each.score >= SCORE_SHARE_MIN * worded[0].score]
-
-
-def fused(one: Sequence[Passage], other: Sequence[Passage]) -> list[Passage]:
-    """Two rankings as one, by reciprocal rank fusion; of equal scores, those of `one` come first.
-
-    The score is 1 for a passage that is first in both rankings, and never 0.
-    """
-    passages: dict[str, Passage] = {}
-    scores: dict[str, float] = {}
-    for ranking in (one, other):
-        for rank, passage in enumerate(ranking, 1):
-            passages.setdefault(passage.id, passage)
-            share = (RANK_SHIFT + 1) / (RANK_SHIFT + rank) / 2
-            scores[passage.id] = scores.get(passage.id, 0.0) + share
-    found = (attrs.evolve(passages[name], score=score) for name, score in scores.items())
+    passages = {each.id: each for each in (*worded, *near)}
+    shares = _shares(worded, from_zero=len(worded) < most), _shares(near)
+    found = [
+        attrs.evolve(passage, score=sum(each.get(name, 0.0) for each in shares) / 2)
+        for name, passage in passages.items()
+    ]
     return sorted(found, key=attrgetter("score"), reverse=True)
+
+
+def _shares(ranking: Sequence[Passage], *, from_zero: bool = False) -> dict[str, float]:
+    """Where each score is between that of the last passage, or zero, and that of the first: 0 to 1.
+
+    The last of many candidates is hardly better than those that were not found. But if there are
+    few keyword hits, all other passages have none of the words: their score is 0.
+    """
+    if not ranking:
+        return {}
+    least = min(ranking[-1].score, 0.0) if from_zero else ranking[-1].score
+    span = ranking[0].score - least
+    return {each.id: (each.score - least) / span if span else 1.0 for each in ranking}
 
 
 def has_keyword_search(store: VectorStore) -> bool:

@@ -96,7 +96,8 @@ class SqliteCollection(VectorStore):
     _writes: FileConnection
     _cache: Cache
     _indexing: trio.Lock
-    """Held by the search that adds words to the index: its pauses are nobody's turn to add some."""
+    """Held by a search while it adds some words to the index, and in the pause after that: no other
+    one of this process adds words then. They take turns, whichever collection they search."""
 
     async def search(
         self, vector: Vector, *, top: int, where: Mapping[str, Scalar] | None = None
@@ -122,10 +123,12 @@ class SqliteCollection(VectorStore):
         found = await self._reads.run(partial(seek, adds=False))
         if found is not None:
             return found
-        async with self._indexing:
-            while (found := await self._writes.run(partial(seek, adds=True))) is None:  # noqa: ASYNC110 - another process may write meanwhile
+        while True:
+            async with self._indexing:
+                found = await self._writes.run(partial(seek, adds=True))
+                if found is not None:
+                    return found
                 await trio.sleep(keyword_index.PAUSE_S)
-        return found
 
     async def make(self) -> None:
         """Create the collection, empty, unless it exists.

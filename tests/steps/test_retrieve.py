@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from orchestra.errors import InputError, StoreError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.protocols import VectorStore
 from orchestra.steps import nearest, retrieve
-from orchestra.steps.retrieve import fused, telling
+from orchestra.steps.retrieve import CANDIDATES_MIN, fused
 from orchestra.stores.memory import MemoryStore
 from orchestra.stores.postgres.pool import Address
 from orchestra.stores.postgres.stores import PostgresStores
@@ -152,55 +153,80 @@ def test_in_postgres_there_is_no_keyword_search_yet() -> None:
     assert "the store 'notes', a PostgresCollection, has no keyword search" in str(error)
 
 
-rankings = st.lists(st.sampled_from("abcdefgh"), unique=True)
-weak = st.floats(0.0, 24.9)
+rankings = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 9))
 
 
-@given(rankings, st.dictionaries(st.sampled_from("bcdefgh"), weak))
-def test_what_alone_has_the_words_that_matter_is_first(
-    near: list[str], others: dict[str, float]
+def ranked(scores: Mapping[str, float]) -> list[Passage]:
+    best_first = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    return [Passage(name, "", score=score) for name, score in best_first]
+
+
+@given(rankings, rankings, st.integers(1, 9))
+def test_what_both_score_higher_is_higher(
+    words: dict[str, float], near: dict[str, float], most: int
 ) -> None:
-    """Wherever it is by its vector, and however many passages have the common words."""
-    scores = {"a": 100.0, **others}
-    worded = [Passage(each, "", score=scores[each]) for each in sorted(scores)]
-    both = fused(telling(worded), [Passage(each, "") for each in near])
-    assert both[0].id == "a"
-
-
-@given(st.lists(st.floats(-9.0, 9.0)))
-def test_what_has_as_many_of_the_words_counts(scores: list[float]) -> None:
-    """The first always does, and all do in a store whose scores are none, or of another kind."""
-    worded = [Passage(f"{i}", "", score=each) for i, each in enumerate(sorted(scores)[::-1])]
-    kept = telling(worded)
-    assert kept == worded[: len(kept)]
-    assert len(kept) >= min(1, len(worded))
-    if max(scores, default=0.0) <= 0:
-        assert kept == worded
-
-
-@given(rankings, rankings)
-def test_what_both_rank_higher_is_higher(one: list[str], other: list[str]) -> None:
     """The fusion has all of both, once, and is monotone: the first of both is first, with 1."""
-    both = fused([Passage(each, "") for each in one], [Passage(each, "") for each in other])
-    order = [each.id for each in both]
-    assert sorted(order) == sorted({*one, *other})
-    assert [each.score for each in both] == sorted((each.score for each in both), reverse=True)
-    assert all(0 < each.score <= 1 for each in both)
-    for above in set(one) & set(other):
-        for below in order:
-            lower = [
-                below not in ranking or ranking.index(above) < ranking.index(below)
-                for ranking in (one, other)
-            ]
-            assert not all(lower) or above == below or order.index(above) < order.index(below)
-    if one and other and one[0] == other[0]:
-        assert (both[0].id, both[0].score) == (one[0], 1.0)
+    both = fused(ranked(words)[:most], ranked(near)[:most], most)
+    scores = {each.id: each.score for each in both}
+    kept = [{each.id: each.score for each in ranked(part)[:most]} for part in (words, near)]
+    assert len(both) == len(scores)
+    assert scores.keys() == kept[0].keys() | kept[1].keys()
+    assert [each.score for each in both] == sorted(scores.values(), reverse=True)
+    assert all(0 <= score <= 1 for score in scores.values())
+    for above, below in permutations(scores, 2):
+        if all(part.get(above, 0) >= part.get(below, 0) for part in kept):
+            assert scores[above] >= scores[below]
+    firsts = {ranked(part)[0].id for part in (words, near) if part}
+    if words and near and len(firsts) == 1:
+        assert (both[0].id, both[0].score) == (*firsts, 1.0)
 
 
-@given(rankings)
-def test_one_ranking_keeps_its_order(ranking: list[str]) -> None:
-    for both in (
-        fused([Passage(r, "") for r in ranking], []),
-        fused([], [Passage(r, "") for r in ranking]),
-    ):
-        assert [each.id for each in both] == ranking
+@given(rankings.filter(bool), rankings, st.integers(1, 9))
+def test_the_best_by_keywords_is_before_all_that_are_not_found_by_them(
+    words: dict[str, float], near: dict[str, float], most: int
+) -> None:
+    """Wherever it is by its vector: names, codes and numbers are what vectors do not tell apart."""
+    worded = ranked(words)[:most]
+    order = [each.id for each in fused(worded, ranked(near)[:most], most)]
+    before = order[: order.index(worded[0].id)]
+    assert {*before} <= {each.id for each in worded}
+
+
+def test_of_many_that_have_the_common_words_only_those_that_say_more_count() -> None:
+    """As they fill the search, those that it leaves out are as good as the last one."""
+    common = {f"{number}": 2.0 for number in range(CANDIDATES_MIN)}
+    worded = ranked({**common, "code": 12.0, "half": 7.0})[:CANDIDATES_MIN]
+    near = ranked({"0": 0.9, "1": 0.8, "2": 0.1})
+    both = fused(worded, near, CANDIDATES_MIN)
+    assert [(each.id, each.score) for each in both[:5]] == [
+        ("code", 0.5), ("0", 0.5), ("1", pytest.approx(0.4375)), ("half", 0.25), ("10", 0.0)
+    ]  # fmt: skip
+
+
+def test_each_of_a_few_keyword_hits_counts() -> None:
+    """Of two passages with the code, the second one is nearly as good as the first one."""
+    worded = ranked({"first": 10.0, "second": 9.0})
+    both = fused(worded, ranked({"a": 0.9, "b": 0.8, "second": 0.1}), CANDIDATES_MIN)
+    assert [each.id for each in both] == ["first", "a", "second", "b"]
+
+
+@given(rankings, rankings, st.sampled_from([1, 3]), st.integers(-2, 2), st.integers(1, 9))
+def test_the_scale_of_the_scores_does_not_matter(
+    words: dict[str, float], near: dict[str, float], factor: int, offset: int, most: int
+) -> None:
+    """Such as cosines below 0, or distances, where less is better."""
+    worded, found = ranked(words)[:most], ranked(near)[:most]
+    others = [Passage(each.id, "", score=factor * each.score) for each in worded]
+    distant = [Passage(each.id, "", score=offset - factor * each.score) for each in found]
+    assert fused(others, distant, most) == fused(worded, found, most)
+
+
+@given(st.lists(st.floats(-9, 9)).map(sorted), st.integers(1, 9))
+def test_one_ranking_keeps_its_order_whatever_its_scores_are(
+    scores: list[float], most: int
+) -> None:
+    """Also if they are all alike, or some are below 0."""
+    ranking = [Passage(f"{at}", "", score=score) for at, score in enumerate(scores[::-1][:most])]
+    for both in (fused(ranking, [], most), fused([], ranking, most)):
+        assert [each.id for each in both] == [each.id for each in ranking]
+        assert all(0 <= each.score <= 0.5 for each in both)

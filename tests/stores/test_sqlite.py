@@ -423,6 +423,31 @@ def test_no_search_of_this_process_fills_the_pause_of_another(
     trio.run(main)
 
 
+def test_a_small_collection_does_not_wait_until_a_large_one_is_indexed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyword_index, "ADDED_AT_ONCE", 2)
+    ended = []
+
+    async def main() -> None:
+        with SqliteStores(tmp_path / "store.sqlite") as stores:
+
+            async def look(name: str) -> None:
+                assert await stores.collection(name).search_keywords("door", top=1)
+                ended.append(name)
+
+            async with trio.open_nursery() as nursery:
+                for name, count in (("large", 9), ("small", 1)):
+                    some = [Passage(f"{number}", "door") for number in range(count)]
+                    await stores.collection(name).upsert(some, [EAST] * count)
+                for name in ("large", "small"):
+                    nursery.start_soon(look, name)
+                    await trio.testing.wait_all_tasks_blocked()
+
+    trio.run(main)
+    assert ended == ["small", "large"]
+
+
 def test_a_passage_that_is_being_replaced_is_found(tmp_path: Path) -> None:
     """Indexing what is missing and searching it are one transaction: no writer is in between."""
     path = tmp_path / "store.sqlite"
