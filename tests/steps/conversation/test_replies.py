@@ -250,6 +250,22 @@ def test_a_pipeline_that_calls_it_is_told_what_to_write() -> None:
             return answer  # type: ignore[no-any-return]
 
 
+@pytest.mark.parametrize(
+    "bound", [{"tool_rounds_max": -1}, {"tool_rounds_max": "8"}, {"tools_at_once": 0}]
+)
+def test_a_bound_that_is_none_is_refused(bound: dict[str, Any]) -> None:
+    """As where a pipeline is defined: with -1, the rounds would have no bound."""
+    context: Any = None
+    with pytest.raises(DefinitionError, match=next(iter(bound))):
+        generate.call("Hi!", context=context, **bound)
+
+
+def test_a_call_without_the_context_is_told_to_pass_it() -> None:
+    call: Any = generate.call
+    with pytest.raises(AttributeError, match=r"pass yours: `\.call\(\.\.\., context=context\)`"):
+        trio.run(anext, call("Hi!"))
+
+
 def test_a_step_that_returns_it_is_told_to_yield_its_chunks() -> None:
     @step
     async def wrong(asked: str, *, context: Context = injected) -> str:
