@@ -141,7 +141,7 @@ def test_exactly_what_is_approved_runs_once_and_every_call_gets_its_result(
         assert isinstance(part, ToolResult)
         decision = approved.get(part.call_id, True)
         assert part.is_error == (decision is not True)
-        assert part.is_error == ("a person has refused it" in part.content)
+        assert part.is_error == ("it was not approved" in part.content)
         if isinstance(decision, Refused):
             reason = decision.reason
             assert part.content.endswith(f"refused it: {reason}" if reason else "refused it.")

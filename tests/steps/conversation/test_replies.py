@@ -198,7 +198,7 @@ def test_approved_calls_that_are_stopped_are_not_open_again() -> None:
     assert isinstance(stopped, ToolResult)
     assert isinstance(refused, ToolResult)
     assert "it may have been done" in stopped.content
-    assert "a person has refused it" in refused.content
+    assert "it was not approved" in refused.content
 
 
 def test_if_the_model_fails_after_an_approved_call_another_run_goes_on_without_the_call() -> None:
