@@ -82,7 +82,11 @@ class Refused:
 
 @attrs.frozen(eq=False)
 class Reply(AsyncIterator[str]):
-    """What `generate.call(...)` returns: a model's text in chunks, and the conversation with it."""
+    """What `generate.call(...)` returns: a model's text in chunks, and the conversation with it.
+
+    Read the chunks within `async with contextlib.aclosing(reply):`, which closes the model's stream
+    as soon as you stop reading, whatever the reason.
+    """
 
     _chunks: AsyncGenerator[str, None]
     _messages: Callable[[], tuple[Message, ...]]

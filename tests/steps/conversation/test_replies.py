@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from orchestra import Context, Policy, Retry, Stream, injected, pipeline, step
 from orchestra.errors import DefinitionError, InvalidRequestError, OverloadedError
+from orchestra.protocols import Model, ModelReply
 from orchestra.steps import generate, tool
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
@@ -25,6 +26,7 @@ from orchestra.transcripts import (
     write_messages,
 )
 from orchestra.values import (
+    ChatRequest,
     ImagePart,
     Message,
     Stopped,
@@ -72,8 +74,9 @@ async def chatting(
         context=context,
     )
     try:
-        async for text in reply:
-            yield text
+        async with aclosing(reply):
+            async for text in reply:
+                yield text
     finally:
         kept.append(reply.messages)
 
@@ -163,6 +166,36 @@ def test_whenever_a_run_is_cancelled_each_call_has_a_result_that_is_true(
 def test_a_text_that_was_stopped_is_there_as_far_as_it_came() -> None:
     run(ScriptedTurns.saying(["Hel", "lo."], every_s=1), cancel_at_s=1.5)
     assert kept == [(*ASKED, Message("assistant", "Hel"))]
+
+
+def test_a_run_that_is_stopped_while_its_reader_lags_stops_the_model_before_all_is_kept() -> None:
+    """The step is cancelled where it yields: the model's stream is closed nevertheless."""
+    closed: list[int] = []
+
+    class Fast(Model):
+        @asynccontextmanager
+        async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+            try:
+                async with ScriptedModel.saying(*["x"] * 99).stream(request) as reply:
+                    yield reply
+            finally:
+                closed.append(len(kept))
+
+    @step
+    async def slowly(texts: Stream[str]) -> AsyncIterator[str]:
+        async for text in texts:
+            await trio.sleep(1)
+            yield text
+
+    @pipeline
+    def lagging(asked: list[Message], approved: Mapping[str, bool]) -> Stream[str]:
+        return slowly(chatting(asked, approved))
+
+    kept.clear()
+    world = World(models={"default": Fast()}, cancel_at_s=5.5)
+    check_laws(simulate(lagging, world, asked=ASKED, approved={}))
+    assert closed == [0]
+    assert len(kept) == 1
 
 
 def test_a_call_that_was_not_whole_is_not_there() -> None:
