@@ -7,7 +7,7 @@ import re
 
 import botocore.session  # type: ignore[import-untyped]
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.codecs.anthropic.dialect import AnthropicDialect
@@ -72,6 +72,7 @@ AGAIN = st.sampled_from(["call_0", "call_0-1", "call_0-2", "call_1", "a:b"])
 
 
 @given(st.lists(st.lists(AGAIN, min_size=1, max_size=3, unique=True), min_size=1, max_size=5))
+@example([["call_0"], ["call_0"]])
 @pytest.mark.parametrize(
     ("dialect", "model"),
     [(AnthropicDialect(), "claude-sonnet-5"), (BedrockDialect(), CLAUDE), (BedrockDialect(), NOVA)],
