@@ -10,7 +10,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Annotated, Literal, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
+from typing import (
+    Annotated,
+    Literal,
+    NoReturn,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    cast,
+    runtime_checkable,
+)
 
 import attrs
 
@@ -316,6 +325,12 @@ class _Injected:
 
     def __repr__(self) -> str:
         return "injected"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"context.{name}: no context was given; a step that your code calls gets none from the "
+            "engine: pass yours: `.call(..., context=context)`"
+        )
 
 
 injected: Context = cast("Context", _Injected())

@@ -82,7 +82,11 @@ class Refused:
 
 @attrs.frozen(eq=False)
 class Reply(AsyncIterator[str]):
-    """What `generate.call(...)` returns: a model's text in chunks, and the conversation with it."""
+    """What `generate.call(...)` returns: a model's text in chunks, and the conversation with it.
+
+    Read the chunks within `async with contextlib.aclosing(reply):`, which closes the model's stream
+    as soon as you stop reading, whatever the reason.
+    """
 
     _chunks: AsyncGenerator[str, None]
     _messages: Callable[[], tuple[Message, ...]]
@@ -95,7 +99,8 @@ class Reply(AsyncIterator[str]):
         with a user's turn behind it, it can be asked in another run. At any other time, also if
         the run was cancelled or a call has failed, it has the rounds until then, the text of the
         last one as far as it came, and for each tool call a result. That of a call that was
-        stopped says so. Only calls that need approval have none: see `ApprovalNeededError`.
+        stopped, or still runs, says that it may have been done. Only calls that need approval have
+        none: see `ApprovalNeededError`.
         """
         return self._messages()
 
@@ -155,7 +160,8 @@ def last_turns(messages: Sequence[Message], most: int) -> list[Message]:
     """The user's last `most` messages, with all that follows each; all messages if there are fewer.
 
     So a cut conversation begins with a message of the user's, and no tool call is parted from its
-    result. Images and files that a tool has shown are no message of the user's.
+    result. Images and files that a tool has shown are no message of the user's. A `system` message
+    is cut like any other: the prompt of `generate(system=...)` is not in the conversation.
 
     Raises:
         ValueError: `most` is less than 1.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from types import UnionType
 from typing import Any, TypeAlias, TypeVar, Unpack, _SpecialForm, cast, overload
 
@@ -15,7 +15,7 @@ from orchestra.errors import DefinitionError
 from orchestra.graph.definition import in_definition
 from orchestra.graph.rules.policy import Policy
 from orchestra.graph.source.frames import called_at
-from orchestra.graph.steps import Step, step
+from orchestra.graph.steps import Kind, Step, step
 from orchestra.protocols import Context, Stream, injected
 from orchestra.steps.conversation.citing import Citing
 from orchestra.steps.conversation.objects import fill, form_of
@@ -39,21 +39,23 @@ Special: TypeAlias = "_SpecialForm | UnionType"
 """A `Literal[...]` or a union, which type checkers do not count as a `type`."""
 
 
-async def _say(
+def _say(
     asked: Asked,
     *,
     returns: None = None,
     context: Context = injected,
     **options: Unpack[Options],
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """The text of every round, in chunks.
 
-    `asked` may also be a `Talk`, of which the caller reads the conversation. `returns` is a
-    parameter only so that errors can suggest it for a misspelt keyword.
+    `returns` is a parameter only so that errors can suggest it for a misspelt keyword.
     """
     del returns
-    talk = asked if isinstance(asked, Talk) else Talk.of(asked, _settings(options), context)
-    citing = Citing(context) if talk.settings.citations else None
+    return _chunks(Talk.of(asked, _settings(options), context))
+
+
+async def _chunks(talk: Talk) -> AsyncGenerator[str, None]:
+    citing = Citing(talk.context) if talk.settings.citations else None
     await talk.carry_out()
     goes_on, before = True, ""  # `before`: the text of earlier rounds
     while goes_on:
@@ -66,7 +68,7 @@ async def _say(
                     for event in batch:  # all of them first: the reader may leave at any `yield`
                         answer.add(event)
                     if talk.settings.reasoning:
-                        tell_reasoning(context, batch)
+                        tell_reasoning(talk.context, batch)
                     for event in batch:
                         if isinstance(event, TextDelta):
                             text = event.text
@@ -97,7 +99,9 @@ def _settings(options: Options) -> GenerateSettings:
     return GenerateSettings(**cast("Any", options))
 
 
-_SAY = step(name="generate")(spelled_out(_say, AsyncIterator[str]))
+_SAY = attrs.evolve(  # by its function alone, it would be a plain step
+    step(name="generate")(spelled_out(_say, AsyncIterator[str])), kind=Kind.STREAM
+)
 _FILL = step(name="generate")(spelled_out(_fill, object))
 
 
@@ -214,14 +218,15 @@ class Generate:
         tool calls; or, with `returns`, a value to await.
 
         Raises:
-            DefinitionError: a `policy` is given, which would have no effect; or it is called in
-                a pipeline, and not in a step.
+            DefinitionError: a `policy` is given, which would have no effect; a bound is not a
+                number; or it is called in a pipeline, and not in a step.
         """
         if in_definition():
             raise DefinitionError(
                 f"{called_at()}: generate.call(...) is for the code of a step; in a pipeline, call "
                 "the step itself: generate(...)"
             )
+        check_bounds(cast("Options", options))
         if options.get("policy") is not None:
             raise DefinitionError(
                 "generate.call(policy=...): only the engine applies a policy, around a step; give "
@@ -234,8 +239,7 @@ class Generate:
 
 def _reply(asked: Asked, *, context: Context = injected, **options: Unpack[Options]) -> Reply:
     talk = Talk.of(asked, _settings(options), context)
-    chunks = _SAY.call(cast("Any", talk), context=context)
-    return Reply(chunks, lambda: talk.messages)
+    return Reply(_chunks(talk), lambda: talk.messages)
 
 
 def _returning(filling: Step[..., Any], kind: object) -> Step[..., Any]:

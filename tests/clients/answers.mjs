@@ -2,8 +2,9 @@
 // `step.told`, such as sources; returns the result. After a broken connection, it reconnects and goes on after
 // the last event; after a 503, it tries again when `Retry-After` says. `signal` is that of an AbortController:
 // aborting it cancels the run, too. A refused start, or a run that fails, is a `Refused`: with its `problem`,
-// and in how many seconds to try again, if known.
-export async function follow(url, inputs, tell, { told, headers = {}, signal, triesMost = 8 } = {}) {
+// and in how many seconds to try again, if known. `began` gets the run's id. Without `inputs`, it follows a run
+// that was started before, from its beginning: `url` is then `/v1/runs/ID/events`.
+export async function follow(url, inputs, tell, { told, began, headers = {}, signal, triesMost = 8 } = {}) {
   const asked = {
     ...headers,
     Accept: "text/event-stream",
@@ -11,7 +12,7 @@ export async function follow(url, inputs, tell, { told, headers = {}, signal, tr
     // A repeated start finds the first run, so none is paid for twice. (`randomUUID` needs HTTPS.)
     "Idempotency-Key": crypto.getRandomValues(new Uint32Array(4)).join("-"),
   };
-  const post = { method: "POST", body: JSON.stringify({ inputs }) };
+  const post = inputs && { method: "POST", body: JSON.stringify({ inputs }) };
   let output = "", tries = 0;
   for (;;) {
     let lost = new Error("the stream ended before its run"), waitS = 0;
@@ -27,6 +28,7 @@ export async function follow(url, inputs, tell, { told, headers = {}, signal, tr
         asked["Last-Event-ID"] = id;
         tries = 0;
         if (type === "delta") tell((output += data.chunk));
+        else if (type === "run.started") began?.(data.run_id);
         else if (type === "step.told") told?.(data.what, data.data);
         else if (type === "arm.restarted") tell((output = ""));
         else if (type === "snapshot") tell((output = data.output));
@@ -39,10 +41,14 @@ export async function follow(url, inputs, tell, { told, headers = {}, signal, tr
       lost = error;
     }
     if (signal?.aborted) {
-      asked["Last-Event-ID"] ??= "0"; // with this header, the key finds its run, and never starts one
-      const found = await fetch(url, { ...post, headers: { ...asked, Prefer: "respond-async" } });
-      const { id } = await found.json();
-      if (id) await fetch(url.replace(/pipelines\/.*/, `runs/${id}`), { method: "DELETE", headers });
+      let run = url.replace(/\/events$/, "");
+      if (post) {
+        asked["Last-Event-ID"] ??= "0"; // with this header, the key finds its run, and never starts one
+        const found = await fetch(url, { ...post, headers: { ...asked, Prefer: "respond-async" } });
+        const { id } = await found.json();
+        run = id && url.replace(/pipelines\/.*/, `runs/${id}`);
+      }
+      if (run) await fetch(run, { method: "DELETE", headers });
       throw signal.reason;
     }
     if (++tries === triesMost) throw lost;

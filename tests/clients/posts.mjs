@@ -1,7 +1,7 @@
 // Streams that are posted for, over a line that breaks behind the first chunk: `node posts.mjs URL`
 // prints "cut" when it does, and then what the client has read: the text, and the events' types.
-// Then it asks a server that restarts, stops a run at its first chunk, and one before its first event;
-// and a run fails.
+// Then it asks a server that restarts, stops a run at its first chunk, one before its first event, and one
+// that it has followed a second time, as after a reload of the page; and a run fails.
 
 import { connect, createServer } from "node:net";
 import { createRequire } from "node:module";
@@ -58,8 +58,11 @@ for (const key of [undefined, "once"]) {
 
 whole = false;
 const grown = [];
-const result = await follow(url, {}, (text) => grown.push(text));
+let begun;
+const result = await follow(url, {}, (text) => grown.push(text), { began: (id) => (begun = id) });
 tell("read", result, grown);
+const events = (id) => `${url.replace(/pipelines.*/, "runs")}/${id}/events`;
+tell("again", await follow(events(begun), undefined, () => {}));
 
 const asked = performance.now();
 const restarting = '{"title": "No worker of this server is ready."}';
@@ -74,8 +77,15 @@ tell("stopped", await stopped.catch((error) => error.name));
 
 const early = new AbortController();
 silent = () => early.abort();
-const begun = follow(url, {}, () => {}, { signal: early.signal });
-tell("stopped", await begun.catch((error) => error.name));
+const silenced = follow(url, {}, () => {}, { signal: early.signal });
+tell("stopped", await silenced.catch((error) => error.name));
+
+const reloaded = new AbortController();
+const taken = { signal: reloaded.signal, began: () => reloaded.abort() };
+let second;
+const began = (id) => (second = follow(events(id), undefined, () => {}, taken).catch((error) => error.name));
+const first = follow(url, {}, () => {}, { began }).catch((error) => error.name);
+tell("stopped", await first, await second);
 
 const told = (what, data) => tell("told", what, data);
 const failed = await follow(url.replace("awaiting", "failing"), {}, () => {}, { told }).catch((error) => error);

@@ -7,7 +7,7 @@ import re
 
 import botocore.session  # type: ignore[import-untyped]
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.codecs.anthropic.dialect import AnthropicDialect
@@ -22,11 +22,25 @@ IDS = st.text(max_size=80) | st.from_regex(r"functions\.[a-z]{1,9}:\d", fullmatc
 
 def told(dialect: Dialect, model: str, ids: list[str]) -> tuple[list[str], list[str]]:
     """The ids of the calls and of their results, as they are sent."""
-    calls = Message("assistant", tuple(ToolCall(each, "f") for each in ids))
-    results = Message("tool", tuple(ToolResult(each, "f", "r") for each in ids))
-    body = json.loads(dialect.ask(model, ChatRequest((calls, results)), stream=False).body)
-    called, answered = (turn["content"] for turn in body["messages"])
-    return [_id(each) for each in called], [_id(each) for each in answered]
+    ((called, answered),) = told_in_turns(dialect, model, [ids])
+    return called, answered
+
+
+def told_in_turns(
+    dialect: Dialect, model: str, turns: list[list[str]]
+) -> list[tuple[list[str], list[str]]]:
+    """The same for each turn of a conversation."""
+    messages = [
+        message
+        for ids in turns
+        for message in (
+            Message("assistant", tuple(ToolCall(each, "f") for each in ids)),
+            Message("tool", tuple(ToolResult(each, "f", "r") for each in ids)),
+        )
+    ]
+    body = json.loads(dialect.ask(model, ChatRequest(tuple(messages)), stream=False).body)
+    sent = [[_id(each) for each in turn["content"]] for turn in body["messages"]]
+    return list(zip(sent[::2], sent[1::2], strict=True))
 
 
 def _id(block: Json) -> str:
@@ -52,6 +66,29 @@ def test_ids_fit_stay_apart_and_are_those_of_their_results(
     assert len(set(called)) == len(ids)
     assert all(re.fullmatch(taken, each) for each in called)
     assert told(dialect, model, called)[0] == called, "what fits stays as it is"
+
+
+AGAIN = st.sampled_from(["call_0", "call_0-1", "call_0-2", "call_1", "a:b"])
+
+
+@given(st.lists(st.lists(AGAIN, min_size=1, max_size=3, unique=True), min_size=1, max_size=5))
+@example([["call_0"], ["call_0"]])
+@pytest.mark.parametrize(
+    ("dialect", "model"),
+    [(AnthropicDialect(), "claude-sonnet-5"), (BedrockDialect(), CLAUDE), (BedrockDialect(), NOVA)],
+)
+def test_ids_that_a_model_repeats_in_each_turn_are_told_apart(
+    dialect: Dialect, model: str, turns: list[list[str]]
+) -> None:
+    """Claude refuses a conversation in which an id comes twice."""
+    told = told_in_turns(dialect, model, turns)
+    assert all(called == answered for called, answered in told)
+    ids = [each for called, _ in told for each in called]
+    assert len(set(ids)) == len(ids)
+    if turns[1:]:
+        assert told_in_turns(dialect, model, turns[:-1]) == told[:-1], (
+            "or no prompt cache would hit"
+        )
 
 
 def test_ids_of_its_own_making_stay_as_they_are() -> None:

@@ -84,15 +84,16 @@ def test_the_fastapi_application_answers(
     assert refused.json()["type"].endswith("provider-overloaded")
 
 
-def test_an_approval_outlives_the_process_that_asked_for_it(
+@pytest.fixture
+def ran(
     run_document: Callable[[Path], ModuleType], tmp_path: Path
-) -> None:
-    """The first process is killed after its run; the second one knows only the ticket."""
+) -> Callable[[str], tuple[int, list[str]]]:
+    """The exit code and output of a process that has the recipes and runs this code."""
     module = run_document(ROOT / "docs/how-to.md").__name__
 
     def ran(code: str) -> tuple[int, list[str]]:
         done = subprocess.run(
-            [sys.executable, "-c", f"from {module} import *\n{code}"],
+            [sys.executable, "-c", f"import {module} as recipes\nfrom {module} import *\n{code}"],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             cwd=tmp_path,
             stdout=subprocess.PIPE,
@@ -101,6 +102,13 @@ def test_an_approval_outlives_the_process_that_asked_for_it(
         )
         return done.returncode, done.stdout.splitlines()
 
+    return ran
+
+
+def test_an_approval_outlives_the_process_that_asked_for_it(
+    ran: Callable[[str], tuple[int, list[str]]],
+) -> None:
+    """The first process is killed after its run; the second one knows only the ticket."""
     killed, (ticket,) = ran(
         'print(asks("My lamp A-7 is broken."), flush=True)\nimport os; os.kill(os.getpid(), 9)'
     )
@@ -117,6 +125,31 @@ def test_an_approval_outlives_the_process_that_asked_for_it(
     assert (ended, answer) == (0, "It is on its way.")
     assert told == "30.00 euros are sent back for A-7"
     assert again == "InputError"
+
+
+def test_a_refund_in_a_chat_whose_process_dies_is_not_told_as_one_that_was_not_made(
+    ran: Callable[[str], tuple[int, list[str]]],
+) -> None:
+    killed, _ = ran(
+        "async def killing(number, euros):\n"
+        "    import os; os.kill(os.getpid(), 9)\n"
+        "recipes.paid = killing\n"
+        'given = {"ticket": refund_proposed("1"), "decisions": {"call_0": True}}\n'
+        'world = World(models={"smart": ScriptedTurns.saying("Paid.")})\n'
+        'simulate(assistant_decided, world, name="1", **given)'
+    )
+    assert killed == -9
+    ended, (busy, told) = ran(
+        'smart = ScriptedTurns.saying("Let us see.")\n'
+        'again = {"name": "1", "question": "And my money?"}\n'
+        'world = World(models={"smart": smart})\n'
+        "print(simulate(assistant, world, **again).error)\n"
+        'trio.run(sql, "UPDATE chats SET busy_until = 0")\n'
+        "simulate(assistant, world, **again).result()\n"
+        "print(smart.asked[0].messages[2].parts[0].content)"
+    )
+    assert (ended, busy) == (0, "it is being answered, or does not wait under this ticket")
+    assert "it may have been done" in told
 
 
 INCLUDED = re.compile(

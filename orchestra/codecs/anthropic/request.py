@@ -7,7 +7,7 @@ results come first in the user's turn. Empty text is left out, as Anthropic refu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from orchestra.codecs.data_urls import with_bytes
@@ -17,7 +17,7 @@ from orchestra.codecs.files import PDF, text_of, title_of, unread
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
-from orchestra.codecs.tool_calls import arguments_object, call_id
+from orchestra.codecs.tool_calls import arguments_object, call_id, told_apart
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -80,7 +80,7 @@ def anthropic_body(
         CapabilityError: Anthropic's API cannot express something in the request.
     """
     refuse(request, "Anthropic", "seed", "presence_penalty", "frequency_penalty", "logprobs")
-    system, turns = _conversation(request.messages)
+    system, turns = _conversation(told_apart(request.messages))
     body: Json = {
         "model": model,
         "stream": stream if model else None,
@@ -157,7 +157,7 @@ def _goes_on_thinking(request: ChatRequest) -> bool:
     return not called or last[0]["type"] in {"thinking", "redacted_thinking"}
 
 
-def _conversation(messages: tuple[Message, ...]) -> tuple[str | list[Json], list[Json]]:
+def _conversation(messages: Sequence[Message]) -> tuple[str | list[Json], list[Json]]:
     """The system messages, from anywhere in the conversation, and the alternating turns."""
     systems = [message for message in messages if message.role == "system" and message.text]
     turns: list[tuple[str, list[Json]]] = []

@@ -23,7 +23,7 @@ from orchestra.codecs.files import PDF, refuse_citations, text_of, title_of, unr
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
-from orchestra.codecs.tool_calls import arguments_object, call_id
+from orchestra.codecs.tool_calls import arguments_object, call_id, told_apart
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -158,7 +158,7 @@ def _turns(request: ChatRequest, family: _Family) -> Iterator[Json]:
     """The conversation with alternating roles; tool results come first in the user's turn."""
     blocks = [
         ("assistant" if each.role == "assistant" else "user", block)
-        for each in request.messages
+        for each in told_apart(request.messages)
         for part in each.parts
         for block in _blocks_with_mark(part, family)
         if each.role != "system"

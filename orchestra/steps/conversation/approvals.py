@@ -20,7 +20,7 @@ Decision: TypeAlias = bool | Refused
 Decisions: TypeAlias = Mapping[str, Decision]
 """Whether a call may run, by the id of the call."""
 NO_DECISIONS: Decisions = MappingProxyType({})
-_REFUSED = "This was not done: a person has refused it"
+_REFUSED = "This was not done: it was not approved"
 _STOPPED = "This was stopped before its end: it may have been done, or a part of it."
 _NOT_BEGUN = "This was not done: the run ended before."
 _SHOWN_MAX = 100
@@ -60,7 +60,7 @@ def refuse_misfits(calls: Sequence[ToolCall], decisions: Decisions) -> None:
 
 
 def refusal(call: ToolCall, decision: Decision) -> ToolResult:
-    """The result of a call that a person has refused."""
+    """The result of a call that is not approved."""
     reason = decision.reason if isinstance(decision, Refused) else ""
     told = f"{_REFUSED}: {reason}" if reason else f"{_REFUSED}."
     return ToolResult(call.id, call.name, told, is_error=True)

@@ -161,9 +161,12 @@ def test_an_answer_goes_back_as_it_came(kinds: list[str]) -> None:
         "text": {"text": "so"},
         "thinking": {"thinking": "", "signature": "c2VhbA=="},
         "redacted_thinking": {"data": "ZGF0YQ=="},
-        "tool_use": {"id": "a", "name": "f", "input": {"x": 1}},
+        "tool_use": {"name": "f", "input": {"x": 1}},
     }
     content = [{"type": kind, **told[kind]} for kind in kinds]
+    for number, block in enumerate(content):
+        if block["type"] == "tool_use":
+            block["id"] = f"a{number}"
     message = {"content": content, "stop_reason": "end_turn"}
     answer = Completion.of(message_events(json.dumps(message).encode()))
     turns = anthropic_body("m", ChatRequest((answer.message,)), False)["messages"]

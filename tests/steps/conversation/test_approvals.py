@@ -141,10 +141,10 @@ def test_exactly_what_is_approved_runs_once_and_every_call_gets_its_result(
         assert isinstance(part, ToolResult)
         decision = approved.get(part.call_id, True)
         assert part.is_error == (decision is not True)
-        assert part.is_error == ("a person has refused it" in part.content)
+        assert part.is_error == ("it was not approved" in part.content)
         if isinstance(decision, Refused):
             reason = decision.reason
-            assert part.content.endswith(f"refused it: {reason}" if reason else "refused it.")
+            assert part.content.endswith(f"not approved: {reason}" if reason else "not approved.")
 
 
 def test_no_model_is_asked_before_the_decision_and_text_so_far_is_kept() -> None:

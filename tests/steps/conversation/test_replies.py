@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from orchestra import Context, Policy, Retry, Stream, injected, pipeline, step
 from orchestra.errors import DefinitionError, InvalidRequestError, OverloadedError
+from orchestra.protocols import Model, ModelReply
 from orchestra.steps import generate, tool
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
@@ -25,6 +26,7 @@ from orchestra.transcripts import (
     write_messages,
 )
 from orchestra.values import (
+    ChatRequest,
     ImagePart,
     Message,
     Stopped,
@@ -72,8 +74,9 @@ async def chatting(
         context=context,
     )
     try:
-        async for text in reply:
-            yield text
+        async with aclosing(reply):
+            async for text in reply:
+                yield text
     finally:
         kept.append(reply.messages)
 
@@ -165,6 +168,36 @@ def test_a_text_that_was_stopped_is_there_as_far_as_it_came() -> None:
     assert kept == [(*ASKED, Message("assistant", "Hel"))]
 
 
+def test_a_run_that_is_stopped_while_its_reader_lags_stops_the_model_before_all_is_kept() -> None:
+    """The step is cancelled where it yields: the model's stream is closed nevertheless."""
+    closed: list[int] = []
+
+    class Fast(Model):
+        @asynccontextmanager
+        async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+            try:
+                async with ScriptedModel.saying(*["x"] * 99).stream(request) as reply:
+                    yield reply
+            finally:
+                closed.append(len(kept))
+
+    @step
+    async def slowly(texts: Stream[str]) -> AsyncIterator[str]:
+        async for text in texts:
+            await trio.sleep(1)
+            yield text
+
+    @pipeline
+    def lagging(asked: list[Message], approved: Mapping[str, bool]) -> Stream[str]:
+        return slowly(chatting(asked, approved))
+
+    kept.clear()
+    world = World(models={"default": Fast()}, cancel_at_s=5.5)
+    check_laws(simulate(lagging, world, asked=ASKED, approved={}))
+    assert closed == [0]
+    assert len(kept) == 1
+
+
 def test_a_call_that_was_not_whole_is_not_there() -> None:
     cut = ScriptedModel(((0.0, TextDelta("I ")),), OverloadedError("full"))
     simulation = run(ScriptedTurns((cut,)))
@@ -198,7 +231,7 @@ def test_approved_calls_that_are_stopped_are_not_open_again() -> None:
     assert isinstance(stopped, ToolResult)
     assert isinstance(refused, ToolResult)
     assert "it may have been done" in stopped.content
-    assert "a person has refused it" in refused.content
+    assert "it was not approved" in refused.content
 
 
 def test_if_the_model_fails_after_an_approved_call_another_run_goes_on_without_the_call() -> None:
@@ -248,6 +281,22 @@ def test_a_pipeline_that_calls_it_is_told_what_to_write() -> None:
             context: Any = None
             answer: Any = generate.call(asked, context=context)
             return answer  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "bound", [{"tool_rounds_max": -1}, {"tool_rounds_max": "8"}, {"tools_at_once": 0}]
+)
+def test_a_bound_that_is_none_is_refused(bound: dict[str, Any]) -> None:
+    """As where a pipeline is defined: with -1, the rounds would have no bound."""
+    context: Any = None
+    with pytest.raises(DefinitionError, match=next(iter(bound))):
+        generate.call("Hi!", context=context, **bound)
+
+
+def test_a_call_without_the_context_is_told_to_pass_it() -> None:
+    call: Any = generate.call
+    with pytest.raises(AttributeError, match=r"pass yours: `\.call\(\.\.\., context=context\)`"):
+        trio.run(anext, call("Hi!"))
 
 
 def test_a_step_that_returns_it_is_told_to_yield_its_chunks() -> None:
