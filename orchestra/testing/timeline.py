@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
@@ -16,6 +17,8 @@ from orchestra.events import UNWRITTEN, ArmCommitted, Event, StepSkipped
 
 _MOST = 60  # lines of a run; a longer one is cut in the middle
 _STEPS = 100  # characters of the names of steps that share a line
+_ITEM = re.compile(r"\[\d+\]")
+"""The number of an item, or of a pipeline that a step has run, in a path."""
 _LEFT_OUT = {"seq", "at_s", "step", "run_id", *UNWRITTEN}
 
 
@@ -93,7 +96,7 @@ def hypothesis_notes(
             event(f"{name!r}: {'finished' if error is None else type(error).__name__}")
             for each in events:
                 if isinstance(each, ArmCommitted):
-                    event(f"{name!r}: {each.step} took {each.arm}")
+                    event(f"{name!r}: {_ITEM.sub('[...]', each.step)} took {each.arm}")
 
 
 def in_hypothesis() -> bool:
