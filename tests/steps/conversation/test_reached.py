@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra import Context, Limits, Policy, Retry, Stream, fallback, injected, pipeline, step
+from orchestra.citations import Citation, Cited
 from orchestra.errors import LimitExceededError, OutputError, OverloadedError
-from orchestra.events import StepRetried, ToolFinished, ToolStarted
+from orchestra.events import StepRetried, StepTold, ToolFinished, ToolStarted
 from orchestra.steps import generate, tool
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
@@ -27,6 +28,7 @@ from orchestra.values import (
     Message,
     Stopped,
     StopReason,
+    TextDelta,
     ToolCall,
     ToolCallDelta,
     ToolResult,
@@ -422,3 +424,40 @@ def test_a_retry_after_an_error_of_another_kind_goes_on_too() -> None:
     simulation, model = run(fitting, *turns)
     assert (simulation.value, begun) == (7, ["a"])
     assert model.asked[4] == model.asked[2]
+
+
+def test_citations_have_their_places_in_the_text_of_all_attempts() -> None:
+    @step(policy=Policy(retry=RETRY))
+    async def own(asked: str, *, context: Context = injected) -> str:
+        reply = generate.call(asked, tools=(act,), citations=True, context=context)
+        return "".join([text async for text in reply])
+
+    @pipeline
+    def owned(asked: str) -> str:
+        return own(asked)
+
+    last = [TextDelta("Done."), Cited((Citation(0, 4),))]
+    simulation, _ = run(owned, ["Well. ", call("a")], FULL, last)
+    (told,) = [each.data for each in simulation.events if isinstance(each, StepTold)]
+    assert simulation.value == "Well. Done."
+    assert isinstance(told, dict)
+    assert simulation.value[told["start"] : told["end"]] == "Done"
+
+
+def test_a_retry_after_an_approved_call_and_a_round_goes_on_from_the_round() -> None:
+    pay = tool(name="pay", needs_approval=True)(act)
+    waiting = [Message("user", "Pay."), Message("assistant", (call("p", tool="pay"),))]
+
+    @step
+    def conversation(asked: str) -> list[Message]:
+        del asked
+        return waiting
+
+    @pipeline
+    def paying(asked: str) -> Stream[str]:
+        given = partial(generate, conversation(asked), tools=(act, pay), approved={"p": True})
+        return given(policy=Policy(retry=RETRY))
+
+    simulation, model = run(paying, FULL, [call("a")], FULL, "Done.")
+    assert (simulation.value, begun) == ("Done.", ["p", "a"])
+    assert_grows([each.messages for each in model.asked])
