@@ -455,8 +455,8 @@ def test_a_retry_after_an_approved_call_and_a_round_goes_on_from_the_round() -> 
 
     @pipeline
     def paying(asked: str) -> Stream[str]:
-        given = partial(generate, conversation(asked), tools=(act, pay), approved={"p": True})
-        return given(policy=Policy(retry=RETRY))
+        told, policy = conversation(asked), Policy(retry=RETRY)
+        return generate(told, tools=(act, pay), approved={"p": True}, policy=policy)
 
     simulation, model = run(paying, FULL, [call("a")], FULL, "Done.")
     assert (simulation.value, begun) == ("Done.", ["p", "a"])
