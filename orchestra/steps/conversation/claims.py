@@ -2,8 +2,9 @@
 
 The theory: a retry of a step, or the next arm of a fallback, may begin with the same conversation
 and the same decisions. An arm may call other tools again then (a retry does not: see `reached`); an
-action that a person has approved may not be done again. So the first attempt claims the decisions, and later ones get its results. If the first was
-cancelled in the middle, nobody knows what was done, and later ones fail.
+action that a person has approved may not be done again. So the first attempt claims the decisions,
+and later ones get its results. If the first was cancelled in the middle, nobody knows what was
+done, and later ones fail.
 """
 
 from __future__ import annotations
