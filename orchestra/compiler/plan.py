@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Collection, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
@@ -126,8 +128,22 @@ def unknown_names(
             if name not in known:
                 message = f"{node.label}({parameter}={name!r}): there is no {seam} {name!r}"
                 listed = ", ".join(map(repr, known)) or "none"
-                fix = f"{did_you_mean(name, known, after=' ')}this deployment has: {listed}"
+                near = did_you_mean(name, known, after=" ")
+                add = "" if near else _where_to_add(seam, name)
+                fix = f"{near}this deployment has: {listed}{add}"
                 yield Problem("unknown-name", node.origin.where, message, fix)
+
+
+_BARE = re.compile("[A-Za-z0-9_-]+")
+"""A key that needs no quotes in TOML."""
+
+
+def _where_to_add(seam: str, name: str) -> str:
+    """How to give the deployment what has this name; not for a store, which has to be filled."""
+    if seam == "store":
+        return ""
+    key = name if _BARE.fullmatch(name) else json.dumps(name)
+    return f"; add [{seam}s.{key}] to orchestra.toml, or in a test World({seam}s={{{name!r}: ...}})"
 
 
 def unable_models(nodes: tuple[Node, ...], bindings: Bindings) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Protocol
 
+import attrs
 import trio
 
 from orchestra.accounts import Caller, Usage
@@ -36,6 +37,23 @@ class Account(Origin, Protocol):
 
     def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
         """Run a task beside the runs until the engine is closed; its errors are only logged."""
+
+
+@attrs.define(eq=False)
+class Attempt:
+    """One attempt of a step that has a `Retry`: what it leaves for the next, and has from earlier.
+
+    Only code that a step calls itself knows what these objects are.
+    """
+
+    earlier: list[object] = attrs.field(factory=list)
+    """What earlier attempts have left, and this one has not taken."""
+    left: list[object] = attrs.field(factory=list)
+    """What this attempt leaves."""
+
+    def next(self) -> Attempt:
+        """The attempt after this one."""
+        return Attempt([*self.left, *self.earlier])
 
 
 class NoAccount:

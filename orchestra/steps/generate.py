@@ -27,8 +27,9 @@ from orchestra.steps.conversation.options import (
     check_extras,
     spelled_out,
 )
+from orchestra.steps.conversation.reached import apart
 from orchestra.steps.conversation.reasoning import tell_reasoning
-from orchestra.steps.conversation.talk import Talk, apart
+from orchestra.steps.conversation.talk import Talk
 from orchestra.steps.conversation.tool_wires import tools_with_wires
 from orchestra.steps.conversation.tools import as_tools
 from orchestra.transcripts import Reply
@@ -55,9 +56,11 @@ def _say(
 
 
 async def _chunks(talk: Talk) -> AsyncGenerator[str, None]:
-    citing = Citing(talk.context) if talk.settings.citations else None
+    citing = Citing(talk.context, len(talk.reached.text)) if talk.settings.citations else None
+    if said := talk.reached.text:  # in an earlier attempt
+        yield said
     await talk.carry_out()
-    goes_on, before = True, ""  # `before`: the text of earlier rounds
+    goes_on, before = True, talk.reached.before  # `before`: the text of earlier rounds
     while goes_on:
         answer = talk.answering = Answer()
         if citing is not None:
@@ -82,8 +85,7 @@ async def _chunks(talk: Talk) -> AsyncGenerator[str, None]:
         finally:
             talk.account(answer)
         goes_on = await talk.goes_on(answer)
-        if goes_on:
-            before = talk.text_before(answer, before)
+        before = talk.reached.before
     talk.ended = True
 
 
@@ -91,7 +93,7 @@ async def _fill(
     asked: Asked, *, returns: Any, context: Context = injected, **options: Unpack[Options]
 ) -> object:
     """The answer as a value of the type `returns`."""
-    return await fill(form_of(returns), Talk.of(asked, _settings(options), context))
+    return await fill(form_of(returns), Talk.of(asked, _settings(options), context, returns))
 
 
 def _settings(options: Options) -> GenerateSettings:
@@ -122,7 +124,8 @@ class Generate:
     every round, as the model wrote it, with an empty line between rounds. At most `tools_at_once`
     calls run at the same time. If arguments are wrong, or a tool fails or exceeds
     `tool_timeout_s`, the model reads that as the result. The usage of every round is added to the
-    account.
+    account. Under a `Retry`, a failed call of the model is made again with the results so far: no
+    call of a tool is made twice.
 
     A call of a tool with `needs_approval` ends the step with an `ApprovalNeededError`; `approved`
     has the decisions for a conversation that ends with such calls, and a call that is approved runs

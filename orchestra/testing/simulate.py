@@ -127,7 +127,7 @@ def simulate(
     hypothesis_notes(
         f"the run of {pipeline.name!r}, in virtual seconds:",
         lambda: timeline(simulation.events),
-        [(pipeline.name, simulation.error)],
+        [(pipeline.name, simulation.error, simulation.events)],
     )
     return simulation
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
@@ -12,10 +13,12 @@ import attrs
 
 from orchestra.accounts import Usage
 from orchestra.annotations.shapes import same
-from orchestra.events import UNWRITTEN, Event, StepSkipped
+from orchestra.events import UNWRITTEN, ArmCommitted, Event, StepSkipped
 
 _MOST = 60  # lines of a run; a longer one is cut in the middle
 _STEPS = 100  # characters of the names of steps that share a line
+_ITEM = re.compile(r"\[\d+\]")
+"""The number of an item, or of a pipeline that a step has run, in a path."""
 _LEFT_OUT = {"seq", "at_s", "step", "run_id", *UNWRITTEN}
 
 
@@ -76,18 +79,24 @@ def _usage(usage: Usage) -> str:
 
 
 def hypothesis_notes(
-    title: str, lines: Callable[[], str], ends: Sequence[tuple[str, Exception | None]]
+    title: str,
+    lines: Callable[[], str],
+    ends: Sequence[tuple[str, Exception | None, Sequence[Event]]],
 ) -> None:
     """Let Hypothesis print runs with a failing example; no effect elsewhere.
 
-    Its statistics count how the runs of each pipeline ended, so that one sees what examples reach.
+    Its statistics count how the runs of each pipeline ended, and in how many examples each arm was
+    committed, so that one sees what examples reach.
     """
     if in_hypothesis():
         from hypothesis import event, note  # optional outside Hypothesis
 
         note(_Lazily(title, lines))
-        for name, error in ends:
+        for name, error, events in ends:
             event(f"{name!r}: {'finished' if error is None else type(error).__name__}")
+            for each in events:
+                if isinstance(each, ArmCommitted):
+                    event(f"{name!r}: {_ITEM.sub('[...]', each.step)} took {each.arm}")
 
 
 def in_hypothesis() -> bool:

@@ -100,7 +100,10 @@ def simulate_all(starts: Iterable[Start], world: World = World(), /) -> list[Sim
     hypothesis_notes(
         "the runs by their places in the list, in virtual seconds:",
         lambda: timeline(_by_moment(listed, found), several=True),
-        [(start.pipeline.name, run.error) for start, run in zip(listed, found, strict=True)],
+        [
+            (each.pipeline.name, run.error, run.events)
+            for each, run in zip(listed, found, strict=True)
+        ],
     )
     return found
 

@@ -31,13 +31,15 @@ TurnPart: TypeAlias = str | ToolCall | ModelEvent
 class ScriptedTurns(Model):
     """A `protocols.Model` that answers its first call with the first turn, and so on.
 
-    `asked` keeps every request, in order. A call after the last turn is an error, since a test
-    knows how often its model is called. Every `simulate` begins with the first turn again;
-    in an engine, use one object per run.
+    `asked` keeps every request, in order. A call after the last turn is an error, since most tests
+    know how often their model is called; with `repeats`, it gets the last turn again. Every
+    `simulate` begins with the first turn again; in an engine, use one object per run.
     """
 
     turns: tuple[ScriptedModel, ...]
     capabilities: Capabilities = Capabilities()
+    repeats: bool = attrs.field(default=False, kw_only=True)
+    """Whether calls after the last turn get the last turn again."""
     asked: list[ChatRequest] = attrs.field(factory=list, repr=False)
     """Every request since the first turn."""
 
@@ -47,6 +49,7 @@ class ScriptedTurns(Model):
         *turns: TurnPart | Sequence[TurnPart],
         every_s: float = 0.0,
         capabilities: Capabilities = Capabilities(),
+        repeats: bool = False,
     ) -> ScriptedTurns:
         """A model with these turns; each is one part, or several in order.
 
@@ -54,7 +57,7 @@ class ScriptedTurns(Model):
         normally, with `StopReason.TOOL_CALLS` if it has tool calls.
         """
         scripts = tuple(scripted(turn, every_s) for turn in turns)
-        return cls(scripts, capabilities)
+        return cls(scripts, capabilities, repeats=repeats)
 
     def __repr__(self) -> str:
         """As source code."""
@@ -69,12 +72,12 @@ class ScriptedTurns(Model):
         """
         number = len(self.asked)
         self.asked.append(request)
-        if number >= len(self.turns):
+        if number >= len(self.turns) and not (self.repeats and self.turns):
             raise ModelError(
                 f"the scripted model was called {number + 1} times, but has {len(self.turns)} "
-                "turns; add one more"
+                "turns; add one more, or repeat the last: ScriptedTurns.saying(..., repeats=True)"
             )
-        yield self.turns[number].reply()
+        yield self.turns[min(number, len(self.turns) - 1)].reply()
 
 
 @attrs.frozen(repr=False)
@@ -108,7 +111,8 @@ class ScriptedAnswers(Model):
 def _keywords(model: ScriptedTurns | ScriptedAnswers) -> str:
     """The keywords of a model that have no default value, as source code."""
     fields = attrs.fields_dict(type(model))
-    given = {name: getattr(model, name) for name in ("every_s", "capabilities") if name in fields}
+    names = ("every_s", "capabilities", "repeats")
+    given = {name: getattr(model, name) for name in names if name in fields}
     return "".join(f", {k}={v!r}" for k, v in given.items() if v != fields[k].default)
 
 

@@ -137,17 +137,20 @@ def test_names_that_the_deployment_does_not_have_are_told_with_the_nearest() -> 
         (
             first,
             "ask(embedder='default'): there is no embedder 'default'",
-            "this deployment has: none",
+            "this deployment has: none; add [embedders.default] to orchestra.toml, or in a test "
+            "World(embedders={'default': ...})",
         ),
         (
             second,
             "ask(model='default'): there is no model 'default'",
-            "this deployment has: 'fast', 'smart'",
+            "this deployment has: 'fast', 'smart'; add [models.default] to orchestra.toml, or in a "
+            "test World(models={'default': ...})",
         ),
         (
             second,
             "ask(embedder='other'): there is no embedder 'other'",
-            "this deployment has: none",
+            "this deployment has: none; add [embedders.other] to orchestra.toml, or in a test "
+            "World(embedders={'other': ...})",
         ),
     ]
     assert {each.code for each in caught.value.problems} == {"unknown-name"}

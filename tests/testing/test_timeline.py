@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.internal.conjecture.engine import StatisticsDict
 from hypothesis.statistics import collector, describe_statistics
 
-from orchestra import Stream, collect, pipeline, prompt, race, route, step
+from orchestra import Stream, collect, each, pipeline, prompt, race, route, step
 from orchestra.accounts import Certainty, Usage
 from orchestra.events import (
     Delta,
@@ -37,6 +37,16 @@ from orchestra.testing.world import ScriptedModel, World
 @pipeline
 def either(question: str) -> Stream[str]:
     return race(generate(question, model="a"), generate(question, model="b"))
+
+
+@pipeline
+def whole(question: str) -> str:
+    return collect(either(question))
+
+
+@pipeline
+def of_each(questions: list[str]) -> list[str]:
+    return each(questions, whole, at_once=2)
 
 
 BOTH = World(
@@ -166,6 +176,7 @@ def test_statistics_count_how_runs_ended() -> None:
     def ends(cancel_at_s: float | None) -> None:
         simulate(either, attrs.evolve(BOTH, cancel_at_s=cancel_at_s), question="Who?")
         simulate_all([Start(chosen, {"question": "c"})], BOTH)
+        simulate(of_each, BOTH, questions=["Who?", "Why?"])
 
     def note(statistics: StatisticsDict) -> None:
         told.append(describe_statistics(statistics))
@@ -173,8 +184,14 @@ def test_statistics_count_how_runs_ended() -> None:
     with cast("Any", collector).with_value(note):
         ends()
     (text,) = told
-    for each in ("'either': finished", "'either': RunCancelledError", "'chosen': RouteError"):
-        assert each in text
+    for line in (
+        *("'either': finished", "'either': RunCancelledError", "'chosen': RouteError"),
+        *(
+            "'either': race took 2:generate",
+            "'of_each': each[...]/whole/either/race took 2:generate",
+        ),
+    ):
+        assert line in text
 
 
 def test_a_broken_law_tells_the_run_only_where_hypothesis_does_not() -> None:

@@ -143,6 +143,19 @@ def test_a_call_after_the_last_turn_says_so() -> None:
         completions(ScriptedTurns.saying("a"), 2)
 
 
+@given(st.integers(1, 4), st.integers(1, 9))
+def test_the_last_turn_can_repeat(turns: int, calls: int) -> None:
+    """For a test that does not know how often its model is called."""
+    model = ScriptedTurns.saying(*map(str, range(turns)), repeats=True)
+    assert [each.text for each in completions(model, calls)] == [
+        str(min(at, turns - 1)) for at in range(calls)
+    ]
+    assert len(model.asked) == calls
+    assert eval(repr(model)).repeats
+    with pytest.raises(ModelError, match="was called 1 times, but has 0 turns"):
+        completions(ScriptedTurns((), repeats=True), 1)
+
+
 def test_a_scripted_model_is_printed_as_source_without_default_values() -> None:
     """Hypothesis prints the models of a failing example."""
     turns = ScriptedTurns.saying("a", "b")

@@ -16,6 +16,7 @@ from orchestra.events import StepRetried
 from orchestra.graph.calls.raised import name_and_message
 from orchestra.graph.nodes import Call
 from orchestra.groups import single
+from orchestra.policies.account import Attempt
 
 if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
@@ -28,7 +29,7 @@ async def retried(
     frame: Frame,
     operation: Operation[Call],
     rule: Retry,
-    attempt: Callable[[], Awaitable[T]],
+    call: Callable[[Attempt], Awaitable[T]],
     passed_on: Callable[[], bool],
 ) -> T:
     """The value of the first attempt that does not fail.
@@ -41,16 +42,16 @@ async def retried(
         Exception: whatever the last attempt has raised.
     """
     frame.run.shared.retries.called()
-    number = 1
+    number, attempt = 1, Attempt()
     while True:  # at most `attempts_max` times: after the last, `delay_s` is None
         try:
-            return await attempt()
+            return await call(attempt)
         except Exception as error:
             delay_s = None if passed_on() else _delay_s(frame, operation, rule, number, error)
             if delay_s is None:
                 raise
         await trio.sleep(delay_s)
-        number += 1
+        number, attempt = number + 1, attempt.next()
 
 
 def _delay_s(

@@ -27,7 +27,7 @@ from orchestra.errors import DeadlineError
 from orchestra.graph.nodes import Call, Collect
 from orchestra.graph.rules.policy import Policy
 from orchestra.graph.steps import Kind, Step
-from orchestra.policies.account import PRESENT
+from orchestra.policies.account import PRESENT, Attempt
 from orchestra.policies.limits.shares import LENT, in_thread
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def call(frame: Frame, operation: Operation[Call]) -> Awaitable[object]:
     return _within_policy(frame, operation, partial(_call, frame, operation))
 
 
-async def _call(frame: Frame, operation: Operation[Call]) -> object:
-    function, step = _bound(frame, operation), operation.node.step
+async def _call(frame: Frame, operation: Operation[Call], attempt: Attempt | None = None) -> object:
+    function, step = _bound(frame, operation, attempt), operation.node.step
     if step.kind is Kind.THREAD:
         value = await _in_thread(frame, function)
     else:
@@ -101,7 +101,7 @@ def stream(frame: Frame, operation: Operation[Call], outflow: Outflow) -> Awaita
 def _within_policy(
     frame: Frame,
     operation: Operation[Call],
-    attempt: Callable[[], Awaitable[object]],
+    attempt: Callable[..., Awaitable[object]],
     passed_on: Callable[[], bool] = lambda: False,
 ) -> Awaitable[object]:
     """All attempts that the step's policy allows, within its `timeout_s`.
@@ -128,9 +128,11 @@ async def _in_time(
     raise _too_late(frame, operation, "timeout_s", timeout_s)
 
 
-def _flow(frame: Frame, operation: Operation[Call], outflow: Outflow) -> Awaitable[object]:
+def _flow(
+    frame: Frame, operation: Operation[Call], outflow: Outflow, attempt: Attempt | None = None
+) -> Awaitable[object]:
     policy = operation.node.policy
-    flow = _Flow(operation.node.step, _bound(frame, operation)(), outflow)
+    flow = _Flow(operation.node.step, _bound(frame, operation, attempt)(), outflow)
     if policy.first_chunk_s is policy.idle_s is None:
         return parking(_pump(flow), outflow.before_wait)
     return _hurried(frame, operation, flow, policy)
@@ -250,12 +252,13 @@ def _is_innermost(scope: trio.CancelScope) -> bool:
     return getattr(trio.lowlevel.current_task(), status, None) is getattr(scope, status, None)
 
 
-def _bound(frame: Frame, operation: Operation[Call]) -> Any:
+def _bound(frame: Frame, operation: Operation[Call], attempt: Attempt | None = None) -> Any:
     """The step's function with its arguments bound, and its context if it takes one."""
     step = operation.node.step
     named = arguments(frame, operation)
     if step.injected is not None:
-        context = StepContext(Parent(frame, operation, ref(trio.lowlevel.current_task())))
+        parent = Parent(frame, operation, ref(trio.lowlevel.current_task()))
+        context = StepContext(parent, attempt=attempt)
         LENT.set(frame.nesting.lent)
         PRESENT.set(context)  # in this task, or in a plain step's copy of the context variables
         named[step.injected] = context

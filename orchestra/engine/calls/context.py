@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orchestra.engine.calls.children import Parent
     from orchestra.engine.run import Run
     from orchestra.graph.pipelines import Pipeline
+    from orchestra.policies.account import Attempt
 
 T = TypeVar("T")
 log = logging.getLogger("orchestra.engine")
@@ -32,11 +33,21 @@ TOLD_BYTES = 16_384
 class StepContext:
     """One step's `protocols.Context`, and its `protocols.Account`."""
 
-    __slots__ = ("__weakref__", "_parent", "_tool", "caller", "run_id", "run_key", "step")
+    __slots__ = (
+        *("__weakref__", "_parent", "_tool", "attempt"),
+        *("caller", "run_id", "run_key", "step"),
+    )
 
-    def __init__(self, parent: Parent, tool: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        parent: Parent,
+        tool: tuple[str, str] | None = None,
+        attempt: Attempt | None = None,
+    ) -> None:
         self._parent = parent
         self._tool = tool
+        self.attempt = attempt
+        """The attempt of a step with a `Retry`; None for other steps, and in a tool."""
         self.step = parent.step
         """The path of the step."""
         self.run_key: Run = parent.frame.run

@@ -66,15 +66,28 @@ def refusal(call: ToolCall, decision: Decision) -> ToolResult:
     return ToolResult(call.id, call.name, told, is_error=True)
 
 
-def closed(messages: Sequence[Message], begun: Container[str]) -> tuple[Message, ...]:
-    """The conversation of a run that has ended, with a result for each open call.
+def closed(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The conversation of a run that has ended: of each open call, that it had not begun."""
+    return _with_errors(messages, open_calls(messages), _NOT_BEGUN)
 
-    `begun` has the ids of the calls that have begun, of which nobody knows what was done.
+
+def stopped(
+    messages: Sequence[Message], parts: Sequence[Part], begun: Container[str]
+) -> tuple[Message, ...]:
+    """The conversation of calls that were stopped, of which some had ended with these `parts`.
+
+    `begun` has the ids of all that had begun. Of those without a result, nobody knows what was
+    done, and the model is told so. The others are still open.
     """
-    parts = [
-        ToolResult(call.id, call.name, _STOPPED if call.id in begun else _NOT_BEGUN, is_error=True)
-        for call in open_calls(messages)
-    ]
+    messages = with_results(messages, parts) if parts else messages
+    calls = [each for each in open_calls(messages) if each.id in begun]
+    return _with_errors(messages, calls, _STOPPED)
+
+
+def _with_errors(
+    messages: Sequence[Message], calls: Sequence[ToolCall], error: str
+) -> tuple[Message, ...]:
+    parts = [ToolResult(each.id, each.name, error, is_error=True) for each in calls]
     return with_results(messages, parts) if parts else tuple(messages)
 
 

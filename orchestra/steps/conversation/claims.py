@@ -1,9 +1,10 @@
 """Claims: within a run, a decision runs its calls once, however often a step is attempted.
 
-The theory: a retry of a step, or the next arm of a fallback, begins with the same conversation and
-the same decisions. Other tools may be called again then; an action that a person has approved may
-not. So the first attempt claims the decisions, and later ones get its results. If the first was
-cancelled in the middle, nobody knows what was done, and later ones fail.
+The theory: a retry of a step, or the next arm of a fallback, may begin with the same conversation
+and the same decisions. An arm may call other tools again then (a retry does not: see `reached`); an
+action that a person has approved may not be done again. So the first attempt claims the decisions,
+and later ones get its results. If the first was cancelled in the middle, nobody knows what was
+done, and later ones fail.
 """
 
 from __future__ import annotations

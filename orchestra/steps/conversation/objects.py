@@ -116,6 +116,7 @@ async def fill(form: Form[T], talk: Talk) -> T:
     if talk.tools:
         talk.add((await _whole(form, talk)).message)
         _tell_without_tools(talk)
+        talk.reached.request = talk.request
     answer = await _first(form, talk)
     value, misfits = form.read(answer.text)
     if misfits:

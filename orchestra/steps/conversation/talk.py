@@ -32,11 +32,13 @@ from orchestra.steps.conversation.approvals import (
     closed,
     refusal,
     refuse_misfits,
+    stopped,
     with_results,
 )
 from orchestra.steps.conversation.calling import Progress, answer_all, needs_approval
 from orchestra.steps.conversation.claims import run_once
 from orchestra.steps.conversation.options import Asked, GenerateSettings
+from orchestra.steps.conversation.reached import Reached, reached_before
 from orchestra.steps.conversation.tools import FunctionTool
 from orchestra.transcripts import ApprovalNeededError, open_calls
 from orchestra.values import (
@@ -55,12 +57,6 @@ _NORMAL = (StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS, Stop
 """Stop reasons of a complete answer, and of one after which the model is asked again."""
 
 
-def apart(before: str, text: str) -> str:
-    """A text to follow another round's: after an empty line, unless white space separates them."""
-    joined = before[-1].isspace() or text[0].isspace()
-    return text if joined else f"\n\n{text}"
-
-
 @attrs.define(eq=False)
 class Talk:
     """One conversation; `request` is what the next round sends."""
@@ -69,7 +65,8 @@ class Talk:
     settings: GenerateSettings
     context: Context
     tools: Mapping[str, FunctionTool[..., object]]
-    rounds: int = 0
+    reached: Reached
+    """What a retry of the step goes on from."""
     answering: Answer | None = None
     """The model's answer, until it is a turn of the conversation."""
     ended: bool = False
@@ -78,8 +75,10 @@ class Talk:
     """How far the tool calls are, until their results are in the conversation."""
 
     @classmethod
-    def of(cls, asked: Asked, settings: GenerateSettings, context: Context) -> Talk:
-        """A conversation that begins with this question.
+    def of(
+        cls, asked: Asked, settings: GenerateSettings, context: Context, returns: object = None
+    ) -> Talk:
+        """A conversation that begins with this question, or goes on from an earlier attempt's.
 
         Raises:
             CapabilityError: there are tools, and the model is known not to support them.
@@ -87,15 +86,19 @@ class Talk:
                 decisions of the settings are not those that the last tool calls need.
         """
         tools = {each.declaration.name: each for each in settings.tools}
-        talk = cls(settings.request(asked), settings, context, tools)
-        check_words(talk.request.extras)
-        refuse_misfits(open_calls(talk.request.messages), settings.approved)
+        request = settings.request(asked)
+        check_words(request.extras)
+        refuse_misfits(open_calls(request.messages), settings.approved)
+        talk = cls(request, settings, context, tools, Reached(request, settings, returns))
         if tools and talk.capabilities.tools is False:
             raise CapabilityError(
                 f"generate(tools=[{', '.join(tools)}]): the model {settings.model!r} cannot call "
                 "tools; name one that can, or leave the tools out",
                 model=settings.model,
             )
+        talk.reached = reached = reached_before(talk.reached, context)
+        talk.request, talk._running = reached.request, reached.running
+        talk.tools = tools if reached.request.tools else {}
         return talk
 
     @property
@@ -133,9 +136,16 @@ class Talk:
         return answer
 
     async def carry_out(self) -> None:
-        """Run the calls at the end of the conversation that are approved; refuse the others."""
+        """Run the calls at the end of the conversation that are approved; refuse the others.
+
+        After an earlier attempt, run the calls of its last round that had not begun.
+        """
+        if self._running is not None:
+            self._close(stopped(self.request.messages, self._running.parts, self._running.begun))
         calls = open_calls(self.request.messages)
-        if calls:
+        if calls and self.reached.rounds:
+            await self._run(calls)
+        elif calls:
             approved, asked = self.settings.approved, self._transcript
             running = tuple(each for each in calls if approved[each.id] is True)
             refused = (each for each in calls if approved[each.id] is not True)
@@ -173,25 +183,38 @@ class Talk:
                 PRESENT.get().record(StepCut, self.settings.model, most)
             return False
         self._refuse_round(ended)
-        self.rounds += 1
         self.answering = None
         self.add(ended.message)
+        self.reached.add(ended)
+        self._keep()
         if calls:
-            asks = [needs_approval(self.tools, each) for each in calls]
-            self._running = Progress()
-            running = tuple(compress(calls, map(not_, asks)))
-            self._answer(await self._results(running, self._running))
-            if any(asks):
-                raise ApprovalNeededError(self._transcript, tuple(compress(calls, asks)))
-            self._set_free()
+            await self._run(calls)
         return True
+
+    async def _run(self, calls: tuple[ToolCall, ...]) -> None:
+        """Run the calls of a round, and add their results."""
+        asks = [needs_approval(self.tools, each) for each in calls]
+        self._running = Progress()
+        self._keep()
+        running = tuple(compress(calls, map(not_, asks)))
+        self._answer(await self._results(running, self._running))
+        if not any(asks):
+            self._set_free()
+        self._keep()
+        if any(asks):
+            raise ApprovalNeededError(self._transcript, tuple(compress(calls, asks)))
+
+    def _keep(self) -> None:
+        """Note that a retry may go on from here; the rounds for an object are asked again."""
+        if self.tools or self.reached.returns is None:
+            self.reached.request, self.reached.running = self.request, self._running
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """The conversation so far, as `orchestra.transcripts.Reply` has it."""
         said, running = self._transcript, self._running
         if running is not None:
-            said = closed(with_results(said, running.parts), running.begun)
+            said = closed(stopped(said, running.parts, running.begun))
         answer = self.answering
         if answer is not None and (self.ended or answer.text):
             last = answer.completion().message if self.ended else Message("assistant", answer.text)
@@ -217,19 +240,10 @@ class Talk:
 
     def _answer(self, parts: Sequence[Part]) -> None:
         """Add results of the model's last turn."""
-        messages = with_results(self.request.messages, parts)
+        self._close(with_results(self.request.messages, parts))
+
+    def _close(self, messages: tuple[Message, ...]) -> None:
         self.request, self._running = attrs.evolve(self.request, messages=messages), None
-
-    def text_before(self, answer: Answer, before: str) -> str:
-        """The text that an empty line has to separate from the next round's text.
-
-        Empty after a paused round, whose text the next round continues. `before` is the same for
-        the last round.
-        """
-        ended = answer.completion()
-        if ended.stopped.reason is StopReason.PAUSED and ended.text:
-            return ""
-        return ended.text or before
 
     def add(self, *messages: Message) -> None:
         """Add messages to the next round's request; messages without parts are left out."""
@@ -295,7 +309,7 @@ class Talk:
                 raw=answer.text,
                 model=name,
             )
-        if self.rounds == most:
+        if self.reached.rounds == most:
             raise LimitExceededError(
                 f"model {name!r} has not answered after tool_rounds_max={most} rounds; it asks "
                 f"for {calls or 'another turn'}; allow more rounds, or say in the prompt when to "
