@@ -34,6 +34,7 @@ if __name__ == "__main__":
         listener=bind("127.0.0.1", 0, Settings()),
         count=options.pop("count", 2),
         stop_s=options.pop("stop_s", 10),
+        timeout_s=options.pop("timeout_s", 0),
         on_ready=partial(print, "ready", flush=True),
         rule=rule,
         jitter=lambda: 0,
