@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from orchestra.server.connections.sockets import bind
+from orchestra.server.processes import supervisor as supervisors
 from orchestra.server.processes.restarts import RestartRule
 from orchestra.server.processes.supervisor import Supervisor
 from orchestra.server.settings import Settings
@@ -29,6 +30,7 @@ if __name__ == "__main__":
     options = msgspec.json.decode(sys.argv[1])
     command = [sys.executable, "-S", "-E", "-c", WORKER + sys.argv[2]]
     rule = RestartRule(**options.pop("rule", {}))
+    supervisors.START_S = options.pop("start_s", supervisors.START_S)
     supervisor = Supervisor(
         command=command,
         listener=bind("127.0.0.1", 0, Settings()),

@@ -76,11 +76,18 @@ class Worker:
         if self.code is None:
             os.kill(self.process.pid, number)  # `send_signal` might reap it
 
-    def kill(self) -> None:
+    def kill(self, number: int = signal.SIGKILL) -> None:
         """Kill the worker, and all other processes in its process group."""
         if self.code is None:
             with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+                os.killpg(self.process.pid, number)
+
+    async def abort(self) -> None:
+        """Kill them, but let the worker write the stacks of its threads before."""
+        self.kill(signal.SIGABRT)
+        with trio.move_on_after(STACKS_S):
+            await self.exited.wait()
+        self.kill()
 
     async def wait_ready(self) -> bool:
         """Wait until the worker is ready; False if it ends first, or is not ready in `START_S`."""
@@ -88,7 +95,7 @@ class Worker:
             if await self.line.recv(1) == READY:
                 self.ready_at = trio.current_time()
         if time.cancelled_caught:
-            log.error("worker %d was not ready within %g s", self.number, START_S)
+            log.error("worker %d was not ready within %g s, and is killed", self.number, START_S)
         return self.ready_at is not None
 
     def lived_s(self) -> float:
@@ -239,7 +246,7 @@ class Supervisor:
             else:
                 with trio.move_on_after(MARGIN_S):
                     await worker.exited.wait()
-                worker.kill()
+                await worker.abort()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._kill_if_stuck, worker)
                 await worker.exited.wait()
@@ -261,10 +268,7 @@ class Supervisor:
                 return  # the worker has ended or closed its line, or the server stops
             pulse = pulse.looked(trio.current_time(), heartbeats)
         log.error(STUCK, worker.number, pulse.silent_s)
-        worker.send(signal.SIGABRT)
-        with trio.move_on_after(STACKS_S):
-            await worker.exited.wait()
-        worker.kill()
+        await worker.abort()
 
     def _spawn(self, number: int, *, replaces: bool) -> Worker:
         ours, workers = socket.socketpair()

@@ -174,6 +174,25 @@ while True: signal.pause()
     assert "is stuck" not in err
 
 
+def test_one_that_does_not_become_ready_says_where_it_hangs() -> None:
+    """It was killed by SIGKILL, and nobody knew which import it was. Its own processes end, too."""
+    script = """
+import faulthandler, subprocess
+faulthandler.enable(2)
+tell(subprocess.Popen(["sleep", "1000"], stdout=2).pid)
+def import_for_ever(): signal.pause()
+import_for_ever()
+"""
+    with supervised(script, count=1, start_s=0.5) as at:
+        (pid,) = at.line()
+        code, _, err = at.ends()
+        assert ended(int(pid))
+    assert code == 1
+    assert "in import_for_ever" in err
+    assert "worker 1 was not ready within 0.5 s" in err
+    assert "worker 1 ended with SIGABRT before it was ready" in err
+
+
 def test_workers_hear_that_their_supervisor_was_killed() -> None:
     with supervised(OBEDIENT) as at:
         pids = at.workers(2).values()
