@@ -81,6 +81,8 @@ class Progress:
     """The row that failed last, and why."""
     usage: Usage = _NOTHING
     """The usage of all rows that have ended in this batch."""
+    usage_by_model: dict[str, Usage] = attrs.field(factory=dict)
+    """The part of each model of the `usage`."""
     rests_until_s: float = -inf
     """No row is started before this time of Trio's clock: an error had a `retry_after_s`."""
 
@@ -325,6 +327,8 @@ class Batch:
     def _count(self, row: Row, ended: Ended) -> None:
         if ended.usage is not None:
             self.progress.usage += ended.usage
+        for model, usage in ended.usage_by_model.items():
+            _add(self.progress.usage_by_model, model, usage)
         if ended.error is None:
             self.progress.finished += 1
             return
@@ -366,8 +370,12 @@ class _Spent:
         if run.usage is not None:
             self.usage = run.usage if self.usage is None else self.usage + run.usage
         for model, usage in run.usage_by_model.items():
-            before = self.by_model.get(model)
-            self.by_model[model] = usage if before is None else before + usage
+            _add(self.by_model, model, usage)
+
+
+def _add(by_model: dict[str, Usage], model: str, usage: Usage) -> None:
+    before = by_model.get(model)
+    by_model[model] = usage if before is None else before + usage
 
 
 def _is_held(error: BaseException | None) -> bool:

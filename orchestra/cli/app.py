@@ -79,8 +79,19 @@ BUDGETS: Commands = {
         "Set what one organisation, user or key has spent back to zero.",
     ),
 }
+STORES: Commands = {
+    "stores:list_stores": (
+        "list [OPTIONS]",
+        "List all stores, with how many documents and passages each holds.",
+    ),
+    "stores:delete": (
+        "delete NAME [OPTIONS]",
+        "Delete a store with all its passages.",
+    ),
+}
 GROUPS: Mapping[str, tuple[Commands, str]] = {
     "keys": (KEYS, "API keys: who may call the server, what they may call, and how much."),
+    "stores": (STORES, "Stores: what `orchestra ingest` has filled, and how to delete one."),
     "budgets": (BUDGETS, "Budgets of a day and a month: who has spent what, and what is left."),
 }
 """Commands with subcommands, and the summaries of these groups."""

@@ -13,15 +13,20 @@ from cyclopts import Parameter
 from orchestra.cli import terminal
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.parameters import Config, Data
+from orchestra.nearest import did_you_mean
 from orchestra.values import NO_METADATA, Metadata
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestra.config import LocalBindings
     from orchestra.steps.ingest import IngestReport, Progress
 
 Entries: TypeAlias = Annotated[list[str] | None, Parameter(show_default=False, negative="")]
 TELL_S = 10.0
 """How often a line tells the progress in a pipe, as of a batch."""
+NAMED_MAX = 10
+"""How many other stores are named when a new one is made."""
 CHANGES = ("added", "changed", "removed")
 """The outcomes that have a line of their own on a terminal without a bar."""
 
@@ -91,12 +96,25 @@ async def _ingest(
     from orchestra.config import default_bindings
 
     with default_bindings(data, config=config) as bindings:
+        note_if_new(store, bindings.stores.names())
         report = await ingest_shown(folder, store, bindings, embedder, metadata)
     for skipped in report.skipped:
         terminal.note(f"skipped {skipped.source}: {skipped.reason}", "yellow")
     for note in notes(report, store):
         terminal.note(note, "yellow")
     terminal.say(f"{report.folder} -> {store}: {summary(report)}")
+
+
+def note_if_new(store: str, known: Sequence[str]) -> None:
+    """Note that this makes a new store beside those that there are: its name may be misspelt.
+
+    It is noted before anything is embedded, which may cost money.
+    """
+    if known and store not in known:
+        then = f" Then stop this, and run `orchestra stores delete {store}`"
+        meant = did_you_mean(store, known, before="; ", after=then)
+        others = ", ".join([*map(repr, known[:NAMED_MAX]), *["..."] * (len(known) > NAMED_MAX)])
+        terminal.note(f"store {store!r} is new (others: {others}){meant}", "yellow")
 
 
 async def ingest_shown(

@@ -164,6 +164,11 @@ class Assembly:
             for each in self._outboxes:
                 nursery.start_soon(each.flush, within_s)
 
+    @property
+    def caller_calls_waiting(self) -> int:
+        """How many calls wait for the limits of callers now."""
+        return self.limits.waiting if "limits" in vars(self) else 0
+
     def _surround(self, model: Model, settings: ModelSettings | RouteSettings) -> Model:
         """The model behind its cache and coalescing, if it has them."""
         if settings.cache is None and settings.coalesce is None:

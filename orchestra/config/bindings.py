@@ -183,6 +183,10 @@ class LocalBindings(DeploymentBindings, Closing):
     def states(self) -> Mapping[str, GuardState]:
         return self._assembly.states()
 
+    @property
+    def caller_calls_waiting(self) -> int:
+        return self._assembly.caller_calls_waiting
+
     @cached_property
     def state(self) -> State:
         """The state of policies, made on first use.
@@ -339,9 +343,8 @@ class LocalBindings(DeploymentBindings, Closing):
         from orchestra.policies.limits.allowance import CallerRules
         from orchestra.policies.limits.callers import CallerLimits
 
-        return CallerLimits(
-            (self.caller_rules or CallerRules()).of_requests(), self.state, scope="http"
-        )
+        rules = self.caller_rules or CallerRules()
+        return CallerLimits(rules.of_requests(), self.state, scope="http")
 
     @property
     def caller_rules(self) -> CallerRules | None:

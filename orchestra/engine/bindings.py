@@ -77,6 +77,11 @@ class DeploymentBindings(Bindings):
         """
 
     @property
+    def caller_calls_waiting(self) -> int:
+        """How many calls of models wait for limits of their callers now, in this object."""
+        return 0
+
+    @property
     @abstractmethod
     def state(self) -> State:
         """The state of policies; created on first use. Raises BindingError."""

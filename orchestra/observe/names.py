@@ -176,6 +176,11 @@ CALLS_WAITING = Family(
     "Calls that wait for a model's limits.",
     ("model",),
 )
+CALLER_CALLS_WAITING = Family(
+    "orchestra_caller_calls_waiting",
+    "gauge",
+    "Calls that wait for limits of their key, user or organisation.",
+)
 BREAKERS = Family(
     "orchestra_breakers",
     "gauge",

@@ -220,10 +220,12 @@ def _shown(state: GuardState) -> dict[str, object]:
     }
 
 
-def gauges_of(states: Mapping[str, GuardState]) -> Tally:
-    """The states as gauges."""
+def gauges_of(bindings: Bindings) -> Tally:
+    """The states of models, and the calls that wait for callers' limits, as gauges."""
     found = Tally()
-    for name, state in states.items():
+    if isinstance(bindings, DeploymentBindings):
+        found.set(names.CALLER_CALLS_WAITING, (), bindings.caller_calls_waiting)
+    for name, state in states_of(bindings).items():
         found.set(names.CALLS_RUNNING, (name,), state.load.running)
         found.set(names.CALLS_WAITING, (name,), state.load.waiting)
         if state.breaker is not None:

@@ -21,6 +21,7 @@ from orchestra.protocols import DIGEST, VectorStore
 from orchestra.stores import keyword_index, rules
 from orchestra.stores.index import ROWS_AT_ONCE, Cache, Described, Index, load
 from orchestra.stores.sqlite_files.connection import FileConnection, place_of
+from orchestra.stores.summary import StoreSummary
 from orchestra.values import Passage, Scalar, Vector
 
 CACHE_BYTES = 1 << 30
@@ -65,6 +66,14 @@ class SqliteStores(Closing):
             return connection.run_here(_names)
         finally:
             connection.close()
+
+    async def summaries(self) -> list[StoreSummary]:
+        """What each collection holds, by name; none if there is no file.
+
+        Raises:
+            StoreError: the file is not one of ours, or cannot be read.
+        """
+        return await self._reads.run(_summaries) if self._place.is_there() else []
 
     def close(self) -> None:
         """Close the file and drop the cache; later calls raise StoreError."""
@@ -138,6 +147,16 @@ class SqliteCollection(VectorStore):
     async def delete(self, *, where: Mapping[str, Scalar]) -> int:
         return await self._writes.run(partial(self._delete, where))
 
+    async def drop(self) -> int:
+        """Remove the collection with all its passages; return their number, 0 if it is missing.
+
+        The file keeps its size: SQLite uses the room for what is stored later.
+
+        Raises:
+            StoreError: the file cannot be written; nothing was removed.
+        """
+        return await self._writes.run(self._drop)
+
     async def count(self) -> int:
         return await self._reads.run(partial(_count, self.name))
 
@@ -207,6 +226,11 @@ class SqliteCollection(VectorStore):
         db.execute(_CHANGED, (self.name,))
         return len(gone)
 
+    def _drop(self, db: sqlite3.Connection) -> int:
+        gone = self._delete({}, db)
+        db.execute("DELETE FROM collection WHERE name = ?", (self.name,))
+        return gone
+
 
 @attrs.frozen
 class _Collection:
@@ -232,6 +256,11 @@ _CHANGED = "UPDATE collection SET version = random() WHERE name = ?"
 """The version is random, not counted: a file that replaces another, or a restored backup, may have
 the same count.
 """
+_SUMMARIES = """
+SELECT name, count(passage.key), count(DISTINCT source), dimensions
+FROM collection LEFT JOIN passage ON collection = collection.key
+GROUP BY collection.key ORDER BY name
+"""
 _HELD = "FROM passage JOIN collection ON collection.key = collection WHERE name = ?"
 
 
@@ -248,6 +277,10 @@ def _find(db: sqlite3.Connection, name: str) -> _Collection | None:
 
 def _names(db: sqlite3.Connection) -> list[str]:
     return [name for (name,) in db.execute("SELECT name FROM collection ORDER BY name")]
+
+
+def _summaries(db: sqlite3.Connection) -> list[StoreSummary]:
+    return [StoreSummary.of(*row) for row in db.execute(_SUMMARIES)]
 
 
 def _count(name: str, db: sqlite3.Connection) -> int:

@@ -20,10 +20,11 @@ from orchestra.compiler.plan import Plan, plan
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.engine.inputs import by_name
 from orchestra.engine.run import Run, T_co
-from orchestra.errors import InputError
+from orchestra.errors import CheckError, InputError
 from orchestra.events import Event, StepCancelled, StepFailed, StepFinished, StepStarted
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wrapping import refuse_others
+from orchestra.problem import Problem
 from orchestra.protocols import Stream
 from orchestra.testing.pace import JUMPS
 from orchestra.testing.playing.hedged import teach_hedges
@@ -124,7 +125,9 @@ def simulate(
 
     (simulation,) = in_jumps(partial(played, world, [pipeline], one), world.schedule, JUMPS)
     hypothesis_notes(
-        f"the run of {pipeline.name!r}, in virtual seconds:", lambda: timeline(simulation.events)
+        f"the run of {pipeline.name!r}, in virtual seconds:",
+        lambda: timeline(simulation.events),
+        [(pipeline.name, simulation.error)],
     )
     return simulation
 
@@ -147,11 +150,27 @@ def _refuse_no_world(
         )
 
 
-@lru_cache(maxsize=256)
 def _planned(pipeline: Pipeline[..., Any], *names: tuple[str, ...]) -> Plan:
-    """The plan, cached: a test simulates one pipeline often, and planning is half of each run."""
+    """The plan. Raises CheckError."""
+    found = _plan_or_problems(pipeline, *names)
+    if isinstance(found, Plan):
+        return found
+    raise CheckError(pipeline.name, found)
+
+
+@lru_cache(maxsize=256)
+def _plan_or_problems(
+    pipeline: Pipeline[..., Any], *names: tuple[str, ...]
+) -> Plan | tuple[Problem, ...]:
+    """The plan, cached: a test simulates one pipeline often, and planning is half of each run.
+
+    Problems are cached, too: Hypothesis repeats an example that fails some hundred times.
+    """
     models, embedders, stores = (dict[str, None].fromkeys(each) for each in names)
-    return plan(pipeline, World(models=models, embedders=embedders, stores=stores))
+    try:
+        return plan(pipeline, World(models=models, embedders=embedders, stores=stores))
+    except CheckError as error:
+        return error.problems
 
 
 async def played(

@@ -99,7 +99,8 @@ def simulate_all(starts: Iterable[Start], world: World = World(), /) -> list[Sim
     found = in_jumps(partial(played, world, pipelines, run_all), world.schedule, jumps)
     hypothesis_notes(
         "the runs by their places in the list, in virtual seconds:",
-        lambda: timeline(_by_moment(listed, found)),
+        lambda: timeline(_by_moment(listed, found), several=True),
+        [(start.pipeline.name, run.error) for start, run in zip(listed, found, strict=True)],
     )
     return found
 

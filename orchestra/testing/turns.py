@@ -27,7 +27,7 @@ TurnPart: TypeAlias = str | ToolCall | ModelEvent
 """A part of a turn: text, a tool call, or any event."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class ScriptedTurns(Model):
     """A `protocols.Model` that answers its first call with the first turn, and so on.
 
@@ -56,6 +56,10 @@ class ScriptedTurns(Model):
         scripts = tuple(scripted(turn, every_s) for turn in turns)
         return cls(scripts, capabilities)
 
+    def __repr__(self) -> str:
+        """As source code."""
+        return f"{type(self).__name__}({self.turns!r}{_keywords(self)})"
+
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
         """Give the next turn.
@@ -73,7 +77,7 @@ class ScriptedTurns(Model):
         yield self.turns[number].reply()
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class ScriptedAnswers(Model):
     """A `protocols.Model` whose answer to a request is the result of `by`.
 
@@ -87,6 +91,11 @@ class ScriptedAnswers(Model):
     capabilities: Capabilities = Capabilities()
     asked: list[ChatRequest] = attrs.field(factory=list, init=False, repr=False, eq=False)
 
+    def __repr__(self) -> str:
+        """As source code, with the name of the function."""
+        by = getattr(self.by, "__qualname__", None) or repr(self.by)
+        return f"{type(self).__name__}({by}{_keywords(self)})"
+
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
         """Give the answer to the request. Raises the exceptions of `by`."""
@@ -94,6 +103,13 @@ class ScriptedAnswers(Model):
         answer = self.by(request)
         model = answer if isinstance(answer, ScriptedModel) else scripted(answer, self.every_s)
         yield model.reply()
+
+
+def _keywords(model: ScriptedTurns | ScriptedAnswers) -> str:
+    """The keywords of a model that have no default value, as source code."""
+    fields = attrs.fields_dict(type(model))
+    given = {name: getattr(model, name) for name in ("every_s", "capabilities") if name in fields}
+    return "".join(f", {k}={v!r}" for k, v in given.items() if v != fields[k].default)
 
 
 def scripted(turn: TurnPart | Sequence[TurnPart], every_s: float) -> ScriptedModel:

@@ -213,7 +213,8 @@ def test_a_line_says_what_each_model_has_cost_in_all_attempts(tmp_path: Path) ->
             rules = BatchRules(retry=WAITED)
             return await Batch(engine, judged, given, tmp_path / "r.jsonl", rules=rules).run()
 
-    trio.run(main, clock=MockClock(autojump_threshold=0))
+    progress = trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert sum(progress.usage_by_model.values(), Usage()) == progress.usage
     line = json.loads((tmp_path / "r.jsonl").read_bytes())
     assert line["attempts"] == 2
     by_model = line["usage_by_model"]

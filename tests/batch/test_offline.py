@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from orchestra import collect, open_engine, pipeline
 from orchestra.batch.batch import Batch, BatchRules, Progress
 from orchestra.batch.ledger import Row
 from orchestra.config import default_bindings
+from orchestra.config.reading import read_file
 from orchestra.errors import ModelConnectionError
 from orchestra.graph.rules.policy import Retry
 from orchestra.protocols import Model, ModelReply
@@ -58,6 +61,29 @@ def evaluated(folder: Path, results: str, texts: list[str]) -> Progress:
                 return await Batch(engine, told, rows, folder / results, rules=rules).run()
 
     return trio.run(main)
+
+
+def test_the_file_of_an_evaluation_is_the_deployments_own_with_another_state(
+    tmp_path: Path,
+) -> None:
+    """Made by the command of the page, so that no model has to be written twice."""
+    page = (Path(__file__).parents[2] / "docs/how-to.md").read_text("utf-8")
+    recipe = page.partition("**In CI, without network or keys**")[2]
+    more, command = re.findall(r"```(?:toml|sh)\n(.*?)```", recipe, re.DOTALL)[:2]
+    for state in ("", '[state]\nurl = "redis://host:6379/0"\ntimeout_s = 1\n\n'):
+        limits = "[models.fast.limits]\nconcurrency = 3\n"
+        (tmp_path / "orchestra.toml").write_text(
+            f'[models.fast]\nprovider = "openai"\nmodel = "gpt-5.4-mini"\n\n{state}{limits}'
+        )
+        (tmp_path / "evals").mkdir(exist_ok=True)
+        (tmp_path / "evals/more.toml").write_text(more)
+        subprocess.run(["/bin/sh", "-ec", command.splitlines()[0]], check=True, cwd=tmp_path)
+        found = read_file(tmp_path / "evals.toml")
+        fast = found.models["fast"]
+        assert fast.limits.concurrency == 3
+        assert fast.cache is not None
+        assert found.state is not None
+        assert found.state.url == "sqlite:answers.sqlite"
 
 
 def test_what_was_answered_before_needs_no_network_and_anything_else_fails(tmp_path: Path) -> None:

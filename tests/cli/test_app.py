@@ -16,7 +16,18 @@ from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED
 from tests.cli.conftest import ROOT, Project, out_of
 from tests.patience import PATIENCE_S
 
-COMMANDS = ("run", "serve", "check", "draw", "ingest", "models", "keys", "budgets", "demo")
+COMMANDS = (
+    "run",
+    "serve",
+    "check",
+    "draw",
+    "ingest",
+    "models",
+    "stores",
+    "keys",
+    "budgets",
+    "demo",
+)
 
 
 @pytest.mark.parametrize("words", [["--help"], []])

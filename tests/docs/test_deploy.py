@@ -10,6 +10,7 @@ import attrs
 import httpx
 
 from orchestra.config.reading import read_file
+from orchestra.protocols import Timeouts
 from orchestra.server.processes.supervisor import MARGIN_S
 from orchestra.server.settings import Settings
 
@@ -40,6 +41,16 @@ def test_proxies_and_clients_give_up_idle_connections_first_and_silent_ones_neve
     assert number("nginx.conf", "proxy_read_timeout") > 2 * usual.heartbeat_s
     for side in ("client", "server", "tunnel"):
         assert number("haproxy.cfg", f"timeout {side}") > 2 * usual.heartbeat_s
+
+
+def test_proxies_wait_longer_than_a_model_may_take() -> None:
+    """Else their clients get the proxy's own 504 in place of the server's problem."""
+    usual = Timeouts()
+    slowest_s = max(filter(None, (usual.total_s, usual.first_byte_s, usual.idle_s)))
+    assert number("nginx.conf", "proxy_read_timeout") > slowest_s
+    assert number("haproxy.cfg", "timeout server") > slowest_s
+    assert "response_header_timeout" not in (DEPLOY / "Caddyfile").read_text()  # unbounded
+    assert "read_timeout" not in (DEPLOY / "Caddyfile").read_text()
 
 
 def test_a_host_that_stops_accepts_clients_until_proxies_have_left_it() -> None:

@@ -1,6 +1,7 @@
 """The settings of the proxies in docs/deploy, each read by the proxy itself, in front of a server.
 
-Only paths, ports and times are replaced; the times in proportion, so that a silence is short.
+Only paths, ports and times are replaced, so that a silence is short: the times of streams in
+proportion; that the others are long enough is in `test_deploy`.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ NGINX = Proxy(
         ),
         "/var/log/nginx/orchestra.log": "/dev/stdout",
         "allow 127.0.0.1;": "",
-        "proxy_read_timeout 60s;": "proxy_read_timeout 2s;",
+        "proxy_read_timeout 610s;": "proxy_read_timeout 2s;",
         "proxy_send_timeout 60s;": "proxy_send_timeout 2s;",
     },
     """
@@ -89,7 +90,7 @@ HAPROXY = Proxy(
         "server a 127.0.0.1:8000": "server a 127.0.0.1:{gone}",
         "server b 127.0.0.1:8001": "server b 127.0.0.1:{server}",
         "timeout client 60s": "timeout client 2s",
-        "timeout server 60s": "timeout server 2s",
+        "timeout server 610s": "timeout server 2s",
         "timeout tunnel 60s": "timeout tunnel 2s",
     },
 )

@@ -12,6 +12,7 @@ import trio.testing
 from hypercorn.config import Config
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
+from orchestra.server.connections.idle import Idle, IdleTimer
 from orchestra.server.connections.listen import Connection, head_held
 from orchestra.server.settings import Settings
 from tests.server.socketing import Stage, on_stage, running
@@ -28,7 +29,8 @@ def test_a_connection_that_was_closed_in_the_moment_it_was_readable_reads_nobody
         near, far = socket.socketpair()
         others, client = socket.socketpair()
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(near))
-        connection = Connection(None, Config(), None, None, stream, stall_s=1.0)
+        timer = IdleTimer(Idle(7.0))
+        connection = Connection(None, Config(), None, None, stream, timer=timer, stall_s=1.0)
         descriptor = stream.socket.fileno()
 
         async def wait_until_it_is_anothers(readable: int) -> None:

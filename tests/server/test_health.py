@@ -34,6 +34,10 @@ HEAD = "GET /v1/health/models HTTP/1.1"
 class Known(NoBindings, Well):
     """Bindings that know how their models are."""
 
+    @property
+    def caller_calls_waiting(self) -> int:
+        return 3
+
     def states(self) -> Mapping[str, GuardState]:
         return {
             "smart": GuardState(Open(4.5), Load(1, 2, 3)),

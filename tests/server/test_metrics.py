@@ -202,6 +202,7 @@ def test_a_server_tells_how_its_models_are_and_hears_their_calls() -> None:
     assert found["orchestra_runs_running",] == 0
     assert found["orchestra_model_calls_running", "smart"] == 1
     assert found["orchestra_model_calls_waiting", "smart"] == 2
+    assert found["orchestra_caller_calls_waiting",] == 3
     states = {key[1:]: value for key, value in found.items() if key[0] == names.BREAKERS.name}
     assert states == {
         (model, state): float(state == now)

@@ -26,6 +26,7 @@ from orchestra.stores.sqlite_files.connection import (
     place_of,
 )
 from orchestra.stores.sqlite_files.opening import connect, prepare
+from orchestra.stores.summary import StoreSummary
 from orchestra.values import Passage, Vector
 from tests.patience import PATIENCE_S
 
@@ -79,6 +80,50 @@ def test_collections_of_one_file_are_apart(tmp_path: Path) -> None:
         assert (await one.count(), await two.count()) == (0, 1)
         assert await one.digests() == await two.digests() == {}
         assert len(await two.search(EAST, top=9)) == 1
+
+    with SqliteStores(tmp_path / "store.sqlite") as stores:
+        trio.run(main)
+
+
+def test_a_dropped_collection_leaves_nothing_to_the_next_which_may_get_its_key(
+    tmp_path: Path,
+) -> None:
+    """Neither cached vectors nor indexed words; and the others stay."""
+
+    async def main() -> None:
+        kept, gone = stores.collection("a"), stores.collection("b")
+        await fill(kept, gone)
+        assert len(await gone.search(EAST, top=9)) == len(await gone.search_keywords("text", top=9))
+        assert [await gone.drop(), await gone.drop()] == [1, 0]
+        assert stores.names() == ["a"]
+        assert await stores.summaries() == [StoreSummary("a", 1, 1, 2)]
+        for name in ("b", "c"):
+            after = stores.collection(name)
+            await after.make()
+            assert await after.search(EAST, top=9) == []
+            assert await after.search_keywords("text", top=9) == []
+            await after.upsert([WEST], [Vector.of([1.0, 0.0, 0.0])])
+            (found,) = await after.search(Vector.of([0.0, 0.0, 1.0]), top=9)
+            (same,) = await after.search_keywords("text", top=9)
+            assert found.id == same.id == "west"
+            assert await after.drop() == 1
+        assert len(await kept.search_keywords("text", top=9)) == 1
+
+    with SqliteStores(tmp_path / "store.sqlite") as stores:
+        trio.run(main)
+
+
+def test_a_summary_counts_documents_and_a_store_that_is_empty_again_has_no_dimensions(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        assert await stores.summaries() == []
+        collection = stores.collection("one")
+        three = [ONE, WEST, Passage("two", "text", "one.md")]
+        await collection.upsert(three, [EAST] * 3)
+        assert await stores.summaries() == [StoreSummary("one", 3, 2, 2)]
+        await collection.delete(where={})
+        assert await stores.summaries() == [StoreSummary("one", 0, 0, None)]
 
     with SqliteStores(tmp_path / "store.sqlite") as stores:
         trio.run(main)

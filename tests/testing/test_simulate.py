@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import FrameType
 
 import attrs
 import pytest
@@ -27,6 +29,7 @@ from orchestra import (
     prompt,
     step,
 )
+from orchestra.compiler.check import check
 from orchestra.errors import CheckError, DefinitionError, InputError, RunCancelledError, RunError
 from orchestra.events import RunCancelled, RunFinished, StepStarted
 from orchestra.steps import generate
@@ -405,3 +408,26 @@ def test_a_plan_is_kept_for_worlds_of_the_same_names_only() -> None:
     assert first.plan.regions is second.plan.regions, "most of a simulated run would be planning"
     with pytest.raises(CheckError, match="there is no model 'gpt'"):
         simulate(ask, World(), question="?")
+
+
+def test_a_pipeline_with_problems_is_checked_once() -> None:
+    """Hypothesis repeats an example that fails some hundred times."""
+    checked: list[object] = []
+
+    @pipeline
+    def unbound(question: str) -> Stream[str]:
+        return generate(question, model="gpt")
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is check.__code__:
+            checked.append(frame.f_locals["pipeline"])
+
+    was = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        for _ in range(2):
+            with pytest.raises(CheckError, match="there is no model 'gpt'"):
+                simulate(unbound, question="Why?")
+    finally:
+        sys.setprofile(was)
+    assert checked == [unbound]

@@ -250,7 +250,8 @@ def test_a_failing_example_tells_the_starts_and_the_events_of_all_runs() -> None
     told = "\n".join(caught.value.__notes__)
     assert "Start(ask, {'question': 'Why?'}, Caller('acme', 'ada'))," in told
     assert "the runs by their places in the list, in virtual seconds:\n    0  0 s  run.st" in told
-    assert "    1  0 s  run.started" in told
+    assert "    1  0 s  run.started    pipeline='ask'\n" in told
+    assert "    1  0 s  step.started   generate\n" in told
     start = Start(ask, WHY, OTHER, at_s=1.5, cancel_at_s=2)
     written = "Start(ask, {'question': 'Why?'}, Caller('globex', 'ada'), at_s=1.5, cancel_at_s=2)"
     assert repr(start) == written

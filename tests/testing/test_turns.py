@@ -141,3 +141,14 @@ def test_what_a_scripted_model_was_asked_makes_it_no_other() -> None:
 def test_a_call_after_the_last_turn_says_so() -> None:
     with pytest.raises(ModelError, match="was called 2 times, but has 1 turns; add one more"):
         completions(ScriptedTurns.saying("a"), 2)
+
+
+def test_a_scripted_model_is_printed_as_source_without_default_values() -> None:
+    """Hypothesis prints the models of a failing example."""
+    turns = ScriptedTurns.saying("a", "b")
+    assert repr(turns) == f"ScriptedTurns({turns.turns!r})"
+    assert eval(repr(turns)).turns == turns.turns
+    able = Capabilities(tools=True)
+    assert repr(ScriptedAnswers(repr, 0.5, able)) == (
+        f"ScriptedAnswers(repr, every_s=0.5, capabilities={able!r})"
+    )

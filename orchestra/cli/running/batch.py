@@ -168,16 +168,22 @@ def summary(progress: Progress, total: int) -> str:
     there = progress.done_before + progress.finished
     before = f" ({progress.done_before} from before)" if progress.done_before else ""
     failed = f", {progress.failed} failed" if progress.failed else ""
-    return f"{there} of {total} rows have a result{before}{failed}{cost(progress.usage)}"
+    return f"{there} of {total} rows have a result{before}{failed}{cost(progress)}"
 
 
-def cost(usage: Usage) -> str:
-    """The text about tokens, and their cost as far as prices are known."""
+def cost(progress: Progress) -> str:
+    """The text about tokens, and their cost as far as prices are known, and of which models not."""
+    usage = progress.usage
     if usage == Usage():
         return ""
     tokens = f"; {usage.input_tokens} tokens in, {usage.output_tokens} out"
-    unpriced = f", and {usage.unpriced_calls} calls have no price" if usage.unpriced_calls else ""
-    return f"{tokens}, {in_dollars(usage.cost_nanodollars)}{unpriced}"
+    costs = f"{tokens}, {in_dollars(usage.cost_nanodollars)}"
+    if not usage.unpriced_calls:
+        return costs
+    by_model = sorted(progress.usage_by_model.items())
+    models = ", ".join(model for model, used in by_model if used.unpriced_calls)
+    calls = "1 call has" if usage.unpriced_calls == 1 else f"{usage.unpriced_calls} calls have"
+    return f"{costs}, and {calls} no price{models and f' (models: {models})'}"
 
 
 def rest(progress: Progress) -> str:
@@ -193,7 +199,7 @@ async def _shown(progress: Progress, total: int) -> None:
             await trio.sleep(SHOW_S if show else TELL_S)
             if show:
                 failed = f"{progress.failed} failed" if progress.failed else ""
-                text = f"{failed}{cost(progress.usage)}{rest(progress)}".removeprefix("; ")
+                text = f"{failed}{cost(progress)}{rest(progress)}".removeprefix("; ")
                 show(progress.ended, total, text)
             else:
                 terminal.note(f"{summary(progress, total)}{rest(progress)}", needed=False)

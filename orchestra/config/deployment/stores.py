@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, cast
 import attrs
 
 from orchestra.config.deployment.names import bound
+from orchestra.errors import BindingError
 from orchestra.protocols import VectorStore
+from orchestra.stores.summary import StoreSummary
 
 if TYPE_CHECKING:
     from orchestra.closing import Opened
@@ -98,6 +100,43 @@ class Stores:
         await collection.make()
         if self._database is not None:
             await cast("PostgresCollection", collection).index()
+
+    async def summaries(self) -> list[StoreSummary]:
+        """What each store holds: those of own classes first, then the others by name.
+
+        Raises:
+            BindingError: a class cannot be instantiated, or the database cannot be used.
+            StoreError: a store cannot be read.
+        """
+        found = []
+        for name in self._own:
+            store = self.to_fill(name)
+            found.append(StoreSummary(name, await store.count(), len(await store.digests())))
+        others = await self._others.summaries()
+        return [*found, *(each for each in others if each.name not in self._own)]
+
+    async def drop(self, name: str) -> int:
+        """Remove a store of the file or database, with its passages; return their number.
+
+        Raises:
+            BindingError: there is no such store, or it is of an own class.
+            StoreError: it cannot be removed.
+        """
+        if name in self._own:
+            raise BindingError(
+                f"store {name!r} is of the class {self._own[name].own.target}, which alone can "
+                f"remove what it holds; its table is [stores.{name}]"
+            )
+        self._made.pop(name, None)
+        bound(f"store in {self.place}", name, dict.fromkeys(self._others.names(), name))
+        return await self.collection(name).drop()
+
+    @property
+    def place(self) -> str:
+        """The file or the database in which all stores are that have no own class."""
+        if self._database is None:
+            return str(self.path)
+        return cast("PostgresStores", self._others).place
 
     @cached_property
     def _others(self) -> SqliteStores | PostgresStores:

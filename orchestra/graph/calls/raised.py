@@ -7,6 +7,7 @@ from traceback import walk_tb
 
 import attrs
 
+from orchestra.errors import CheckError, DefinitionError
 from orchestra.messages import class_name, message
 from orchestra.protocols import injected
 from orchestra.values import ChatRequest, Message
@@ -81,6 +82,14 @@ def advice_on(error: Exception) -> str | None:
     if isinstance(error, AttributeError) and _is_of_request(error):
         return _OF_MODELS
     return _OF_ASYNCIO if is_of_asyncio(error) else None
+
+
+def is_of_code(error: Exception) -> bool:
+    """Whether a function is itself wrong: each call would raise this, whatever its arguments.
+
+    It uses a wire as a value, runs a pipeline that has problems, or awaits something of asyncio.
+    """
+    return isinstance(error, DefinitionError | CheckError) or is_of_asyncio(error)
 
 
 def _is_of_request(error: AttributeError) -> bool:

@@ -14,6 +14,7 @@ from orchestra.errors import (
     QuotaError,
     UnknownPriceError,
 )
+from orchestra.graph.calls.raised import is_of_code
 
 _PERMANENT = (
     AuthenticationError,
@@ -28,9 +29,10 @@ _PERMANENT = (
 def is_permanent(error: BaseException, *, within_run: bool) -> bool:
     """Whether every further request would get this error, and waiting would not help.
 
-    These are errors about a key, a name or a budget that all requests need. With `within_run`,
-    the further requests are in the same run and share its budget; without it, they are in another
-    run, with a budget of its own.
+    These are errors about a key, a name or a budget that all requests need, or errors of the code
+    that makes them, such as `asyncio.sleep` in a step. With `within_run`, the further requests are
+    in the same run and share its budget; without it, they are in another run, with a budget of its
+    own.
     """
     if isinstance(error, ArmsFailedError | ModelsFailedError):
         errors = error.errors.values()
@@ -38,4 +40,4 @@ def is_permanent(error: BaseException, *, within_run: bool) -> bool:
     if isinstance(error, BudgetExceededError):
         of_all = within_run or error.resets_at_s is not None
         return of_all and not isinstance(error, BudgetHeldError)
-    return isinstance(error, _PERMANENT)
+    return isinstance(error, _PERMANENT) or (isinstance(error, Exception) and is_of_code(error))

@@ -12,10 +12,12 @@ unknown whether the state took it: see `outbox`.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from itertools import count as numbers
+from math import inf
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -24,6 +26,7 @@ import trio
 from orchestra.accounts import NO_ALLOWANCE, Caller
 from orchestra.errors import LimitReachedError, LimitUnknownError, StateError
 from orchestra.policies.account import left_s
+from orchestra.policies.clock import Clock
 from orchestra.policies.limits.allowance import (
     ENCODING,
     LEASE_S,
@@ -43,6 +46,8 @@ from orchestra.protocols import State
 
 POLL_S = 0.25
 """The interval at which releases by other processes are noticed."""
+AGAIN_S = 3600.0
+"""The shortest time between two log lines that calls wait for one limit of a caller."""
 _CALLERS_KEPT = 4096
 _LOST = "what they may have taken stays taken, and they count as under way until their leases end"
 
@@ -57,6 +62,8 @@ class Lease(msgspec.Struct, frozen=True, eq=False):
 NOTHING = Lease(UNLIMITED, Ask("", 0, 0.0))
 NOT_COUNTED = Count((), None)
 _ONE = Ask("", 0, 0.0)
+
+log = logging.getLogger("orchestra.policies")
 
 
 class _End(msgspec.Struct, frozen=True, eq=False):
@@ -104,6 +111,8 @@ class CallerLimits:
         """The number of waiting calls in this process."""
         self._lines: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._bells: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
+        self._clock = Clock()
+        self._log_next_s: dict[tuple[str, str], float] = {}
 
     def limited(self, caller: Caller) -> bool:
         """Whether the caller has any limit; without one, the state is never used."""
@@ -264,6 +273,7 @@ class CallerLimits:
     async def _sleep(self, waiting: _Waiting) -> None:
         """Wait until another attempt may succeed."""
         worst = _worst(waiting.blocked)
+        self._log(worst)
         bell = waiting.bells[waiting.lease.owners.keys.index(worst.owner.key)]
         with trio.move_on_after(POLL_S if worst.wait_s is None else worst.wait_s):
             await bell.wait()
@@ -286,6 +296,17 @@ class CallerLimits:
 
     def _line(self, key: str) -> trio.Lock:
         return self._lines.setdefault(key, trio.Lock())
+
+    def _log(self, blocked: Blocked) -> None:
+        """Log that calls wait for this limit of a caller; else nothing tells why runs are slow."""
+        owner, now_s, which = blocked.owner, self._clock.now_s(), (blocked.owner.key, blocked.limit)
+        if owner.kind == "model" or now_s < self._log_next_s.get(which, -inf):
+            return
+        if len(self._log_next_s) >= _CALLERS_KEPT:
+            self._log_next_s.clear()
+        self._log_next_s[which] = now_s + AGAIN_S
+        line = "calls wait for limit %s of %s, which is logged once an hour: %s; %d wait now"
+        log.warning(line, blocked.limit, owner, _taken(blocked), self.waiting)
 
 
 def _closed(owners: Owners) -> Owner | None:
@@ -327,11 +348,7 @@ def _refused(waiting: _Waiting, why: str, line: str = "wait_max_s") -> LimitReac
     else:
         worst = _worst(waiting.blocked)
         owner, limit, wait_s = worst.owner, worst.limit, worst.wait_s
-        most = getattr(owner.limits, limit)
-        rates = {"requests_per_minute": owner.requests, "tokens_per_minute": owner.tokens}
-        rate = rates.get(limit)
-        taken = most if rate is None else f"{rate.burst} at once, of {most} a minute,"
-        what = f"{taken} are taken"
+        what = _taken(worst)
     wait = f", there is room in {wait_s:.3g} s" if wait_s is not None else ""
     return _error(
         owner,
@@ -340,6 +357,14 @@ def _refused(waiting: _Waiting, why: str, line: str = "wait_max_s") -> LimitReac
         "or have the limit raised",
         wait_s,
     )
+
+
+def _taken(blocked: Blocked) -> str:
+    """How much of a limit is taken: all of it."""
+    owner, most = blocked.owner, getattr(blocked.owner.limits, blocked.limit)
+    rates = {"requests_per_minute": owner.requests, "tokens_per_minute": owner.tokens}
+    rate = rates.get(blocked.limit)
+    return f"{most if rate is None else f'{rate.burst} at once, of {most} a minute,'} are taken"
 
 
 def _error(

@@ -249,9 +249,10 @@ def used_up(payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float) 
         StateError: a ledger cannot be read.
     """
     for payer, ledger in _all(payers, kept, now_s):
-        refusal = _refusal([(payer, ledger)], 1 - ledger.held, 1 - ledger.held)
-        if refusal is not None:
-            return refusal
+        for budget in payer.budgets:
+            spent = ledger.spent[budget.slot]
+            if spent >= budget.limit_nanodollars:
+                return Refusal(budget, spent, ledger.held, _ends_s(ledger.day)[budget.slot])
     return None
 
 

@@ -318,10 +318,13 @@ _ALL_PERCENT = 100
 """From here on a threshold is logged as a warning, as its owner is refused."""
 _LEAST = 1
 """The least amount, in nano-dollars: a budget without room for it has nothing left."""
-_BOUND = "bound the answer by output_tokens_max (in OpenAI's API: max_completion_tokens)"
+_LESS = (
+    "send shorter texts, or for a chat bound the answer by output_tokens_max (in OpenAI's API: "
+    "max_completion_tokens)"
+)
 _HELD = (
-    "they release what they have not spent when they end. Retry then, make fewer calls at once, "
-    f"or {_BOUND}, so that each call holds less"
+    "they release what they have not spent when they end. Retry then, or make fewer calls at once; "
+    f"or {_LESS}, so that each call holds less"
 )
 
 
@@ -331,8 +334,10 @@ def _exceeded(
     """The error if a budget has no room for this amount; with `begun`, for a running call."""
     budget, resets_at_s = refusal.budget, refusal.resets_at_s
     only_held = not begun and refusal.spent + nanodollars <= budget.limit_nanodollars
+    whose = str(budget)
     if resets_at_s is None:
-        when = "this budget is for one run, and the next run has its own"
+        whose = "this run"
+        when = "the next run has a budget of its own"
     else:
         when = f"it resets at {datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%d %H:%M} UTC"
     if begun:
@@ -345,9 +350,9 @@ def _exceeded(
     if budget.kind == "key":
         more = "ask for a key that may spend more"
     if refusal.spent < budget.limit_nanodollars:  # else nothing that costs anything would fit
-        more = f"{_BOUND}, ask a cheaper model, or {more}"
+        more = f"{_LESS}; or ask a cheaper model, or {more}"
     error = (BudgetHeldError if only_held else BudgetExceededError)(
-        f"the budget of {budget} is {in_dollars(budget.limit_nanodollars)}: "
+        f"the budget of {whose} is {in_dollars(budget.limit_nanodollars)}: "
         f"{in_dollars(refusal.spent)} is spent and {in_dollars(refusal.held)} held by other calls, "
         f"and {what}; " + (_HELD if only_held else f"{when}. {more[0].upper()}{more[1:]}"),
         budget=str(budget),

@@ -30,6 +30,8 @@ Release: TypeAlias = Callable[[Line | None, float | None], None]
 """Returns a connection to the pool, to be kept idle for at most this many seconds (None if the
 server sets no limit), and frees its slot. If the connection is None, only the slot is freed.
 """
+_SLACK_S = 0.01
+"""The most by which the limit of a response's first byte may be exceeded."""
 _WHAT = {
     "connect_s": "there was no connection",
     "first_byte_s": "the response did not begin",
@@ -81,6 +83,10 @@ class Bounds:
     def begin_at(self) -> float:
         """The deadline for the first byte of the response, if the request is sent now."""
         return _after(self.timeouts.first_byte_s)
+
+    def binding(self, at: float) -> tuple[str, float]:
+        """The time limit of the first byte that ends first, `at` or `total_s`, and when it ends."""
+        return ("total_s", self.total_at) if self.total_at <= at else ("first_byte_s", at)
 
     async def _within(self, name: str, at: float, job: Callable[[], Awaitable[T]]) -> T:
         if self.total_at <= at:
@@ -250,9 +256,29 @@ async def ask(line: Line, exchange: Exchange, bounds: Bounds) -> bytes:
         if exchange.ahead:
             data = await bounds.going_on(read)
         else:
-            data = await bounds.beginning(at, read)
+            data = await _first(line, bounds, at, read)
         body = _fed(exchange, data)
     return body
+
+
+async def _first(
+    line: Line, bounds: Bounds, at: float, read: Callable[[], Awaitable[bytes]]
+) -> bytes:
+    """The first bytes of a response. Its limit has just begun, so mostly it can be watched."""
+    name, ends_at = bounds.binding(at)
+    if ends_at == math.inf:
+        return await read()
+    wait = Watch.over(line, getattr(bounds.timeouts, name))
+    try:
+        if not wait.begin(ends_at + _SLACK_S):
+            return await bounds.beginning(at, read)
+        return await read()
+    except ModelConnectionError:
+        if wait.late:
+            raise bounds.late(name) from None
+        raise
+    finally:
+        wait.leave()
 
 
 # A server that refuses a long request may stop reading it, or close the connection. Its response

@@ -22,6 +22,7 @@ from orchestra.providers.connections.connection import Bounds, Release, Response
 from orchestra.providers.connections.http1 import Exchange, Origin, Outgoing
 from orchestra.providers.connections.line import Line, connect, tls_context
 from orchestra.providers.connections.unreached import unreached
+from orchestra.providers.connections.watch import Watch
 
 SWEEP_S = 1.0
 
@@ -112,6 +113,7 @@ class Pool:
         for place in self._places.values():
             while place.idle:
                 place.idle.pop()[0].close()
+        Watch.end_unused()
 
     async def _sent(
         self, request: Outgoing, place: _Place, bounds: Bounds, connect_at: float, release: Release

@@ -4,9 +4,11 @@ A cancel scope around each read would cost more than the read. Instead, the star
 noted, and the readers are kept in a queue, ordered by these times. One task checks the front of the
 queue, once in each time limit or sooner if a read is due.
 
-Rules of the file: the task is a system task of Trio, since a transport has no nursery. It ends when
-the queue is empty, and the functions that it calls neither wait nor raise. A reader may leave at
-any moment, even during a check, since the garbage collector may run at any moment.
+Rules of the file: the task is a system task of Trio, since a transport has no nursery. It ends at a
+check that finds the queue empty, or when a transport closes meanwhile; if it ended with the last
+reader, requests that come one at a time would each start a task. The functions that it calls
+neither wait nor raise. A reader may leave at any moment, even during a check, since the garbage
+collector may run at any moment.
 """
 
 from __future__ import annotations
@@ -48,8 +50,8 @@ class Wait:
         return True
 
     def leave(self) -> None:
-        """Stop watching; the task ends after the last reader. A second call does nothing."""
-        self._watch.forget(self)
+        """Stop watching. May be called outside of Trio, as by `__del__`; again, it does nothing."""
+        self._watch.waits.pop(self, None)
 
 
 class Watch:
@@ -61,7 +63,8 @@ class Watch:
         self.waits: OrderedDict[Wait, None] = OrderedDict()
         """The readers; among those with a pending read, the one that waits longest comes first."""
         self.clock = trio.lowlevel.current_clock()
-        self._resting = trio.CancelScope()
+        self.resting = trio.CancelScope(deadline=self.clock.current_time() + limit_s)
+        """The task's wait for its next check."""
         trio.lowlevel.spawn_system_task(self._watch, name="orchestra.watch")
 
     @classmethod
@@ -76,11 +79,13 @@ class Watch:
         watch.waits[wait] = None
         return wait
 
-    def forget(self, wait: Wait) -> None:
-        """Stop watching this reader. May be called outside of Trio, as by `__del__`."""
-        if self.waits.pop(wait, self) is None and not self.waits:
-            self._resting.cancel()
-            del self._all_of_run[self.limit_s]
+    @staticmethod
+    def end_unused() -> None:
+        """End the tasks that watch no reader. Does nothing outside of Trio."""
+        watches = _WATCHES.get() if trio.lowlevel.in_trio_run() else None
+        for watch in (watches or {}).values():
+            if not watch.waits:
+                watch.resting.cancel()
 
     def look(self, now_s: float) -> float:
         """End the reads whose time limit has passed, and return the time of the next check."""
@@ -96,14 +101,17 @@ class Watch:
         return now_s + self.limit_s
 
     async def _watch(self) -> None:
-        next_s = self.clock.current_time() + self.limit_s
-        while self.waits:
-            with trio.CancelScope(deadline=next_s) as self._resting:
+        while True:
+            with self.resting:
                 await trio.sleep_forever()
+            if not self.waits:
+                break
             now_s = next_s = self.clock.current_time()
             # The garbage collector may remove a reader during the check.
             with suppress(KeyError, StopIteration, RuntimeError):
                 next_s = self.look(now_s)
+            self.resting = trio.CancelScope(deadline=next_s)
+        del self._all_of_run[self.limit_s]
 
 
 _WATCHES: trio.lowlevel.RunVar[dict[float, Watch] | None] = trio.lowlevel.RunVar(

@@ -31,12 +31,13 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
-from hypercorn.trio.worker_context import EventWrapper, TrioSingleTask, WorkerContext
+from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Scope
 
 from orchestra.groups import contained
 from orchestra.server.connections.bodies import CONNECTION
 from orchestra.server.connections.bounded_listener import BoundedListener
+from orchestra.server.connections.idle import Idle, IdleTimer
 from orchestra.server.connections.sockets import has_arrived, wait_left
 
 if TYPE_CHECKING:
@@ -77,6 +78,11 @@ class HttpServer:
     _inside: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
     _clients: BoundedListener | None = attrs.field(init=False, default=None)
     _connections: set[Connection] = attrs.field(init=False, factory=set)
+    _idle: Idle = attrs.field(init=False)
+
+    @_idle.default
+    def _without_connections(self) -> Idle:
+        return Idle(self.settings.keep_alive_s)
 
     async def wind_down(self) -> None:
         """Close each connection after its next response, which has `Connection: close`.
@@ -107,65 +113,49 @@ class HttpServer:
         """Serve the connections to a listening socket, and close it at the end."""
         self._clients = clients = BoundedListener(listener, self.settings)
         app, config = _as_hypercorn_calls(self.app), _hypercorn_config(self.settings)
-        handler = partial(self._connection, clients, app, config)
         with self._inside, listener.dup() as door:  # open until all is accepted that has come
-            async with trio.open_nursery() as connections:
-                accept = partial(
-                    trio.serve_listeners, handler, [clients], handler_nursery=connections
-                )
-                async with trio.open_nursery() as accepting:
-                    accepting.start_soon(accept)
-                    await self._shut.wait()
-                    accepting.cancel_scope.cancel()
-                for stream in clients.arrived(door):
-                    connections.start_soon(handler, stream)
-                door.close()
-                await trio.sleep(LAST_S)
-                await self._context.terminated.set()
-                for connection in self._connections:
-                    connection.end_if_idle()
+            async with trio.open_nursery() as watching:
+                watching.start_soon(self._idle.watch)
+                await self._accept(clients, door, partial(self._connection, clients, app, config))
+                watching.cancel_scope.cancel()
+
+    async def _accept(
+        self,
+        clients: BoundedListener,
+        door: socket.socket,
+        handler: Callable[[trio.SocketStream], Awaitable[None]],
+    ) -> None:
+        """Serve connections until `shut`, and wait for the last ones; `door` also accepts them."""
+        async with trio.open_nursery() as connections:
+            accept = partial(trio.serve_listeners, handler, [clients], handler_nursery=connections)
+            async with trio.open_nursery() as accepting:
+                accepting.start_soon(accept)
+                await self._shut.wait()
+                accepting.cancel_scope.cancel()
+            for stream in clients.arrived(door):
+                connections.start_soon(handler, stream)
+            door.close()
+            await trio.sleep(LAST_S)
+            await self._context.terminated.set()
+            for connection in self._connections:
+                connection.end_if_idle()
 
     async def _connection(
         self, clients: BoundedListener, app: AppWrapper, config: Config, stream: trio.SocketStream
     ) -> None:
-        state, stall_s = ConnectionState({}), self.settings.stall_s
-        connection = Connection(app, config, self._context, state, stream, stall_s=stall_s)
+        state, timer, stall_s = ConnectionState({}), IdleTimer(self._idle), self.settings.stall_s
+        connection = Connection(
+            app, config, self._context, state, stream, timer=timer, stall_s=stall_s
+        )
         state[CONNECTION] = connection
         self._connections.add(connection)
         try:
             await contained(connection.run, log, _FAILED)
         finally:
             self._connections.discard(connection)
+            timer.end()
             state.clear()  # breaks a reference cycle, which would wait for the garbage collector
             clients.left(stream)
-
-
-class IdleTimer(TrioSingleTask):
-    """The time limit of an idle connection, as a deadline of the reading task.
-
-    Hypercorn uses a task instead, which each request ends, and each response starts again.
-    """
-
-    def __init__(self, patience_s: float) -> None:
-        self._patience_s = patience_s
-        self.scope = trio.CancelScope()
-
-    async def restart(self, *_: object) -> None:
-        """Start the time limit: the connection is idle. Like `stop`, it is not a checkpoint."""
-        self.scope.deadline = trio.current_time() + self._patience_s
-
-    async def stop(self) -> None:
-        """Stop the time limit: the connection is busy."""
-        self.scope.deadline = inf
-
-    def linger(self) -> None:
-        """Start the time limit for a client that still sends after its last response."""
-        self.scope.deadline = trio.current_time() + LINGER_S
-
-    @property
-    def runs(self) -> bool:
-        """Whether a time limit runs: the connection is idle, or has its last response."""
-        return self.scope.deadline < inf
 
 
 class Turn(EventWrapper):
@@ -189,9 +179,9 @@ class Turn(EventWrapper):
 class Connection(TCPServer):
     """Hypercorn's connection, with sends that are cheap, limited in time, and can be cancelled."""
 
-    def __init__(self, *connection: Any, stall_s: float) -> None:
+    def __init__(self, *connection: Any, timer: IdleTimer, stall_s: float) -> None:
         super().__init__(*connection)
-        self.idle_task = self.patience = IdleTimer(self.config.keep_alive_timeout)
+        self.idle_task = self.patience = timer
         self._stall_s = stall_s
         self._burst = 0
         self._held = b""
@@ -214,7 +204,7 @@ class Connection(TCPServer):
 
     def end_if_idle(self) -> None:
         """Close the connection now if it is idle, unless a request has arrived but is not read."""
-        if self.patience.runs and not has_arrived(self.stream.socket.fileno()):
+        if self.patience.ends_at < inf and not has_arrived(self.stream.socket.fileno()):
             self._abandon()  # now: until a deadline expires, a request may arrive
 
     def _is_sent_to(self) -> bool:
@@ -231,7 +221,7 @@ class Connection(TCPServer):
         with suppress(OSError):
             self.stream.socket.shutdown(socket.SHUT_WR)
         self._linger_bytes = LINGER_BYTES
-        self.patience.linger()
+        self.patience.linger(LINGER_S)
         await self.protocol.handle(Closed())
 
     async def _written(self, data: bytes) -> None:
@@ -391,7 +381,6 @@ def _hypercorn_config(settings: Settings) -> Config:
     config.errorlog = log
     config.include_server_header = False
     config.h11_max_incomplete_size = settings.header_limit_bytes
-    config.keep_alive_timeout = settings.keep_alive_s
     config.keep_alive_max_requests = REQUESTS_MAX
     config.websocket_max_message_size = settings.body_limit_bytes
     config.websocket_ping_interval = settings.heartbeat_s

@@ -32,7 +32,7 @@ from orchestra.observe.observers import together
 from orchestra.observe.tally import Tally
 from orchestra.server.app import create_app
 from orchestra.server.front.layers import OPEN, Admission
-from orchestra.server.health import Readiness, gauges_of, states_of
+from orchestra.server.health import Readiness, gauges_of
 from orchestra.server.runs.registries import open_runs
 from orchestra.server.settings import USUAL_SETTINGS, Settings
 from orchestra.stores.state.memory import MemoryState
@@ -316,7 +316,7 @@ class Serving:
         found.set(names.RUNS_RUNNING, (), self.running)
         for each in self._generations:
             found.gauges.pop(names.BREAKERS.name, None)
-            found.add(gauges_of(states_of(each.engine.shared.bindings)))
+            found.add(gauges_of(each.engine.shared.bindings))
         tally.gauges = found.gauges
 
     def _registry(self, loaded: Loaded) -> AbstractAsyncContextManager[Registry]:

@@ -25,10 +25,10 @@ import trio
 
 from orchestra.annotations.reading import decoded, read_members
 from orchestra.codecs.serving.results import result_parts
-from orchestra.errors import CheckError, DeadlineError, DefinitionError, EdgeTypeError
+from orchestra.errors import DeadlineError, EdgeTypeError
 from orchestra.event_lines import dump_of
 from orchestra.events import ToolFailed, ToolFinished, ToolStarted
-from orchestra.graph.calls.raised import is_of_asyncio, message_of, name_and_message
+from orchestra.graph.calls.raised import is_of_code, message_of, name_and_message
 from orchestra.groups import in_order, leaves
 from orchestra.nearest import did_you_mean
 from orchestra.policies.account import PRESENT
@@ -123,7 +123,7 @@ async def answer(
             record(ToolFinished, call.name, call.id[:_NAME_MAX], lasted_s)
             return result_parts(call.id, call.name, found)
     except Exception as error:
-        if any(map(_is_lasting, leaves(error))):
+        if any(map(is_of_code, leaves(error))):
             raise
         message = _sound("; ".join(map(_described, leaves(error)[:_ERRORS_MAX])))
         _report(call, *name_and_message(error), error)
@@ -160,11 +160,6 @@ def _of_tool(context: Context, call: ToolCall) -> Context:
     """The context for a tool call in a step; a test's fake context is passed on unchanged."""
     of_tool: Callable[[str, str], Context] | None = getattr(context, "of_tool", None)
     return context if of_tool is None else of_tool(call.name, call.id[:_NAME_MAX])
-
-
-def _is_lasting(error: Exception) -> bool:
-    """Whether every call would raise this error, whatever its arguments."""
-    return isinstance(error, DefinitionError | CheckError) or is_of_asyncio(error)
 
 
 def _report(call: ToolCall, error: str, message: str, raised: Exception | None = None) -> None:

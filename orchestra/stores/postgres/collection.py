@@ -26,6 +26,7 @@ from orchestra.stores.postgres.encoding import (
 )
 from orchestra.stores.postgres.pool import Pool
 from orchestra.stores.postgres.searching import Question, matching
+from orchestra.stores.summary import StoreSummary
 from orchestra.values import Passage, Scalar, Vector
 
 T = TypeVar("T")
@@ -120,6 +121,21 @@ class PostgresCollection(VectorStore):
         if not await self._read(self._find, None):
             return 0
         return await self._write(partial(self._delete, where))
+
+    async def drop(self) -> int:
+        """Remove the index, and then the collection with all its passages; return their number.
+
+        It is 0 if the collection does not exist. If the call is cancelled or fails, all passages
+        are there or none; without the index, searches are exact.
+
+        Raises:
+            StoreError: as `upsert` and `index`; no passage was removed.
+        """
+        if not (found := await self._read(self._find, None)):
+            return 0
+        settled = partial(hnsw.settle, place=self._where, key=found[0], dimensions=0, wanted=False)
+        await self._pool.run(settled, timeout_s=INDEX_S)
+        return await self._write(self._drop)
 
     async def count(self) -> int:
         return await self._read(self._count, 0)
@@ -224,6 +240,12 @@ class PostgresCollection(VectorStore):
         done = await connection.execute(f"{_DELETE}{condition}", {"key": key, **values})
         return done.rowcount
 
+    async def _drop(self, connection: TrioConnection) -> int:
+        gone = await self._delete({}, connection)
+        query = "DELETE FROM orchestra.collection WHERE name = %s"
+        await connection.execute(query, [kept(self.name)])
+        return gone
+
     async def _count(self, connection: TrioConnection) -> int:
         ((count,),) = await rows(connection, f"SELECT count(*) {_HELD}", [kept(self.name)])
         return int(count)
@@ -250,11 +272,21 @@ ON CONFLICT (collection, id) DO UPDATE SET source = excluded.source, text = excl
     metadata = excluded.metadata, vector = excluded.vector
 """
 _DELETE = "DELETE FROM orchestra.passage WHERE collection = %(key)s"
+_SUMMARIES = """
+SELECT name, count(id), count(DISTINCT source), dimensions
+FROM orchestra.collection LEFT JOIN orchestra.passage ON collection = key
+GROUP BY key ORDER BY name
+"""
 
 
 async def names_in(connection: TrioConnection) -> list[str]:
     """The names of all collections, in order."""
     return await _read(_names, list[str](), connection)
+
+
+async def summaries_in(connection: TrioConnection) -> list[StoreSummary]:
+    """What each collection holds, by name."""
+    return await _read(_summaries, list[StoreSummary](), connection)
 
 
 async def _read(
@@ -292,6 +324,10 @@ async def _write(
 async def _names(connection: TrioConnection) -> list[str]:
     found = await rows(connection, "SELECT name FROM orchestra.collection ORDER BY name", [])
     return [restored(name) for (name,) in found]
+
+
+async def _summaries(connection: TrioConnection) -> list[StoreSummary]:
+    return [StoreSummary.of(restored(n), *rest) for n, *rest in await rows(connection, _SUMMARIES)]
 
 
 def _record(passage: Passage, vector: Vector) -> tuple[object, ...]:

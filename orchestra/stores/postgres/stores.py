@@ -8,9 +8,10 @@ from functools import partial
 import trio
 
 from orchestra.closing import Closing
-from orchestra.stores.postgres.collection import PostgresCollection, names_in
+from orchestra.stores.postgres.collection import PostgresCollection, names_in, summaries_in
 from orchestra.stores.postgres.pool import Address, Pool
 from orchestra.stores.postgres.settings import CONNECTIONS_MAX, HNSW, NO_INDEX, TIMEOUT_S
+from orchestra.stores.summary import StoreSummary
 
 
 class PostgresStores(Closing):
@@ -54,6 +55,14 @@ class PostgresStores(Closing):
             return trio.run(self._names)
         with ThreadPoolExecutor(1) as beside:
             return beside.submit(trio.run, self._names).result()
+
+    async def summaries(self) -> list[StoreSummary]:
+        """What each collection holds, by name; none if our schema does not exist.
+
+        Raises:
+            StoreError: the database cannot be reached, refuses, or takes too long.
+        """
+        return await self._pool.run(summaries_in)
 
     def close(self) -> None:
         """Close all connections that are not in use; later calls raise StoreError."""

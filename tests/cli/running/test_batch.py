@@ -331,8 +331,13 @@ def test_a_summary_tells_what_it_cost() -> None:
     progress.usage = Usage(1000, 50, cost_nanodollars=1_500_000_000, unpriced_calls=2)
     assert summary(progress, 9) == (
         "5 of 9 rows have a result (2 from before), 1 failed; 1000 tokens in, 50 out, $1.5, "
-        "and 2 calls have no price"
+        "and 2 calls have no price"  # of steps that named no model
     )
+    unpriced = Usage(1, 1, unpriced_calls=1)
+    progress.usage_by_model = {"z": unpriced, "priced": Usage(9, 9), "a": unpriced}
+    assert summary(progress, 9).endswith(", and 2 calls have no price (models: a, z)")
+    progress.usage, progress.usage_by_model = unpriced, {"a": unpriced}
+    assert summary(progress, 9).endswith(", and 1 call has no price (models: a)")
 
 
 def test_progress_tells_how_long_no_row_starts() -> None:

@@ -70,9 +70,14 @@ def test_it_starts_and_says_so_and_recovers_by_itself(
         assert code == FAILED
         assert "the stores of found cannot be checked" in out
         assert "check whether Postgres runs and listens there" in out
-        code, _, err = project.orchestra("ingest", "notes", "--store", "notes")
-        assert code == FAILED
-        assert "check whether Postgres runs and listens there" in err
+        for words in (
+            ("ingest", "notes", "--store", "notes"),
+            ("stores", "list"),
+            ("stores", "delete", "notes"),
+        ):
+            code, _, err = project.orchestra(*words)
+            assert code == FAILED
+            assert "check whether Postgres runs and listens there" in err
         process = project.launch("serve", "--port", "0")
         url = listening(process)
         assert ready(url) == (503, "failed")
@@ -85,3 +90,8 @@ def test_it_starts_and_says_so_and_recovers_by_itself(
         while ready(url) != (200, "ok"):
             assert time.monotonic() < until
         assert get(f"{url}/{ASKED}")["result"] == ["The door opens at nine."]
+        assert project.orchestra("stores", "list")[1].splitlines()[1].split() == [
+            *("notes", "1", "1", "256")
+        ]
+        code, out, _ = project.orchestra("stores", "delete", "notes")
+        assert (code, out) == (0, f"{place}: deleted notes, with 1 passage\n")

@@ -9,6 +9,7 @@ from typing import Any, Never, TypeVar, cast
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from orchestra.accounts import Caller, KeyAllowance
 from orchestra.answers import Completion
@@ -123,6 +124,28 @@ def test_the_limits_are_obeyed_by_every_name_of_a_model(tmp_path: Path) -> None:
         return caught.value.code
 
     assert trio.run(main) == "user.requests_per_minute"
+
+
+def test_calls_that_wait_for_limits_of_callers_are_counted(tmp_path: Path) -> None:
+    """The bindings say how many; so do those that have called nothing yet, and open no state."""
+    found = read("[limits.user]\nrequests_per_minute = 1\nwait_max_s = 100", FILE)
+
+    async def main() -> list[int]:
+        request = ChatRequest((Message("user", "why"),))
+        with LocalBindings(tmp_path, found) as bindings:
+            counts = [bindings.caller_calls_waiting]
+            assert "state" not in vars(bindings)
+            PRESENT.set(Ada())
+            await bindings.model("fast").complete(request)
+            async with trio.open_nursery() as nursery:
+                for _ in range(2):
+                    nursery.start_soon(bindings.model("fast").complete, request)
+                await trio.testing.wait_all_tasks_blocked()
+                counts.append(bindings.caller_calls_waiting)
+                nursery.cancel_scope.cancel()
+            return [*counts, bindings.caller_calls_waiting]
+
+    assert trio.run(main) == [0, 2, 0]
 
 
 class WithKey(NoAccount):

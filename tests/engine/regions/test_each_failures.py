@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import cast
 
@@ -242,6 +243,25 @@ def test_what_every_item_would_meet_ends_the_whole_as_it_does_elsewhere(error: M
     simulation = simulate(spends(error), World(), n=9)
     check_laws(simulation)
     assert type(simulation.error) is type(error)
+    assert not failed_of(simulation)
+
+
+@step
+async def napped(n: int) -> int:
+    await asyncio.sleep(0.1)
+    return n
+
+
+@pipeline
+def naps(n: int) -> list[int | Failed[int]]:
+    return each(numbers(n), napped, at_once=1, failures_max=50)
+
+
+def test_a_mistake_in_the_code_is_no_failure_of_an_item() -> None:
+    """Otherwise every item of `naps` would fail, and the run would end well."""
+    simulation = simulate(naps, World(), n=3)
+    check_laws(simulation)
+    assert str(simulation.error) == "no running event loop"
     assert not failed_of(simulation)
 
 

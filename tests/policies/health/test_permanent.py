@@ -9,6 +9,7 @@ from orchestra.errors import (
     AuthenticationError,
     BudgetExceededError,
     BudgetHeldError,
+    DefinitionError,
     ModelsFailedError,
     OverloadedError,
     QuotaError,
@@ -29,6 +30,9 @@ from orchestra.policies.health.permanent import is_permanent
         (ArmsFailedError("x", {"a": QuotaError("x"), "b": BudgetExceededError("x")}), False, True),
         (ModelsFailedError("x", {"a": AuthenticationError("x")}), True, True),
         (ArmsFailedError("x", {}), False, False),
+        (DefinitionError("x"), True, True),
+        (RuntimeError("no running event loop"), True, True),
+        (RuntimeError("x"), False, False),
     ],
 )
 def test_what_all_that_follows_would_meet(

@@ -26,7 +26,7 @@ from orchestra.policies.limits.allowance import (
     OwnerState,
     admit,
 )
-from orchestra.policies.limits.callers import NOTHING, POLL_S, CallerLimits, Lease
+from orchestra.policies.limits.callers import AGAIN_S, NOTHING, POLL_S, CallerLimits, Lease
 from orchestra.policies.limits.gcra import MINUTE_NS, WAIT_MIN_S, Meter, Rate
 from orchestra.policies.outbox import GIVE_BACK_S
 from orchestra.protocols import Change, State
@@ -322,6 +322,46 @@ def test_a_wait_that_would_be_too_long_is_not_begun() -> None:
     error = refused(rules, [EVE, EVE], tokens=60)
     assert error.code == "user.tokens_per_minute"
     assert "it may wait only 5 s" in str(error)
+
+
+def test_calls_that_wait_for_a_limit_are_logged_once_an_hour_with_whose_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Runs that wait are slow, and nothing else tells their operator why."""
+    slow = OwnerLimits(requests_per_minute=60, wait_max_s=1e4, waiting_max=1000)
+    rules = CallerRules(user=slow, organisation=OwnerLimits(concurrency=1))
+
+    async def call(limits: CallerLimits, caller: Caller, lasts_s: float) -> None:
+        lease = await limits.enter(caller)
+        await trio.sleep(lasts_s)
+        await limits.leave(lease, tokens=0)
+
+    async def logged(limits: CallerLimits, *callers: Caller, lasts_s: float = 0.0) -> list[str]:
+        caplog.clear()
+        async with trio.open_nursery() as nursery:
+            for caller in callers:
+                nursery.start_soon(call, limits, caller, lasts_s)
+        return caplog.messages
+
+    async def main() -> None:
+        limits = CallerLimits(rules, MemoryState(now_s=trio.current_time))
+        of_ada = (
+            "calls wait for limit requests_per_minute of user 'acme/ada', which is logged once an "
+            "hour: 6 at once, of 60 a minute, are taken; 6 wait now"
+        )
+        assert await logged(limits, *[ADA] * 6) == []
+        assert await logged(limits, *[ADA] * 6) == [of_ada]
+        await trio.sleep(AGAIN_S / 2)
+        assert await logged(limits, *[ADA] * 12) == []
+        assert await logged(limits, *[EVE] * 12) == [of_ada.replace("acme/ada", "eve")]
+        await trio.sleep(AGAIN_S / 2)
+        assert await logged(limits, *[ADA] * 12) == [of_ada]
+        assert await logged(limits, BOB, Caller("acme", "cid"), lasts_s=1.0) == [
+            "calls wait for limit concurrency of organisation 'acme', which is logged once an "
+            "hour: 1 are taken; 1 wait now"
+        ]
+
+    virtual(main)
 
 
 def test_all_or_none() -> None:

@@ -1033,7 +1033,8 @@ def test_money_for_all_requests_of_many_texts_is_held_before_the_first(
         state, account, fake = watched(), Told(), Embedding()
         model = guarded(fake, acme(day=limit), state, batch_size=BatchSize(1))
         PRESENT.set(account)
-        with nullcontext() if sent else pytest.raises(BudgetExceededError):
+        advice = "Send shorter texts, or for a chat bound the answer by output_tokens_max"
+        with nullcontext() if sent else pytest.raises(BudgetExceededError, match=advice):
             found = await model.embed(EmbedRequest(("x" * 12,) * 10))  # estimated as 4 each
             assert found.usage is not None
             assert found.usage.cost_nanodollars == cost
@@ -1313,6 +1314,18 @@ def test_a_key_that_has_spent_its_budget_asks_no_more_and_others_do() -> None:
         return str(caught.value)
 
     assert ", or ask for a key that may spend more" in virtual(main)
+
+
+def test_the_budget_of_a_run_is_told_without_the_id_that_its_caller_may_not_know() -> None:
+    async def main() -> str:
+        model = guarded(Fake(), acme(request=WORST - 1), watched(), limits=CallLimits())
+        with pytest.raises(BudgetExceededError) as caught:
+            await ask(model, Told())
+        return str(caught.value)
+
+    said = virtual(main)
+    assert "the budget of this run is $" in said
+    assert "; the next run has a budget of its own. Bound" in said
 
 
 def test_thresholds_and_the_spent_are_in_the_account_of_the_call() -> None:

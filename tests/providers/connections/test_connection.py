@@ -493,16 +493,18 @@ def test_a_thousand_abandoned_streams_leave_nothing() -> None:
     """No task, no socket, no slot; whether they were left, cancelled or thrown away."""
 
     async def main() -> None:
-        async with upstream(streaming) as server, open_transport() as transport:
+        async with upstream(streaming) as server:
             gc.collect()
             sockets, tasks = open_sockets(), trio.lowlevel.current_statistics().tasks_living
-            for turn in range(1_000):
-                with trio.CancelScope() as scope:
-                    await (cancelled if turn % 2 else leave)(transport, server.url, scope)
-            await until(lambda: all(visit.gone.is_set() for visit in server.visits))
+            async with open_transport() as transport:
+                for turn in range(1_000):
+                    with trio.CancelScope() as scope:
+                        await (cancelled if turn % 2 else leave)(transport, server.url, scope)
+                await until(lambda: all(visit.gone.is_set() for visit in server.visits))
+                await trio.testing.wait_all_tasks_blocked()
+                gc.collect()
+                assert open_sockets() == sockets
             await trio.testing.wait_all_tasks_blocked()
-            gc.collect()
-            assert open_sockets() == sockets
             assert trio.lowlevel.current_statistics().tasks_living == tasks
             assert len(server.visits) == 1_000
 

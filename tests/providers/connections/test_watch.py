@@ -119,24 +119,48 @@ def test_a_read_ends_as_by_a_scope_of_its_own(stories: list[Story], schedule: in
     assert watched == virtual(lambda: told(stories, Scoped), schedule=schedule)
 
 
-def test_the_last_that_leaves_ends_the_task() -> None:
+def tasks() -> int:
+    return trio.lowlevel.current_statistics().tasks_living
+
+
+def test_readers_that_come_one_at_a_time_have_one_task() -> None:
+    """It ends at the first check without readers, which the next reader after it does not notice."""
+
     async def main() -> None:
-        before = trio.lowlevel.current_statistics().tasks_living
+        before = tasks()
         here, there = socket.socketpair()
         with here, there:
-            both = [Watched(Line(here)), Watched(Line(there))]
-            assert trio.lowlevel.current_statistics().tasks_living == before + 1
-            both[0].leave()
-            both[0].leave()
-            await trio.testing.wait_all_tasks_blocked()
-            assert trio.lowlevel.current_statistics().tasks_living == before + 1
-            both[1].leave()
-            await trio.testing.wait_all_tasks_blocked()
-            assert trio.lowlevel.current_statistics().tasks_living == before
-            Watched(Line(here)).leave()
+            for _ in range(3):
+                reader = Watched(Line(here))
+                assert tasks() == before + 1
+                reader.leave()
+                reader.leave()
+                await trio.sleep(LIMIT_S / 4)
+                assert tasks() == before + 1
+            await trio.sleep(2 * LIMIT_S)
+            assert tasks() == before
             Watched(Line(there)).leave()
+            assert tasks() == before + 1
+
+    virtual(main, schedule=0)
+
+
+def test_a_transport_that_closes_ends_the_tasks_that_watch_nothing() -> None:
+    async def main() -> None:
+        before = tasks()
+
+        async def left() -> int:
+            async with open_transport():
+                pass
             await trio.testing.wait_all_tasks_blocked()
-            assert trio.lowlevel.current_statistics().tasks_living == before
+            return tasks() - before
+
+        here, there = socket.socketpair()
+        with here, there:
+            reader = Watched(Line(here))
+            assert await left() == 1
+            reader.leave()
+            assert await left() == 0
 
     trio.run(main)
 

@@ -32,18 +32,19 @@ from orchestra.event_lines import encode
 from orchestra.server.runs.fit_events import fit_for_clients
 from orchestra.server.runs.problems import problem_of
 from orchestra.steps import generate, tool
-from orchestra.steps.conversation.approvals import (
-    open_calls,
-    refusal,
-    refuse_misfits,
-    with_results,
-)
+from orchestra.steps.conversation.approvals import refusal, refuse_misfits, with_results
 from orchestra.steps.conversation.claims import run_once
 from orchestra.steps.conversation.tools import FunctionTool, as_tools
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.turns import ScriptedTurns, TurnPart
 from orchestra.testing.world import ScriptedModel, World
-from orchestra.transcripts import ApprovalNeededError, Refused, read_messages, write_messages
+from orchestra.transcripts import (
+    ApprovalNeededError,
+    Refused,
+    open_calls,
+    read_messages,
+    write_messages,
+)
 from orchestra.values import (
     ChatRequest,
     ImagePart,

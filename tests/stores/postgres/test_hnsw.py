@@ -224,6 +224,15 @@ def test_whoever_is_cancelled_while_making_it_leaves_no_harm(
     assert indexes(address) == [True]
 
 
+def test_a_dropped_collection_takes_its_index_with_it(
+    stores: PostgresStores, address: Address
+) -> None:
+    run(lambda: filled(stores, 50))
+    assert indexes(address) == [True]
+    assert run(stores.collection("a").drop) == 50
+    assert indexes(address) == []
+
+
 def test_vectors_of_another_number_of_dimensions_have_another_index(
     stores: PostgresStores, address: Address
 ) -> None:

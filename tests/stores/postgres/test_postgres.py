@@ -15,6 +15,7 @@ from orchestra.secret import Secret
 from orchestra.stores.postgres import pool, schema
 from orchestra.stores.postgres.pool import Address
 from orchestra.stores.postgres.stores import PostgresStores
+from orchestra.stores.summary import StoreSummary
 from orchestra.testing.contracts import check_store
 from orchestra.values import Passage, Vector
 from tests.patience import eventually
@@ -60,6 +61,32 @@ def test_nothing_is_made_before_something_is_to_be_kept(
     assert run(lambda: collection.search(EAST, top=1)) == []
     message = refused(lambda: stores.collection("x").search(EAST, top=1))
     assert "the database has 'handbook'" in message
+
+
+def test_a_dropped_collection_is_gone_and_the_others_stay(
+    stores: PostgresStores, address: Address
+) -> None:
+    async def main() -> None:
+        assert await stores.summaries() == []
+        kept, gone = stores.collection("a"), stores.collection("b")
+        assert await gone.drop() == 0
+        asked = "SELECT to_regnamespace('orchestra') IS NULL"
+        assert shared_postgres().ask(asked, database=name_of(address))[0], "nothing was made"
+        for each in (kept, gone):
+            await each.upsert([ONE, attrs.evolve(ONE, id="two")], [EAST, EAST])
+        await stores.collection("empty\0").make()
+        assert await stores.summaries() == [
+            StoreSummary("a", 2, 1, 2),
+            StoreSummary("b", 2, 1, 2),
+            StoreSummary("empty\0", 0, 0, None),
+        ]
+        assert [await gone.drop(), await gone.drop()] == [2, 0]
+        assert stores.names() == ["a", "empty\0"]
+        assert len(await kept.search(EAST, top=9)) == 2
+        await gone.upsert([ONE], [Vector.of([1.0, 0.0, 0.0])])
+        assert await gone.count() == 1
+
+    run(main)
 
 
 def test_names_are_told_inside_of_trio_as_well(stores: PostgresStores) -> None:
