@@ -89,13 +89,13 @@ class Worker:
             await self.exited.wait()
         self.kill()
 
-    async def wait_ready(self) -> bool:
-        """Wait until the worker is ready; False if it ends first, or is not ready in `START_S`."""
-        with trio.move_on_after(START_S) as time, suppress(OSError):
+    async def wait_ready(self, start_s: float) -> bool:
+        """Wait until the worker is ready; False if it ends first, or is not ready in `start_s`."""
+        with trio.move_on_after(start_s) as time, suppress(OSError):
             if await self.line.recv(1) == READY:
                 self.ready_at = trio.current_time()
         if time.cancelled_caught:
-            log.error("worker %d was not ready within %g s, and is killed", self.number, START_S)
+            log.error("worker %d was not ready within %g s, and is killed", self.number, start_s)
         return self.ready_at is not None
 
     def lived_s(self) -> float:
@@ -112,7 +112,8 @@ class Supervisor:
     `on_ready` is called when the first worker is ready, and each other one is ready or has ended
     once. `on_stop` is called when all workers are to stop, for which they have `stop_s`. `on_end`
     is called with its exit code or signal when a worker has ended and will be replaced. A worker
-    that is ready, but sends no heartbeat for `timeout_s`, is killed; with 0, none is.
+    that is not ready in `start_s` is killed, and so is one that sends no heartbeat for `timeout_s`
+    later, unless that is 0.
     """
 
     command: Sequence[str]
@@ -123,6 +124,7 @@ class Supervisor:
     on_ready: Callable[[], object]
     on_stop: Callable[[], object] = lambda: None
     on_end: Callable[[str], object] = lambda _: None
+    start_s: float = START_S
     rule: RestartRule = RestartRule()
     jitter: Callable[[], float] = random.random
     _shutdown: Shutdown = attrs.field(init=False, factory=Shutdown)
@@ -237,7 +239,7 @@ class Supervisor:
             log.error("worker %d could not be started: %s", number, error)  # noqa: TRY400
             return 0, FAILED
         with worker.line:
-            if await worker.wait_ready():
+            if await worker.wait_ready(self.start_s):
                 log.info("worker %d is ready, process %d", number, worker.process.pid)
                 settled.set()
                 self._tell(none_expected=False)
