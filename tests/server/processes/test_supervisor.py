@@ -133,6 +133,7 @@ def test_one_that_is_stuck_is_killed_and_replaced(tmp_path: Path, signal_of_its_
         stuck = "os.kill(os.getpid(), signal.SIGSTOP)"
     script = f"""
 import ctypes
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # if the test fails, it ends with its supervisor
 born = {str(tmp_path)!r} + f"/{{number}}"
 first = not os.path.exists(born)
 open(born, "w").close()
