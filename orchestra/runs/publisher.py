@@ -130,14 +130,22 @@ class Publisher:
 
     async def _cancel_lost(self) -> None:
         """Cancel the runs that others have taken for lost, unless somebody follows them here."""
-        runs, followed = self._local.runs, self._followed
-        alone = [each for each, local in runs.items() if local.readers <= (each in followed)]
-        records = map(record_of, await self._archive.read([*map(live_key, alone)]))
-        lost = [each.id for each in records if each is not None and each.lost and each.id in runs]
+        alone = map(live_key, filter(self._alone, self._local.runs))
+        records = map(record_of, await self._archive.read([*alone]))
+        lost = [each.id for each in records if each is not None and each.lost]
+        lost = [*filter(self._alone, lost)]  # somebody may have come back meanwhile
         for run_id in lost:
-            runs[run_id].run.cancel(TAKEN_FOR_LOST)
+            self._local.runs[run_id].run.cancel(TAKEN_FOR_LOST)
         if lost:
             log.warning("runs cancelled, as others took them for lost meanwhile: %d", len(lost))
+
+    def _alone(self, run_id: str) -> bool:
+        """Whether it is a run of this process that nobody follows here, only elsewhere, if at all.
+
+        The publisher of a run that is followed elsewhere counts as one reader.
+        """
+        local = self._local.runs.get(run_id)
+        return local is not None and local.readers <= (run_id in self._followed)
 
     def _answer(self, request: inbox.PeerRequest) -> dict[str, Entry]:
         """Handle one request; the entries that answer it."""

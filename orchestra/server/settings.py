@@ -14,7 +14,7 @@ from orchestra.runs.local import CANCEL, CONTINUE
 from orchestra.runs.settings import RunsSettings, check_bounds
 
 FORM = "multipart/form-data"
-_DELAYS = ("shutdown_delay_s", "linger_s")
+_DELAYS = ("shutdown_delay_s", "linger_s", "worker_timeout_s")
 """Settings that may be 0."""
 USUAL_RUNS = RunsSettings()
 
@@ -81,6 +81,9 @@ class Settings:
     """How long, after that, records may take to be written, such as traces."""
     retire_s: float = 600
     """How long runs may go on after a reload has replaced the version that they run in."""
+    worker_timeout_s: float = 60
+    """How long the event loop of one of several workers may stand still before the supervisor kills
+    the worker; 0: for ever. Less than 3 counts as 3; a reload may take 120 in any case."""
     allowed: Allowlist = USUAL_ALLOWLIST
     """The guarded fields of requests to OpenAI's API that are passed on to providers."""
     store_answers: bool = True
@@ -142,7 +145,7 @@ def media_type(content_type: str) -> str:
 USUAL_SETTINGS = Settings()
 _AT_START = (
     *("backlog", "connections_max", "connections_per_address_max"),
-    *("header_limit_bytes", "keep_alive_s", "stall_s"),
+    *("header_limit_bytes", "keep_alive_s", "stall_s", "worker_timeout_s"),
 )
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.errors import StateError
+from orchestra.runs.archive import live_key
 from orchestra.runs.heartbeat import OwnHeartbeat
 from orchestra.runs.local import CONTINUE
 from orchestra.runs.settings import RunsSettings
@@ -119,3 +120,28 @@ def test_a_lost_run_that_nobody_follows_here_ends_when_its_process_is_back(
     assert virtual(main) == ends
     told = [each for each in caplog.messages if "took them for lost" in each]
     assert len(told) == ends
+
+
+def test_who_comes_back_to_a_lost_run_while_its_record_is_read_keeps_it() -> None:
+    async def main() -> bool:
+        state = memory()
+        cable = Cable(state)
+        async with process(cable, BOUNDS) as one, process(Cable(state), BOUNDS) as other:
+            run = one.start([(60.0, "x")])
+            one.registry.adopt(run, linger_s=CONTINUE, readers=0)
+            await trio.sleep(0.9)
+            cable.cut = True
+            await trio.sleep(30.0)
+            await other.registry.get(run.id)
+            cable.closed_to, cable.opens = live_key(run.id), trio.Event()
+            cable.cut = False
+            await trio.sleep(2.0)
+            assert cable.waiting
+            assert await one.registry.follow(run.id) is not None
+            cable.opens.set()
+            await trio.sleep(2.0)
+            found = run.ended
+            run.cancel("the test is over")
+            return found
+
+    assert not virtual(main)

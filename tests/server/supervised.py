@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from orchestra.server.connections.sockets import bind
+from orchestra.server.processes.heartbeats import START_S
 from orchestra.server.processes.restarts import RestartRule
 from orchestra.server.processes.supervisor import Supervisor
 from orchestra.server.settings import Settings
@@ -34,6 +35,8 @@ if __name__ == "__main__":
         listener=bind("127.0.0.1", 0, Settings()),
         count=options.pop("count", 2),
         stop_s=options.pop("stop_s", 10),
+        timeout_s=options.pop("timeout_s", 0),
+        start_s=options.pop("start_s", START_S),
         on_ready=partial(print, "ready", flush=True),
         rule=rule,
         jitter=lambda: 0,

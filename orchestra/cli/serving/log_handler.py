@@ -17,13 +17,14 @@ import os
 import select
 import threading
 import time
+from stat import S_ISREG
 
 HELD_BYTES_MAX = 4 * 1024 * 1024
 """The most bytes that may wait to be written: some 20,000 entries."""
 FLUSH_S = 1.0
 """Seconds for which `flush` waits."""
-AGAIN_S = 1.0
-"""Seconds after which entries are written again to a disk that was full."""
+AGAIN_S = 0.5
+"""Seconds after which entries are written again to a disk that was full; `flush` waits longer."""
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 """Errors of a file that pass when there is room again, or the disk works."""
 _DROPPED = "log entries dropped, because those before them were not written in time: %d"
@@ -111,7 +112,7 @@ class LogHandler(logging.Handler):
 
 
 def _write_all(descriptor: int, data: bytes, *, waits: bool = True) -> None:
-    """Write all of it, waiting as long as it takes; stop once the reader has closed it.
+    """Write all of it, waiting as long as it takes; stop once the reader or terminal has gone.
 
     Without `waits`, it does not wait for a full disk.
     """
@@ -124,7 +125,8 @@ def _write_all(descriptor: int, data: bytes, *, waits: bool = True) -> None:
             poll.register(descriptor, select.POLLOUT)
             poll.poll()
         except OSError as error:
-            if error.errno not in _PASSING or not waits:
+            passes = waits and error.errno in _PASSING
+            if not passes or not S_ISREG(os.fstat(descriptor).st_mode):
                 return
             time.sleep(AGAIN_S)
             # Another process may write to this file first, so a torn line is written once more.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import resource
@@ -70,7 +71,7 @@ def serve(
     port
         The port to listen on; 0 takes a free one.
     workers
-        How many processes serve; with two or more, a supervisor replaces those that die.
+        How many processes serve; with two or more, a supervisor replaces those that die or hang.
     drain_s
         Seconds that runs may go on after a stop signal; by default what `[server]` says, else 20.
     shutdown_delay_s
@@ -135,6 +136,8 @@ def _serve(
         place = WorkerPlace.take(*worker)
     log.begin(f"worker {place.number}" if place else "")
     raise_descriptor_limit()
+    if not faulthandler.is_enabled():  # stacks at SIGABRT (see `supervisor`), and at a crash in C
+        faulthandler.enable(terminal.descriptor_of(terminal.ERR))
     watched = loader.watched if watches else None
     counts, traces = counting(place.number if place else 0), tracing()
     flush = [counts.write] if counts is not None and place is not None else []

@@ -91,6 +91,7 @@ def supervised(
             listener=listener,
             count=count,
             stop_s=settings.stop_s,
+            timeout_s=settings.worker_timeout_s,
             on_ready=partial(_ready, server_log, url_of(listener)),
             on_stop=partial(notify, STOPPING),
             on_end=on_end,

@@ -323,6 +323,7 @@ SERVER_SETTINGS: Spec = {
     "drain_s": TIME,
     "shutdown_delay_s": DELAY,
     "retire_s": TIME,
+    "worker_timeout_s": DELAY,
 }
 """The server's settings that the file may have, by their own names."""
 SERVER: Spec = {

@@ -69,7 +69,7 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
         while True:
             if self._lowered and not self._slots.value:
                 open_now = f"{self.inside} are open, as many as the limit on open files allows"
-                self._tell_full(open_now)
+                self._tell_full(open_now, "")
             await self._slots.acquire()
             try:
                 stream = await self._accepted()
@@ -92,17 +92,15 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
             except OSError as error:
                 if error.errno not in _FULL:
                     raise
-                self._tell_full(str(error.strerror))
+                instead = ", or set connections_max in [server] well below it"
+                self._tell_full(str(error.strerror), instead)
             await trio.sleep(AGAIN_S)
 
-    def _tell_full(self, why: str) -> None:
+    def _tell_full(self, why: str, instead: str) -> None:
         """Log that clients have to wait, unless that was logged recently."""
         if trio.current_time() >= self._quiet_until_s:
-            log.error(
-                "no connection can be accepted: %s; raise the limit (ulimit -n, LimitNOFILE), or "
-                "set connections_max in [server] well below it",
-                why,
-            )
+            told = "no connection can be accepted: %s; raise the limit (ulimit -n, LimitNOFILE)%s"
+            log.error(told, why, instead)
         self._quiet_until_s = trio.current_time() + QUIET_S
 
     def arrived(self, listener: socket.socket) -> Iterator[trio.SocketStream]:

@@ -156,6 +156,7 @@ def _start_others(
     if house.place is not None:
         nursery.start_soon(_follow, house.place, shutdown)
         house.place.tell_ready()
+        nursery.start_soon(house.place.keep_beating, serving.is_loading)
 
 
 async def _follow(place: WorkerPlace, shutdown: Shutdown) -> None:

@@ -219,10 +219,16 @@ class Serving:
         if not await contained(self._reload, log, "not reloaded; what was served before stays"):
             self._count_refused()
 
+    def is_loading(self) -> bool:
+        """Whether a reload goes on."""
+        return self._turn.locked()
+
     async def _reload(self) -> None:
         async with self._turn:
             if self.readiness.stopping:
                 return
+            if self._house.place is not None:
+                self._house.place.beat(loading=True)  # imports may stop the event loop for long
             before = self.settings
             try:
                 await self.begin()

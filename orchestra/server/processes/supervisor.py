@@ -3,7 +3,7 @@
 It serves nothing itself, except that `no_workers` answers clients while no worker is ready. The
 first worker is started alone, so that an error in the pipelines is reported once, and ends the
 command. Later, workers that have died are replaced as `restarts` decides, even if they were never
-ready.
+ready. A worker that is stuck, as `heartbeats` decides, is killed, and replaced in the same way.
 
 Rules of the file: nothing else starts child processes in this process, so it may reap any child. As
 the first process of a container, it also inherits children of other processes, and reaps them. Each
@@ -26,6 +26,7 @@ import attrs
 import trio
 from trio.lowlevel import ParkingLot
 
+from orchestra.server.processes.heartbeats import LOOK_S, START_S, Pulse
 from orchestra.server.processes.no_workers import answer_unavailable
 from orchestra.server.processes.restarts import (
     FAILED,
@@ -40,12 +41,20 @@ from orchestra.server.processes.restarts import (
 from orchestra.server.processes.signals import HANGUP, Acts, Shutdown, receiving
 from orchestra.server.processes.worker_place import READY
 
+STUCK = (
+    "worker %d is stuck and is killed: its event loop has stood still for %.3g s, in a deadlock or "
+    "in code that blocks, or the process is suspended; the stacks of its threads follow, if it can "
+    "still write them (worker_timeout_s in [server] sets the time)"
+)
+
 log = logging.getLogger("orchestra.server")
 
-START_S = 120.0
-"""How long a worker may take to be ready; one that hangs in an import would never be ready."""
 ALONE_S = 2.0
 """How long clients wait while no worker is ready, before they get 503."""
+STACKS_S = 2.0
+"""How long a worker that is stuck may write its stacks before it is killed."""
+READ_BYTES = 4096
+"""More heartbeats than arrive between two looks; others are read next."""
 MARGIN_S = 5.0
 """How much longer than planned a worker may take to end, since the machine may be busy."""
 
@@ -67,19 +76,26 @@ class Worker:
         if self.code is None:
             os.kill(self.process.pid, number)  # `send_signal` might reap it
 
-    def kill(self) -> None:
+    def kill(self, number: int = signal.SIGKILL) -> None:
         """Kill the worker, and all other processes in its process group."""
         if self.code is None:
             with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+                os.killpg(self.process.pid, number)
 
-    async def wait_ready(self) -> bool:
-        """Wait until the worker is ready; False if it ends first, or is not ready in `START_S`."""
-        with trio.move_on_after(START_S) as time, suppress(OSError):
+    async def abort(self) -> None:
+        """Kill them, but let the worker write the stacks of its threads before."""
+        self.kill(signal.SIGABRT)
+        with trio.move_on_after(STACKS_S):
+            await self.exited.wait()
+        self.kill()
+
+    async def wait_ready(self, start_s: float) -> bool:
+        """Wait until the worker is ready; False if it ends first, or is not ready in `start_s`."""
+        with trio.move_on_after(start_s) as time, suppress(OSError):
             if await self.line.recv(1) == READY:
                 self.ready_at = trio.current_time()
         if time.cancelled_caught:
-            log.error("worker %d was not ready within %g s", self.number, START_S)
+            log.error("worker %d was not ready within %g s, and is killed", self.number, start_s)
         return self.ready_at is not None
 
     def lived_s(self) -> float:
@@ -95,16 +111,20 @@ class Supervisor:
     socket and of its line, and whether it replaces another worker, as 1 or 0 (`WorkerPlace.take`).
     `on_ready` is called when the first worker is ready, and each other one is ready or has ended
     once. `on_stop` is called when all workers are to stop, for which they have `stop_s`. `on_end`
-    is called with its exit code or signal when a worker has ended and will be replaced.
+    is called with its exit code or signal when a worker has ended and will be replaced. A worker
+    that is not ready in `start_s` is killed, and so is one that sends no heartbeat for `timeout_s`
+    later, unless that is 0.
     """
 
     command: Sequence[str]
     listener: socket.socket
     count: int
     stop_s: float
+    timeout_s: float
     on_ready: Callable[[], object]
     on_stop: Callable[[], object] = lambda: None
     on_end: Callable[[str], object] = lambda _: None
+    start_s: float = START_S
     rule: RestartRule = RestartRule()
     jitter: Callable[[], float] = random.random
     _shutdown: Shutdown = attrs.field(init=False, factory=Shutdown)
@@ -219,7 +239,7 @@ class Supervisor:
             log.error("worker %d could not be started: %s", number, error)  # noqa: TRY400
             return 0, FAILED
         with worker.line:
-            if await worker.wait_ready():
+            if await worker.wait_ready(self.start_s):
                 log.info("worker %d is ready, process %d", number, worker.process.pid)
                 settled.set()
                 self._tell(none_expected=False)
@@ -228,11 +248,29 @@ class Supervisor:
             else:
                 with trio.move_on_after(MARGIN_S):
                     await worker.exited.wait()
-                worker.kill()
-            await worker.exited.wait()
+                await worker.abort()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._kill_if_stuck, worker)
+                await worker.exited.wait()
+                nursery.cancel_scope.cancel()
             if worker.ready_at is None:
                 self._tell(none_expected=(worker.code or 0) > 0)
         return worker.lived_s(), worker.code or 0
+
+    async def _kill_if_stuck(self, worker: Worker) -> None:
+        """Kill the worker once it is stuck, unless the server stops: then it has a time anyway."""
+        if not self.timeout_s:
+            return
+        pulse = Pulse(trio.current_time())
+        while not pulse.stuck(self.timeout_s):
+            heartbeats = b""
+            with trio.move_on_after(LOOK_S) as silent, suppress(OSError):
+                heartbeats = await worker.line.recv(READ_BYTES)
+            if not (heartbeats or silent.cancelled_caught) or self._shutdown.stop.is_set():
+                return  # the worker has ended or closed its line, or the server stops
+            pulse = pulse.looked(trio.current_time(), heartbeats)
+        log.error(STUCK, worker.number, pulse.silent_s)
+        await worker.abort()
 
     def _spawn(self, number: int, *, replaces: bool) -> Worker:
         ours, workers = socket.socketpair()

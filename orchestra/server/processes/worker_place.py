@@ -1,17 +1,23 @@
 """A worker's place under its supervisor: the shared listening socket, and a line between the two.
 
-The line is a socket, over which the worker sends one byte when it is ready; the supervisor sends
-nothing. When the line closes, each knows that the other has died; this works on every system.
+The line is a socket, over which the worker sends one byte when it is ready, and then `heartbeats`;
+the supervisor sends nothing. When the line closes, each knows that the other has died; this works
+on every system.
 """
 
 from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
 import trio
+
+from orchestra.server.processes.heartbeats import BEAT, BEAT_S, LOADING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 READY = b"+"
 
@@ -45,6 +51,17 @@ class WorkerPlace:
         """Tell the supervisor that this worker is ready; does nothing if it has died."""
         with suppress(OSError):
             self.line.send(READY)
+
+    def beat(self, *, loading: bool) -> None:
+        """Send the supervisor a heartbeat; does nothing if it has died, or does not read them."""
+        with suppress(OSError):
+            self.line.send(LOADING if loading else BEAT, socket.MSG_DONTWAIT)
+
+    async def keep_beating(self, loading: Callable[[], bool]) -> None:
+        """Send heartbeats until cancelled; `loading` says whether this worker reloads."""
+        while True:
+            self.beat(loading=loading())
+            await trio.sleep(BEAT_S)
 
     async def wait_alone(self) -> None:
         """Wait until the supervisor has died."""

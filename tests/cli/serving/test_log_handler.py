@@ -240,6 +240,17 @@ def test_who_has_gone_is_no_error() -> None:
     os.close(writes)
 
 
+def test_a_terminal_that_was_closed_holds_back_nothing() -> None:
+    """A write to it fails with the error of a disk, for ever: as `nohup` leaves a server."""
+    ours, its = os.openpty()
+    os.close(ours)
+    handler = LogHandler(its)
+    handler.handle(entry("a"))
+    handler.flush()
+    assert handler._held_bytes == 0
+    os.close(its)
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_process_that_was_forked_writes_its_own_entries() -> None:
     with logged() as (reads, handler):

@@ -11,7 +11,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from threading import Timer
 
@@ -146,6 +146,49 @@ def test_of_two_workers_one_is_killed_and_the_other_goes_on(who: Project) -> Non
     for _ in range(2):
         said(process, "reloaded; ")
     assert asked(url)[0] == "two"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 0
+
+
+STUCK = """\
+    import ctypes
+
+    from orchestra import pipeline, step
+
+
+    @step
+    def keep_the_lock(n: int) -> int:
+        return int(ctypes.PyDLL(None).pause())
+
+
+    @pipeline
+    def stuck(n: int) -> int:
+        return keep_the_lock(n)
+"""
+
+
+def test_a_worker_that_is_stuck_is_replaced_and_the_log_says_where(who: Project) -> None:
+    """Its client waited for ever. One that reloads is not stuck, however long an import takes."""
+    who.write("pipelines/stuck.py", STUCK)
+    file = who.folder / "orchestra.toml"
+    file.write_text(file.read_text() + "[server]\nworker_timeout_s = 1\n")
+    process = who.launch("serve", "--port", "0", "--workers", "2")
+    url = listening(process)
+    before = [int(said(process, "is ready").split()[-1]) for _ in range(2)]
+    with pytest.raises((OSError, HTTPException)):
+        get(f"{url}/v1/pipelines/stuck/runs?n=1")
+    since: list[str] = []
+    said(process, "ended with SIGABRT; the next begins in", since)
+    assert int(said(process, "is ready", since).split()[-1]) not in before
+    assert "is stuck and is killed: its event loop has stood still for 3" in "".join(since)
+    assert re.search(r'pipelines/stuck.py", line \d+ in keep_the_lock', "".join(since))
+    (who.folder / "pipelines/stuck.py").unlink()
+    slow = PID.replace("\n    VERSION", "\n    __import__('time').sleep(4)\n    VERSION")
+    who.write("pipelines/who.py", slow)
+    process.send_signal(signal.SIGHUP)
+    for _ in range(2):
+        said(process, "reloaded; new requests", since)
+    assert "".join(since).count("is stuck") == 1
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE_S) == 0
 

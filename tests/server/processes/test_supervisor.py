@@ -113,6 +113,87 @@ def ready(plain=ready):
     assert "worker 1 ended with SIGKILL; the next begins in 0.1 s" in err
 
 
+BEATING = """
+import threading
+def beat():
+    while True:
+        line.send(b".")
+        time.sleep(0.1)
+def ready(plain=ready):
+    plain()
+    threading.Thread(target=beat, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("signal_of_its_end", ["SIGABRT", "SIGKILL"])
+def test_one_that_is_stuck_is_killed_and_replaced(tmp_path: Path, signal_of_its_end: str) -> None:
+    """In code in C that keeps the interpreter; a process that is suspended cannot even abort."""
+    stuck = "ctypes.PyDLL(None).pause()"
+    if signal_of_its_end == "SIGKILL":
+        stuck = "os.kill(os.getpid(), signal.SIGSTOP)"
+    script = f"""
+import ctypes
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # if the test fails, it ends with its supervisor
+born = {str(tmp_path)!r} + f"/{{number}}"
+first = not os.path.exists(born)
+open(born, "w").close()
+on("SIGTERM", lambda: (tell("left", number), os._exit(0)))
+tell("pid", number, os.getpid())
+ready()
+if first and number == 1: {stuck}
+while line.recv(1): pass
+"""
+    with supervised(BEATING + script, timeout_s=3) as at:
+        before = at.workers(2)
+        word, number, pid = at.line()
+        assert (word, number) == ("pid", "1")
+        assert int(pid) not in before.values()
+        at.process.send_signal(signal.SIGTERM)
+        at.lines(2)
+        code, _, err = at.ends()
+    assert code == 0
+    assert "worker 1 is stuck and is killed: its event loop has stood still for 3" in err
+    assert f"worker 1 ended with {signal_of_its_end}; the next begins in 0.1 s" in err
+    assert "worker 2 " not in err.replace("worker 2 is ready", "")
+
+
+@pytest.mark.parametrize("timeout_s", [0, 3])
+def test_one_that_is_not_judged_may_be_silent(timeout_s: float) -> None:
+    """Without a timeout, and while it stops, for which it has a time."""
+    script = f"""
+on("SIGTERM", lambda: (time.sleep({timeout_s + 0.5}), os._exit(0)))
+ready()
+time.sleep({0 if timeout_s else 3.5})
+tell("lives")
+while True: signal.pause()
+"""
+    with supervised(script, count=1, timeout_s=timeout_s) as at:
+        assert at.lines(2) == [["lives"], ["ready"]]
+        at.process.send_signal(signal.SIGTERM)
+        code, _, err = at.ends()
+    assert code == 0
+    assert "is stuck" not in err
+
+
+def test_one_that_does_not_become_ready_says_where_it_hangs() -> None:
+    """It was killed by SIGKILL, and nobody knew which import it was. Its own processes end, too."""
+    script = """
+import faulthandler, subprocess
+faulthandler.enable(2)
+tell(subprocess.Popen(["sleep", "1000"], stdout=2).pid)
+def import_for_ever(): signal.pause()
+import_for_ever()
+"""
+    with supervised(script, count=1, start_s=0.5) as at:
+        (pid,) = at.line()
+        code, _, err = at.ends()
+        assert ended(int(pid))
+    assert code == 1
+    assert "in import_for_ever" in err
+    assert "worker 1 was not ready within 0.5 s" in err
+    assert "worker 1 ended with SIGABRT before it was ready" in err
+
+
 def test_workers_hear_that_their_supervisor_was_killed() -> None:
     with supervised(OBEDIENT) as at:
         pids = at.workers(2).values()
