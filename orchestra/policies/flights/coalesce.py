@@ -34,7 +34,10 @@ from orchestra.values import (
 )
 
 SHORT_BYTES = 4096
-_SMALL = re.compile("([²³¹¼½¾\u2070-\u209c\u2150-\u215f\u2189]+)")
+_SMALL = re.compile(
+    "([\u00aa\u00b2\u00b3\u00b9\u00ba\u00bc-\u00be\u02b0-\u02b8\u02e0-\u02e4\u1d2c-\u1d6a\u1d78\u1d9b-\u1dbf"
+    "\u2070-\u209c\u2120-\u2122\u2150-\u215f\u2189\u2c7c\u2c7d]+)"
+)
 Found = TypeVar("Found", Embeddings, Ranking, Completion)
 
 
