@@ -29,8 +29,8 @@ GUARDED = (
     *("billing_policy", "fallback_credit_token", "anthropic_beta"),
     # faster answers: at up to twice the price, which our budgets do not know, or before others'
     *("service_tier", "priority"),
-    # speech, which costs extra and is dropped from our answers
-    *("audio", "modalities"),
+    # speech, which costs extra and is dropped from our answers, and answers that are not returned
+    *("audio", "modalities", "best_of"),
 )
 """Fields that are refused unless the server allows them, or their value is a usual one."""
 _USUAL: Mapping[str, Sequence[object]] = {
