@@ -15,9 +15,9 @@ from orchestra.eventclass import frozen
 GUARDED = (
     # another model, or another server for it
     *("models", "route", "provider", "preset", "fallbacks", "provider_options", "provideroptions"),
-    # sources that the provider reads or searches for the answer
+    # sources that the provider reads or searches for the answer, and code that it runs
     *("data_sources", "plugins", "web_search_options", "search_parameters", "search_settings"),
-    *("enable_search", "search_options", "compound_custom"),
+    *("enable_search", "search_options", "compound_custom", "enable_code_interpreter"),
     # servers that the provider calls, and the credentials for them
     *("api_base", "base_url", "api_key", "extra_headers", "extra_body", "custom_llm_provider"),
     *("user_config", "kv_transfer_params", "bootstrap_host", "bootstrap_port", "bootstrap_room"),
