@@ -167,6 +167,20 @@ def test_with_normalize_no_superscript_subscript_or_fraction_is_what_it_is_made_
     assert [each for each, made_of in latin if normal(f"2{each}") == normal(f"2{made_of}")] == []
 
 
+@given(st.lists(st.text(max_size=99), min_size=5, max_size=40))
+def test_a_long_text_is_normal_like_a_short_one(words: list[str]) -> None:
+    """It is normalised in pieces."""
+    assert normal(" ".join(words)).split() == [
+        each for word in words for each in normal(word).split()
+    ]
+
+
+def test_a_long_run_of_accents_is_normal_in_linear_time() -> None:
+    """In quadratic time, this megabyte, which a client may send, would take two minutes."""
+    text = "a" + "\u0301\u0316" * 250_000
+    assert len(normal(text)) == len(text) - 1
+
+
 @given(st.text())
 def test_a_normal_text_is_normal(text: str) -> None:
     assert normal(f" {text}  ").split() == normal(text).split()
