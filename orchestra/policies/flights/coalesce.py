@@ -19,6 +19,7 @@ import msgspec
 
 from orchestra.accounts import USAGE_COUNTS, Certainty, Usage
 from orchestra.answers import Completion
+from orchestra.normal_forms import pieces
 from orchestra.policies.caching import alike
 from orchestra.policies.requests.canonical import written_of
 from orchestra.policies.requests.extras import COALESCE, without
@@ -38,8 +39,6 @@ _SMALL = re.compile(
     "([\u00aa\u00b2\u00b3\u00b9\u00ba\u00bc-\u00be\u02b0-\u02b8\u02e0-\u02e4\u1d2c-\u1d6a\u1d78\u1d9b-\u1dbf"
     "\u2070-\u209c\u2120-\u2122\u2150-\u215f\u2189\u2c7c\u2c7d]+)"
 )
-_PIECE = re.compile(r".{1,255}(?:\s|\Z)|.{1,256}", re.DOTALL)
-"""A piece of a text, to the last space in it if there is one."""
 Found = TypeVar("Found", Embeddings, Ranking, Completion)
 
 
@@ -114,8 +113,7 @@ def normal(text: str) -> str:
 
 
 def _nfkc(text: str) -> str:
-    """The text in NFKC, piece by piece: a long run of accents takes quadratic time."""
-    return "".join(unicodedata.normalize("NFKC", piece) for piece in _PIECE.findall(text))
+    return "".join(unicodedata.normalize("NFKC", piece) for piece in pieces(text))
 
 
 def nearest(vector: Vector, others: Sequence[Vector], at_least: float) -> tuple[int, float] | None:
