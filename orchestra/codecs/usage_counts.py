@@ -8,9 +8,9 @@ from orchestra.accounts import Certainty, Usage
 from orchestra.errors import MalformedStreamError
 from orchestra.values import Json
 
-TOKENS_MAX = 2**32
-"""A larger count is a fault of the provider: the longest known context has ten million tokens, and
-one such number would cost thousands of dollars."""
+TOKENS_MAX = 100_000_000
+"""A larger count is a fault of the provider, and would use up a budget: the longest known context
+has ten million tokens, and a provider that runs tools counts it once for each round."""
 COUNTS_MAX = 100
 """The most counts in a usage record, which is copied whenever an event adds to it."""
 

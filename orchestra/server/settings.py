@@ -48,7 +48,8 @@ class Settings:
     upload_limit_bytes: int = 32 * 1024 * 1024
     """Size of a form (`multipart/form-data`), with all of its parts; above it, 413."""
     file_limit_bytes: int = 16 * 1024 * 1024
-    """Size of each file in a form; each other part may have `body_limit_bytes`. Above it, 413."""
+    """Size of each file in a form; each other part may have `body_limit_bytes`, and so may all JSON
+    in it together. Above it, 413."""
     parts_max: int = 64
     """Parts of a form; above it, 413."""
     upload_timeout_s: float = 120

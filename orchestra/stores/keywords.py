@@ -26,6 +26,7 @@ from itertools import islice, pairwise
 
 import attrs
 
+from orchestra.normal_forms import pieces
 from orchestra.stores import rules
 from orchestra.values import Metadata
 
@@ -167,7 +168,9 @@ def _split(word: str, *, whole: bool) -> Iterator[str]:
 
 def _folded(text: str) -> str:
     """A text without case, accents, and differences of form such as full-width letters."""
-    if text.isascii():
-        return text.lower()
+    return text.lower() if text.isascii() else "".join(map(_folded_piece, pieces(text)))
+
+
+def _folded_piece(text: str) -> str:
     apart = _IGNORED.sub("", unicodedata.normalize("NFKD", text.casefold()))
     return unicodedata.normalize("NFKC", apart).casefold().translate(_PLAIN)

@@ -13,7 +13,7 @@ from orchestra.steps.prompt import prompt
 def test_a_template_is_filled_in() -> None:
     assert prompt.call("{a!r:>4} {b.real} {{}}", a="x", b=3) == " 'x' 3 {}"
     assert prompt.call("a._b {{a._b}} {a:_>3} {_c}", a="x", _c=3) == "a._b {a._b} __x 3"
-    assert prompt.call("{at:%Y._%m}", at=date(2026, 5, 1)) == "2026._05"
+    assert prompt.call("{at:%Y._%m} {d[_id]}", at=date(2026, 5, 1), d={"_id": 7}) == "2026._05 7"
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,10 @@ def test_a_template_that_cannot_be_filled_says_what_to_write(
     with pytest.raises(error) as caught:
         prompt.call(template, q="why")
     assert re.match(re.escape(told), caught.value.args[0])
+
+
+def test_a_part_whose_name_is_no_identifier_hides_nothing_in_its_format() -> None:
+    parts = {"the date": date(2026, 5, 1)}
+    assert prompt.call("{the date:%Y}", **parts) == "2026"
+    with pytest.raises(ValueError, match="reads an attribute that begins with `_`"):
+        prompt.call("{the date:{the date.__class__.__init__}}", **parts)

@@ -106,6 +106,11 @@ def test_what_is_asked_is_in_the_text(text: str, asked: str) -> None:
     assert set(words_asked(asked)) <= words_of(text, {}).keys()
 
 
+def test_a_long_run_of_accents_is_read_in_linear_time() -> None:
+    """In quadratic time, this megabyte, which may be somebody's passage, would take two minutes."""
+    assert words_of("a" + "\u0301\u0316" * 250_000 + " b", {}) == {"a": 1, "b": 1}
+
+
 def test_the_heading_counts_and_other_metadata_does_not() -> None:
     assert words_of("text", {"heading": "A head", "kind": "x"}) == {"a": 1, "head": 1, "text": 1}
     assert words_of("text", {"heading": 5}) == {"text": 1}

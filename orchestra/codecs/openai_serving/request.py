@@ -68,6 +68,7 @@ _OPENAI_ONLY = frozenset(
 """Fields that other servers with this dialect do not know, and several refuse."""
 MISSING = "it is missing; send a text, or a list of parts"
 """Why a message without content is refused, and a result of a tool without output."""
+_ELSEWHERE = {"n_predict": "send `max_tokens`"}  # llama.cpp heeds it before `max_tokens`
 _OLD = {"functions": "tools", "function_call": "tool_choice"}
 _UNSUPPORTED = {
     "audio": "this server stores no audio; send its transcript as `content`",
@@ -129,7 +130,7 @@ def _extras(asked: ChatBody, everything: Json, allowed: Allowlist) -> dict[str, 
     for old, new in _OLD.items():  # a client that sends both knows the new one
         if everything.pop(old, None) is not None and new not in everything:
             raise refused(old, f"it is the old form of {new!r}; send {new!r}")
-    return extras_of(asked, everything, allowed, meant_for)
+    return extras_of(asked, everything, allowed, meant_for, _ELSEWHERE)
 
 
 def meant_for(field: str) -> str:

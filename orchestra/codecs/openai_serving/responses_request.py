@@ -72,6 +72,7 @@ _OF_CHATS = {
     "max_tokens": "send `max_output_tokens`",
     "max_completion_tokens": "send `max_output_tokens`",
     "n": "a response has one answer; leave it out, or send a chat",
+    "n_predict": "send `max_output_tokens`",  # as in a chat
 }
 """Fields that would replace those of the chat request that a provider gets for a response."""
 _BODIES = msgspec.json.Decoder(ResponsesBody)
@@ -137,6 +138,7 @@ class AskedResponse:
         Raises:
             InvalidRequestError: a referenced item is not stored, or is referenced twice.
         """
+        stored = {each.get("id"): each for kept in outputs.values() for each in kept}
         found, before = list[Json](), set[str]()
         for at, item in enumerate(self.items()):
             if item.get("type") == "item_reference":
@@ -145,9 +147,7 @@ class AskedResponse:
                     why = f"the item {id_[:100]!r} is referenced twice; reference it once"
                     raise refused(f"input[{at}].id", why)
                 before.add(id_)
-                kept = outputs.get(_response_of(id_, f"input[{at}].id"), ())
-                named = next((each for each in kept if each.get("id") == id_), None)
-                if named is None:
+                if (named := stored.get(id_)) is None:
                     why = (
                         f"no item {id_[:100]!r} is stored; if `store` was false, send the item "
                         "itself"

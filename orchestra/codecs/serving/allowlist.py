@@ -15,9 +15,9 @@ from orchestra.eventclass import frozen
 GUARDED = (
     # another model, or another server for it
     *("models", "route", "provider", "preset", "fallbacks", "provider_options", "provideroptions"),
-    # sources that the provider reads or searches for the answer
+    # sources that the provider reads or searches for the answer, and code that it runs
     *("data_sources", "plugins", "web_search_options", "search_parameters", "search_settings"),
-    *("enable_search", "search_options", "compound_custom"),
+    *("enable_search", "search_options", "compound_custom", "enable_code_interpreter"),
     # servers that the provider calls, and the credentials for them
     *("api_base", "base_url", "api_key", "extra_headers", "extra_body", "custom_llm_provider"),
     *("user_config", "kv_transfer_params", "bootstrap_host", "bootstrap_port", "bootstrap_room"),
@@ -29,8 +29,8 @@ GUARDED = (
     *("billing_policy", "fallback_credit_token", "anthropic_beta"),
     # faster answers: at up to twice the price, which our budgets do not know, or before others'
     *("service_tier", "priority"),
-    # speech, which costs extra and is dropped from our answers
-    *("audio", "modalities"),
+    # speech, which costs extra and is dropped from our answers, and answers that are not returned
+    *("audio", "modalities", "best_of"),
 )
 """Fields that are refused unless the server allows them, or their value is a usual one."""
 _USUAL: Mapping[str, Sequence[object]] = {

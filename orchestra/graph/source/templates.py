@@ -52,9 +52,10 @@ class Place:
     def hidden(self) -> bool:
         """Whether the place reads an attribute that begins with an underscore.
 
-        From those, `{part.__init__.__globals__}` leads to everything in the process.
+        From those, `{part.__init__.__globals__}` leads to everything in the process. This includes
+        the format of a place whose name is no identifier, which has no places of its own.
         """
-        return HIDDEN in self.path
+        return HIDDEN in (self.path if self.named else self.written)
 
 
 def places_of(template: str) -> tuple[Place, ...]:

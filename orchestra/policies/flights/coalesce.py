@@ -19,6 +19,7 @@ import msgspec
 
 from orchestra.accounts import USAGE_COUNTS, Certainty, Usage
 from orchestra.answers import Completion
+from orchestra.normal_forms import pieces
 from orchestra.policies.caching import alike
 from orchestra.policies.requests.canonical import written_of
 from orchestra.policies.requests.extras import COALESCE, without
@@ -34,7 +35,10 @@ from orchestra.values import (
 )
 
 SHORT_BYTES = 4096
-_SMALL = re.compile("([²³¹¼½¾\u2070-\u209c\u2150-\u215f\u2189]+)")
+_SMALL = re.compile(
+    "([\u00aa\u00b2\u00b3\u00b9\u00ba\u00bc-\u00be\u02b0-\u02b8\u02e0-\u02e4\u1d2c-\u1d6a\u1d78\u1d9b-\u1dbf"
+    "\u2070-\u209c\u2120-\u2122\u2150-\u215f\u2189\u2c7c\u2c7d]+)"
+)
 Found = TypeVar("Found", Embeddings, Ranking, Completion)
 
 
@@ -104,8 +108,12 @@ def normal(text: str) -> str:
     Superscripts, subscripts and fractions stay: in NFKC, 10² is 102.
     """
     parts = enumerate(_SMALL.split(text))
-    plain = (part if at % 2 else unicodedata.normalize("NFKC", part) for at, part in parts)
+    plain = (part if at % 2 else _nfkc(part) for at, part in parts)
     return " ".join("".join(plain).casefold().split())
+
+
+def _nfkc(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", piece) for piece in pieces(text))
 
 
 def nearest(vector: Vector, others: Sequence[Vector], at_least: float) -> tuple[int, float] | None:

@@ -18,6 +18,9 @@ from orchestra.values import FilePart
 
 UNPACKED_BYTES_MAX = 2 * 1024 * 1024
 """The most bytes of object streams to decompress; a thousand pages need about half of this."""
+UNPACKED_TIMES_MAX = 20
+"""... and how many times the size of the file, since a request may have hundreds of small files.
+Those of a usual file are smaller than the file; those of blank pages are 18 times as large."""
 PAGES_MAX = 10_000
 """Further pages are not counted: no model reads them, and no budget allows them."""
 _PACK_BYTES = 1024  # each object stream counts as at least this, so at most 2,000 are read
@@ -40,7 +43,7 @@ def pages_of(pdf: bytes) -> int:
     The file is not really parsed: a wrong number is corrected when the provider has counted. The
     work is bounded to milliseconds for any file, since it blocks the event loop.
     """
-    seen, left = _pages(pdf), UNPACKED_BYTES_MAX
+    seen, left = _pages(pdf), min(UNPACKED_BYTES_MAX, UNPACKED_TIMES_MAX * len(pdf))
     for found in _PACK.finditer(pdf):
         data = _DATA.search(pdf, found.end(), found.end() + _HEAD_BYTES)
         unpacked = _unpacked(pdf, data.end(), left) if data else b""

@@ -50,6 +50,16 @@ def from_form(inputs: Mapping[str, Input], parts: Sequence[Part]) -> tuple[FitIn
     return read, faults[:FAULTS_MAX]
 
 
+def json_bytes(inputs: Mapping[str, Input], parts: Sequence[Part]) -> int:
+    """How many bytes of a form are decoded as JSON."""
+    takes = {name: takes_documents(each.annotation) for name, each in inputs.items()}
+    return sum(
+        len(part.data)
+        for part in parts
+        if _is_json(part, takes_documents=takes.get(part.name, False))
+    )
+
+
 def value(part: Part, *, takes_documents: bool) -> object:
     """The value of a part: a document, decoded JSON, or text.
 
@@ -58,10 +68,15 @@ def value(part: Part, *, takes_documents: bool) -> object:
         ValueError: the part is not valid JSON.
         RecursionError: the part's JSON is nested too deeply.
     """
-    is_file = part.filename is not None
-    if part.kind == JSON and not (is_file and takes_documents):
+    if _is_json(part, takes_documents=takes_documents):
         return msgspec.json.decode(part.data)
+    is_file = part.filename is not None
     if is_file or takes_documents:
         name = file_name(part.filename or "") or part.name
         return Document(name, part.data, part.content_type or ("" if is_file else TEXT))
     return Document(part.name, part.data, part.content_type or TEXT).text
+
+
+def _is_json(part: Part, *, takes_documents: bool) -> bool:
+    """Whether a part is decoded as JSON: a file for an input that takes documents is not."""
+    return part.kind == JSON and not (takes_documents and part.filename is not None)

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 class Request(msgspec.Struct, frozen=True):
     """The parts of a request that matter here; a GET has `query` instead of `body`.
 
-    `form` has the parts of a form that was read already, or the problem that it has.
+    `form` has the parts of a form that was read already, or the problem that it has. The JSON in
+    them may have `json_limit_bytes` together: decoding it holds the interpreter's lock, and takes
+    up to fifty times its size in memory.
     """
 
     accept: str | None = None
@@ -36,6 +38,7 @@ class Request(msgspec.Struct, frozen=True):
     content_type: str = ""
     body: bytes | None = None
     form: tuple[Part, ...] | HttpProblem | None = None
+    json_limit_bytes: int = 0
 
     @property
     def large(self) -> bool:
@@ -93,9 +96,12 @@ def _inputs(request: Request, pipeline: Pipeline[..., Any]) -> FitInputs | HttpP
     if request.form is not None:
         if isinstance(request.form, HttpProblem):
             return request.form
-        from orchestra.server.inputs.forms import from_form  # few requests are forms
+        from orchestra.server.inputs import forms  # few requests are forms
 
-        values, faults = from_form(pipeline.inputs, request.form)
+        limit = request.json_limit_bytes
+        if forms.json_bytes(pipeline.inputs, request.form) > limit:
+            return problems.too_large(limit, "the JSON in the form")
+        values, faults = forms.from_form(pipeline.inputs, request.form)
     elif request.body is None:
         values, faults = reading.from_query(pipeline.inputs, request.query)
     else:

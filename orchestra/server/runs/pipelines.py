@@ -179,6 +179,7 @@ class Runs(msgspec.Struct, dict=True, eq=False):
             accept=accepted(),
             query=list(request.args.items(multi=True)),
             content_type=request.headers.get("Content-Type", ""),
+            json_limit_bytes=self.settings.body_limit_bytes,
         )
         if request.method == "GET":
             return parts

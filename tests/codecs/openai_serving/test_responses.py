@@ -208,7 +208,8 @@ def test_a_record_is_one_of_openais() -> None:
 def served(allowed: Allowlist | None = None, **body: Any) -> ServedChat:
     raw = json.dumps({"model": "m", "input": "Hi", **body}).encode()
     asked = asked_response(raw)
-    return served_response(asked, asked.resolved({}), allowed or Allowlist())
+    kept: dict[str, list[Json]] = {id_: [] for id_ in asked.referred()}
+    return served_response(asked, asked.resolved(kept), allowed or Allowlist())
 
 
 def asked(**body: Any) -> ChatRequest:
@@ -489,3 +490,11 @@ def test_a_seal_of_which_nobody_knows_whose_it_is_goes_nowhere() -> None:
 
 def test_what_the_vendor_calls_an_event_is_what_is_checked_here() -> None:
     assert len(get_args(get_args(ResponseStreamEvent)[0])) > 40
+
+
+def test_many_references_to_one_response_are_resolved_in_linear_time() -> None:
+    """In quadratic time, this would take a quarter of an hour."""
+    kept = [{"id": f"msg_a_{at}", "content": ""} for at in range(100_000)]
+    items = [{"type": "item_reference", "id": each["id"]} for each in reversed(kept)]
+    found = asked_response(json.dumps({"model": "m", "input": items}).encode())
+    assert found.resolved({"resp_a": kept}) == kept[::-1]

@@ -111,6 +111,16 @@ _LIKE = {"s": "\u017f", "k": "\u212a"}
 
 
 @pytest.mark.parametrize(
+    ("read", "instead"), [(ask, "send `max_tokens`"), (respond, "send `max_output_tokens`")]
+)
+def test_the_length_that_is_held_for_is_the_one_that_counts(read: Any, instead: str) -> None:
+    """At llama.cpp, `n_predict` counts before `max_tokens`."""
+    for field in ("n_predict", "N_PREDICT"):
+        with pytest.raises(InvalidRequestError, match=f"there is no field `{field}`: {instead}"):
+            read(**{field: 100_000})
+
+
+@pytest.mark.parametrize(
     ("field", "instead"), [("messages", "send `input`"), ("N", "a response has one answer")]
 )
 def test_a_field_of_chats_in_a_response_is_told_by_its_own_name(field: str, instead: str) -> None:

@@ -12,6 +12,7 @@ from pypdf import PdfReader, PdfWriter
 from orchestra.policies.requests.file_tokens import (
     PAGES_MAX,
     UNPACKED_BYTES_MAX,
+    UNPACKED_TIMES_MAX,
     file_tokens,
     pages_of,
 )
@@ -63,9 +64,18 @@ def test_a_text_is_no_pdf_though_it_speaks_of_pages() -> None:
 def test_no_more_is_unpacked_than_is_allowed() -> None:
     """A request of a megabyte could else be a gigabyte, which every estimate of it unpacks."""
     page, blank = b"<</Type/Page>>", b" " * (UNPACKED_BYTES_MAX - 1)
-    assert pages_of(packed(page) + packed(blank[:-5000]) + packed(page)) == 2
-    assert pages_of(packed(page) + packed(blank, b" " * 100, page)) == 0
-    assert pages_of(packed(page) + packed(blank, b" ") + packed(page)) == 0
+    rest = b"%" * (UNPACKED_BYTES_MAX // UNPACKED_TIMES_MAX)  # what makes the file large
+    assert pages_of(packed(page) + packed(blank[:-5000]) + packed(page) + rest) == 2
+    assert pages_of(packed(page) + packed(blank, b" " * 100, page) + rest) == 0
+    assert pages_of(packed(page) + packed(blank, b" ") + packed(page) + rest) == 0
+    assert pages_of(packed(page) + packed(blank[:-5000]) + packed(page)) == 0
     assert pages_of(packed(b"") * (UNPACKED_BYTES_MAX // 1024) + packed(page)) == 0
     assert pages_of(b"/Type/Page " * 2 * PAGES_MAX) == PAGES_MAX
     assert pages_of(bomb(1_000_000)) == 1
+
+
+@given(st.integers(1, UNPACKED_BYTES_MAX), st.integers(0, 100_000))
+def test_many_small_files_unpack_no_more_than_one_large_one(size: int, rest: int) -> None:
+    """A megabyte may have 360 files that unpack to two megabytes each."""
+    written = packed(b"<</Type/Page>>" + b" " * size) + b"%" * rest
+    assert pages_of(written) == (size + 15 < len(written) * UNPACKED_TIMES_MAX)

@@ -169,6 +169,7 @@ def test_what_is_wrong_with_a_form_is_a_problem(
     assert detail in str(reply.json["detail"])
 
 
+JSON = b'name="%b"%b\r\nContent-Type: application/json\r\n\r\n%b[]\r\n'
 SMALL = Settings(upload_limit_bytes=5000, file_limit_bytes=3000, body_limit_bytes=1000, parts_max=3)
 
 
@@ -185,12 +186,26 @@ SMALL = Settings(upload_limit_bytes=5000, file_limit_bytes=3000, body_limit_byte
             "larger than 5000 bytes",
         ),
         ([FILE] * 4, "the form is larger than 3 parts"),
+        (
+            [FILE, JSON % (b"question", b'; filename="a"', b" " * 999)],
+            "the JSON in the form is larger than 1000 bytes",
+        ),
+        (
+            [FILE, *[JSON % (b"others", b"", b" " * 500)] * 2],
+            "the JSON in the form is larger than 1000 bytes",
+        ),
     ],
 )
 def test_a_form_is_bounded(parts: list[bytes], detail: str) -> None:
     reply = post("look", form(*parts), f"Content-Type: {TYPE}", settings=SMALL)
     assert reply.status == 413
     assert detail in str(reply.json["detail"])
+
+
+def test_a_file_of_json_for_an_input_that_takes_documents_may_be_as_large_as_any() -> None:
+    file = JSON % (b"document", b'; filename="a.json"', b" " * 2000)
+    told: Any = post("look", form(file), f"Content-Type: {TYPE}", settings=SMALL).json["result"]
+    assert told["size"] == 2002
 
 
 def test_a_form_of_unknown_length_is_bounded_as_it_comes() -> None:

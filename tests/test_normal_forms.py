@@ -1,0 +1,27 @@
+"""Normal forms in linear time: in pieces, with the same result."""
+
+from __future__ import annotations
+
+from unicodedata import normalize
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.normal_forms import pieces
+
+texts = st.lists(st.text(max_size=99) | st.text("a\u0301\u0316\u3099か ", max_size=99), max_size=40)
+
+
+@given(texts, st.sampled_from([" ", "\n", ""]))
+def test_the_pieces_of_a_text_are_the_text(words: list[str], space: str) -> None:
+    text = space.join(words)
+    assert "".join(pieces(text)) == text
+    assert all(len(each) <= 256 for each in pieces(text))
+
+
+@given(texts)
+def test_pieces_have_the_normal_form_of_the_text(words: list[str]) -> None:
+    """They end between words, if no word is longer than a piece."""
+    text = " ".join(words)
+    for form in ("NFKC", "NFKD"):
+        assert "".join(normalize(form, each) for each in pieces(text)) == normalize(form, text)
