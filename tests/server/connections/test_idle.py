@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,3 +75,20 @@ def test_an_idle_connection_is_closed_as_by_a_deadline_of_its_own(
     stories: list[Story], schedule: int
 ) -> None:
     assert virtual(lambda: seen(stories), schedule=schedule) == list(map(closed_at, stories))
+
+
+def test_a_server_without_idle_connections_sets_no_timer() -> None:
+    """So a simulated server that hangs is found at once, not after a hundred thousand timers."""
+
+    async def main() -> None:
+        idle = Idle(PATIENCE_S)
+        timer = IdleTimer(idle)
+        async with trio.open_nursery() as watching:
+            watching.start_soon(idle.watch)
+            await timer.restart()
+            await timer.stop()
+            await trio.sleep(PATIENCE_S + 1)
+            assert trio.lowlevel.current_statistics().seconds_to_next_deadline == inf
+            watching.cancel_scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
