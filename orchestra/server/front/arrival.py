@@ -65,7 +65,7 @@ class Arrival:
         return [value.decode("latin1") for key, value in self.scope["headers"] if key == name]
 
     def forget_headers(self) -> None:
-        """Free the memory of the received headers, which a stream does not need; it has none now."""
+        """Free the memory of the received headers, which a stream does not need; it has none."""
         self._received = {}
 
     @property
