@@ -28,6 +28,8 @@ class Idle:
             self._resting = trio.CancelScope(deadline=self.look(trio.current_time()))
             with self._resting:
                 await trio.sleep_forever()
+            # If the event loop was blocked, requests may have come: their tasks run first.
+            await trio.lowlevel.checkpoint()
 
     def look(self, now_s: float) -> float:
         """Close those whose time has come, and return when that of the next one comes."""
