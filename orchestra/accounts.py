@@ -10,7 +10,7 @@ from enum import Enum
 
 import attrs
 
-from orchestra.eventclass import frozen
+from orchestra.eventclass import event, frozen
 
 UNSENT = "nothing of the request had been sent"
 """The note (`add_note`) of a `Cancelled` that came before any byte of the request was sent.
@@ -133,7 +133,7 @@ class Certainty(Enum):
     """Estimated here, from the number of bytes."""
 
 
-@frozen
+@event
 class Usage:
     """The tokens that a call consumed, and what they cost.
 
@@ -144,17 +144,31 @@ class Usage:
         ValueError: a count is not an integer of 0 or more.
     """
 
-    input_tokens: int = attrs.field(default=0, validator=check_count)
-    output_tokens: int = attrs.field(default=0, validator=check_count)
+    input_tokens: int = 0
+    output_tokens: int = 0
     certainty: Certainty = Certainty.EXACT
-    cached_input_tokens: int = attrs.field(default=0, validator=check_count)
-    cache_write_input_tokens: int = attrs.field(default=0, validator=check_count)
-    reasoning_tokens: int = attrs.field(default=0, validator=check_count)
-    cost_nanodollars: int = attrs.field(default=0, validator=check_count)
+    cached_input_tokens: int = 0
+    cache_write_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_nanodollars: int = 0
     """The cost of the calls whose price is known."""
-    unpriced_calls: int = attrs.field(default=0, validator=check_count)
+    unpriced_calls: int = 0
     """How many calls have an unknown price; `cost_nanodollars` does not include them."""
     _settled: bool = attrs.field(default=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        for count in (
+            self.input_tokens,
+            self.output_tokens,
+            self.cached_input_tokens,
+            self.cache_write_input_tokens,
+            self.reasoning_tokens,
+            self.cost_nanodollars,
+            self.unpriced_calls,
+        ):
+            if type(count) is not int or count < 0:  # a validator of each field would cost more
+                for name in USAGE_COUNTS:
+                    check_count(self, getattr(attrs.fields(Usage), name), getattr(self, name))
 
     @property
     def settled(self) -> bool:

@@ -98,6 +98,7 @@ class Exchange(TrioASGIHTTPConnection):
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             del headers
             forget_heads(self.scope)
+            Arrival.of(self.scope).forget_headers()
             await events.write(body_of(self.scope, send))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         elif isinstance(body := response.response, DataBody):

@@ -19,7 +19,7 @@ from orchestra.errors import ModelError, StateError, StoreError
 from orchestra.protocols import DIGEST, Change, Embedder, Entry, Model, ModelReply, State
 from orchestra.protocols import VectorStore as Store
 from orchestra.records import Encoding, Revision
-from orchestra.testing.playing.task_tree import all_tasks, tasks_with_lines
+from orchestra.testing.playing.task_tree import all_tasks, tasks_since
 from orchestra.testing.promises import finds_by_keywords, refused
 from orchestra.values import (
     ChatRequest,
@@ -380,7 +380,7 @@ async def _step(promise: str, *, lasting: bool = False) -> AsyncIterator[None]:
         with trio.fail_after(_LONG_S):  # noqa: ASYNC100 - the body waits
             yield
         await trio.lowlevel.checkpoint()
-        left = tasks_with_lines([task for task in all_tasks() if task not in before])
+        left = tasks_since(before)
         assert lasting or not left, f"tasks are left: {', '.join(left)}"
     except AssertionError as error:
         raise AssertionError(f"{promise}: {error}") from None

@@ -30,7 +30,7 @@ from orchestra.testing.pace import JUMPS
 from orchestra.testing.playing.hedged import teach_hedges
 from orchestra.testing.playing.playing import rescript, rescripted
 from orchestra.testing.playing.reset import forget_earlier_runs, update_clocks
-from orchestra.testing.playing.task_tree import all_tasks, leaf_tasks, tasks_with_lines
+from orchestra.testing.playing.task_tree import all_tasks, leaf_tasks, tasks_since, tasks_with_lines
 from orchestra.testing.timeline import hypothesis_notes, timeline
 from orchestra.testing.virtual import FAR_S, HangError, in_jumps
 from orchestra.testing.world import World
@@ -230,7 +230,7 @@ async def _left_in(engine: Engine, before: Container[trio.lowlevel.Task]) -> tup
     engine.shared.kept.close()
     await engine.shared.kept.wait_closed()
     await trio.testing.wait_all_tasks_blocked()
-    return tasks_with_lines([task for task in all_tasks() if task not in before])
+    return tasks_since(before)
 
 
 async def _simulation_of(

@@ -187,7 +187,7 @@ class Response(HttpReply):
         return data
 
     def _watched(self) -> Wait | None:
-        """Start to watch the reads of this response, if they have a time limit."""
+        """Start to watch the reads of this response, if they have a time limit, and if possible."""
         idle_s = self._bounds.timeouts.idle_s
         if idle_s is not None:
             self._wait = Watch.over(self._line, idle_s)
@@ -269,6 +269,8 @@ async def _first(
     if ends_at == math.inf:
         return await read()
     wait = Watch.over(line, getattr(bounds.timeouts, name))
+    if wait is None:
+        return await bounds.beginning(at, read)
     try:
         if not wait.begin(ends_at + _SLACK_S):
             return await bounds.beginning(at, read)

@@ -59,6 +59,8 @@ class Line:
             else:
                 await trio.lowlevel.wait_readable(self._socket)
             while (data := self.receive_nowait()) is None:
+                if not self._reads:  # `wake` found this task ready to run, not waiting
+                    raise trio.ClosedResourceError("the read was ended")
                 await trio.lowlevel.wait_readable(self._socket)
         finally:
             self._reads = False
@@ -83,8 +85,9 @@ class Line:
         return False
 
     def wake(self) -> None:
-        """Make a pending read raise trio.ClosedResourceError."""
+        """Make a pending read raise trio.ClosedResourceError, unless its bytes have just come."""
         if self._reads:  # without a pending read, this would cost two system calls for nothing
+            self._reads = False
             self._end_waits()
 
     def close(self) -> None:

@@ -22,6 +22,9 @@ import trio
 
 from orchestra.providers.connections.line import Line
 
+LIMITS_MAX = 16
+"""The most different limits that are watched at once in a `trio.run`, each of them by a task."""
+
 
 @attrs.define(eq=False)
 class Wait:
@@ -34,14 +37,15 @@ class Wait:
     _watch: Watch
     since_s: float = math.inf
     late: bool = False
-    """Whether the time limit has ended a read, which then raised trio.ClosedResourceError."""
+    """Whether the time limit of the last read passed: if its bytes had not just come, that read
+    raised trio.ClosedResourceError."""
 
     def begin(self, last_s: float) -> bool:
         """Watch the read that begins now; returns whether it is watched.
 
         A read is not watched if the time `last_s` comes before its time limit would pass.
         """
-        watch = self._watch
+        watch, self.late = self._watch, False
         now_s = watch.clock.current_time()
         if now_s + watch.limit_s > last_s:
             return False
@@ -68,12 +72,18 @@ class Watch:
         trio.lowlevel.spawn_system_task(self._watch, name="orchestra.watch")
 
     @classmethod
-    def over(cls, line: Line, limit_s: float) -> Wait:
-        """Watch the reads of a connection; a `trio.run` has one `Watch` for each limit."""
+    def over(cls, line: Line, limit_s: float) -> Wait | None:
+        """Watch the reads of a connection; None if `LIMITS_MAX` other limits are being watched.
+
+        A `trio.run` has one `Watch` for each limit.
+        """
         watches = _WATCHES.get()
         if watches is None:
             _WATCHES.set(watches := {})
         if (watch := watches.get(limit_s)) is None:
+            if len(watches) >= LIMITS_MAX:  # as where each request has a limit of its own
+                cls.end_unused()
+                return None
             watch = watches[limit_s] = cls(limit_s, watches)
         wait = Wait(line, watch)
         watch.waits[wait] = None

@@ -20,25 +20,32 @@ class Idle:
         self.patience_s = patience_s
         self.until_s: OrderedDict[IdleTimer, float] = OrderedDict()
         """When each of them is closed, as a time of Trio's clock."""
+        self._resting = trio.CancelScope()
 
     async def watch(self) -> None:
         """Close connections when they have been idle for `patience_s`, until this is cancelled."""
         while True:
-            next_s = self.look(trio.current_time())
-            await trio.sleep_until(next_s)
+            self._resting = trio.CancelScope(deadline=self.look(trio.current_time()))
+            with self._resting:
+                await trio.sleep_forever()
+            # If the event loop was blocked, requests may have come: their tasks run first.
+            await trio.lowlevel.checkpoint()
 
     def look(self, now_s: float) -> float:
-        """Close those whose time has come, and return the time of the next check.
-
-        A connection that becomes idle in the meantime is closed at or after that time.
-        """
+        """Close those whose time has come, and return when that of the next one comes."""
         while self.until_s:
             first, until_s = next(iter(self.until_s.items()))
             if until_s > now_s:
                 return until_s
             del self.until_s[first]
             first.scope.cancel()
-        return now_s + self.patience_s
+        return inf  # a server without connections never wakes up
+
+    def add(self, timer: IdleTimer) -> None:
+        """Close this connection after `patience_s`, unless it is removed from `until_s` before."""
+        self.until_s[timer] = until_s = trio.current_time() + self.patience_s
+        if self._resting.deadline == inf:
+            self._resting.deadline = until_s
 
 
 class IdleTimer(TrioSingleTask):
@@ -51,7 +58,7 @@ class IdleTimer(TrioSingleTask):
     async def restart(self, *_: object) -> None:
         """Start the time limit: the connection is idle. Like `stop`, it is not a checkpoint."""
         self.end()
-        self._idle.until_s[self] = trio.current_time() + self._idle.patience_s
+        self._idle.add(self)
 
     async def stop(self) -> None:
         """Stop the time limit: the connection is busy."""

@@ -25,7 +25,7 @@ _NO_STORE = (b"cache-control", b"no-store")
 class Arrival:
     """A request or a WebSocket handshake; `principal` is None without a key."""
 
-    __slots__ = ("headers", "principal", "request_id", "scope", "unless_begun")
+    __slots__ = ("_received", "headers", "principal", "request_id", "scope", "unless_begun")
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class Arrival:
         """Headers to add to those that the response has itself."""
         self.unless_begun: HttpProblem | None = None
         """The response if the request's idempotency key does not stand for a run yet."""
+        self._received: dict[bytes, bytes] | None = None
 
     @classmethod
     def of(cls, scope: Mapping[str, Any]) -> Arrival:
@@ -54,14 +55,18 @@ class Arrival:
 
     def header(self, name: bytes) -> str | None:
         """The first header of this name, which is in lower case."""
-        for key, value in self.scope["headers"]:
-            if key == name:
-                return str(value, "latin1")
-        return None
+        if self._received is None:
+            self._received = dict(reversed(self.scope["headers"]))  # so that the first one remains
+        value = self._received.get(name)
+        return None if value is None else str(value, "latin1")
 
     def all_of(self, name: bytes) -> list[str]:
         """Every header of this name, which is in lower case."""
         return [value.decode("latin1") for key, value in self.scope["headers"] if key == name]
+
+    def forget_headers(self) -> None:
+        """Free the memory of the received headers, which a stream does not need; it has none."""
+        self._received = {}
 
     @property
     def of_anthropic(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -14,6 +14,10 @@ from orchestra.engine.lanes.parking import parking
 from orchestra.graph.source.frames import place
 
 _TRIO, _OURS = (str(Path(str(module.__file__)).parent) for module in (trio, orchestra))
+_LASTING = "orchestra.watch"
+"""The task for the time limits of reads, which ends by itself when there is nothing left to watch.
+See `providers/connections/watch.py`, whose import would take 30 ms.
+"""
 
 
 def tasks_below(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:
@@ -30,6 +34,12 @@ def all_tasks() -> list[trio.lowlevel.Task]:
     """All tasks, including Trio's own."""
     root = trio.lowlevel.current_root_task()
     return tasks_below(root) if root is not None else []
+
+
+def tasks_since(before: Container[trio.lowlevel.Task]) -> tuple[str, ...]:
+    """The tasks that were not there `before`, as `tasks_with_lines`, without `_LASTING`."""
+    found = [task for task in all_tasks() if task not in before and task.name != _LASTING]
+    return tasks_with_lines(found)
 
 
 def leaf_tasks(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:

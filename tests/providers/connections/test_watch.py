@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import socket
+import struct
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -16,9 +18,9 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.errors import ModelTimeoutError
+from orchestra.errors import ModelConnectionError, ModelTimeoutError
 from orchestra.protocols import HttpRequest, Timeouts, Transport
-from orchestra.providers.connections.line import Line
+from orchestra.providers.connections.line import READ_BYTES, Line
 from orchestra.providers.connections.watch import Wait, Watch
 from orchestra.providers.network import open_transport
 from orchestra.testing.strategies import schedules
@@ -59,7 +61,9 @@ class Watched:
     """Reads that the watch looks at."""
 
     def __init__(self, line: Line) -> None:
-        self._wait = Watch.over(line, LIMIT_S)
+        wait = Watch.over(line, LIMIT_S)
+        assert wait is not None
+        self._wait = wait
 
     async def read(self) -> bool:
         """Whether a byte came in time."""
@@ -119,62 +123,100 @@ def test_a_read_ends_as_by_a_scope_of_its_own(stories: list[Story], schedule: in
     assert watched == virtual(lambda: told(stories, Scoped), schedule=schedule)
 
 
-def tasks() -> int:
-    return trio.lowlevel.current_statistics().tasks_living
+class Halves(Line):
+    """A line that gets half a TLS record: there is a byte to read, but no data."""
+
+    def receive_nowait(self) -> bytes | None:
+        """Nothing but None, whatever comes."""
+        super().receive_nowait()
+        return None
 
 
-def test_readers_that_come_one_at_a_time_have_one_task() -> None:
-    """It ends at the first check without readers, which the next reader after it does not notice."""
+@given(schedules())
+def test_a_read_whose_limit_passes_as_half_a_record_comes_has_an_end(schedule: int) -> None:
+    """Its task is ready to run, since there is a byte, so the watch does not find it waiting."""
 
     async def main() -> None:
-        before = tasks()
-        here, there = socket.socketpair()
-        with here, there:
-            for _ in range(3):
-                reader = Watched(Line(here))
-                assert tasks() == before + 1
-                reader.leave()
-                reader.leave()
-                await trio.sleep(LIMIT_S / 4)
-                assert tasks() == before + 1
-            await trio.sleep(2 * LIMIT_S)
-            assert tasks() == before
-            Watched(Line(there)).leave()
-            assert tasks() == before + 1
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, trio.testing.MockClock)
 
-    virtual(main, schedule=0)
-
-
-def test_a_transport_that_closes_ends_the_tasks_that_watch_nothing() -> None:
-    async def main() -> None:
-        before = tasks()
-
-        async def left() -> int:
-            async with open_transport():
-                pass
+        async def stall(end: socket.socket) -> None:
             await trio.testing.wait_all_tasks_blocked()
-            return tasks() - before
+            end.send(b"x")
+            clock.jump(LIMIT_S)  # as when one task does not let the others run
 
         here, there = socket.socketpair()
         with here, there:
-            reader = Watched(Line(here))
-            assert await left() == 1
+            reader = Watched(Halves(here))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stall, there)
+                with trio.fail_after(2 * LIMIT_S):
+                    assert not await reader.read()
             reader.leave()
-            assert await left() == 0
 
-    trio.run(main)
+    virtual(main, schedule=schedule)
+
+
+@given(schedules())
+def test_a_read_that_lets_others_run_is_ended_like_one_that_waits(schedule: int) -> None:
+    async def main() -> None:
+        here, there = socket.socketpair()
+        with here, there:
+            line = Line(here)
+            there.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * READ_BYTES)
+            assert there.send(bytes(READ_BYTES)) == READ_BYTES
+            assert await line.receive() == bytes(READ_BYTES)  # the next one expects more
+
+            async def end() -> None:
+                line.wake()
+
+            with trio.fail_after(LIMIT_S):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(end)
+                    with pytest.raises(trio.ClosedResourceError):
+                        await line.receive()
+
+    virtual(main, schedule=schedule)
+
+
+@given(schedules())
+def test_a_connection_that_is_cut_after_a_late_part_is_not_called_late(schedule: int) -> None:
+    """If the part has come as its limit passed, then it counts, and so does what comes next."""
+
+    async def handle(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(CHUNKED)
+        await trio.testing.wait_all_tasks_blocked()
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, trio.testing.MockClock)
+        assert isinstance(visit.stream, trio.SocketStream)
+        os.write(visit.stream.socket.fileno(), b"2\r\nab\r\n")
+        clock.jump(LIMIT_S)
+        await trio.testing.wait_all_tasks_blocked()
+        visit.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async def main() -> None:
+        async with upstream(handle) as server, open_transport() as transport:
+            request = HttpRequest(server.url, b"{}", timeouts=Timeouts(idle_s=LIMIT_S))
+            async with transport.send(request) as reply:
+                assert await reply.receive() == b"ab"
+                with pytest.raises(ModelConnectionError) as caught:
+                    await reply.receive()
+                assert caught.value.code == "cut"
+
+    virtual(main, schedule=schedule)
 
 
 def test_who_was_left_behind_by_a_run_of_trio_may_leave_after_it() -> None:
     here, there = socket.socketpair()
 
-    async def main() -> Wait:
-        return Watch.over(Line(here), LIMIT_S)
+    async def main() -> Watched:
+        return Watched(Line(here))
 
     with here, there:
-        wait = trio.run(main)
-        wait.leave()
-        wait.leave()
+        reader = trio.run(main)
+        reader.leave()
+        reader.leave()
         trio.run(main).leave()
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from math import inf
+from typing import Any, cast
 
 import trio
+import trio.testing
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.server.connections.idle import Idle, IdleTimer
+from orchestra.server.connections.listen import HttpServer
+from orchestra.server.settings import Settings
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 
@@ -74,3 +81,55 @@ def test_an_idle_connection_is_closed_as_by_a_deadline_of_its_own(
     stories: list[Story], schedule: int
 ) -> None:
     assert virtual(lambda: seen(stories), schedule=schedule) == list(map(closed_at, stories))
+
+
+def test_a_server_without_idle_connections_sets_no_timer() -> None:
+    """So a simulated server that hangs is found at once, not after a hundred thousand timers."""
+
+    async def main() -> None:
+        idle = Idle(PATIENCE_S)
+        timer = IdleTimer(idle)
+        async with trio.open_nursery() as watching:
+            watching.start_soon(idle.watch)
+            await timer.restart()
+            await timer.stop()
+            await trio.sleep(PATIENCE_S + 1)
+            assert trio.lowlevel.current_statistics().seconds_to_next_deadline == inf
+            watching.cancel_scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def hello(_scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    """Answer each request after a second, unless the client leaves."""
+    with trio.move_on_after(1):
+        while True:
+            if (await receive())["type"] == "http.disconnect":
+                return
+    head = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
+    await send(cast("Any", head))
+    await send(cast("Any", {"type": "http.response.body", "body": b"ok", "more_body": False}))
+
+
+@given(schedules())
+def test_a_request_that_comes_before_its_connection_is_closed_is_answered(schedule: int) -> None:
+    """As where a step does not let others run: the limit passes meanwhile, and requests come."""
+
+    async def main() -> bytes:
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, trio.testing.MockClock)
+        server, listener = HttpServer(hello, Settings(keep_alive_s=PATIENCE_S)), socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve, listener)
+            async with await trio.open_tcp_stream(*listener.getsockname()) as client:
+                await trio.testing.wait_all_tasks_blocked()
+                os.write(client.socket.fileno(), b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+                clock.jump(PATIENCE_S)
+                answer = bytes(await client.receive_some())
+            nursery.cancel_scope.cancel()
+        return answer
+
+    assert virtual(main, schedule=schedule).startswith(b"HTTP/1.1 200 ")

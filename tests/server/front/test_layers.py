@@ -72,6 +72,18 @@ def told(arrived: Arrival) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in arrived.headers}
 
 
+@given(st.lists(st.tuples(st.sampled_from([b"a", b"b"]), st.binary(max_size=2)), max_size=5))
+def test_of_several_headers_with_a_name_the_first_counts_until_they_are_forgotten(
+    received: list[tuple[bytes, bytes]],
+) -> None:
+    arrived = Arrival({"headers": received})
+    for name in (b"a", b"b"):
+        first = next((value for key, value in received if key == name), None)
+        assert arrived.header(name) == (None if first is None else first.decode("latin1"))
+    arrived.forget_headers()
+    assert arrived.header(b"a") is None
+
+
 @given(st.text(st.characters(max_codepoint=255), max_size=140))
 def test_a_request_has_one_id_the_clients_own_where_it_is_well_formed(given_id: str) -> None:
     arrived = arrival({"X-Request-ID": given_id})

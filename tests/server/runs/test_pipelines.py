@@ -19,7 +19,7 @@ import trio.testing
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.graph.rules.policy import Limits
 from orchestra.server.app import create_app
-from orchestra.server.front.arrival import REQUEST_ID
+from orchestra.server.front.arrival import REQUEST_ID, Arrival
 from orchestra.server.front.departure import DepartingRequest
 from orchestra.server.settings import Settings
 from tests.server.served import PIPELINES
@@ -386,6 +386,20 @@ def test_an_open_stream_holds_no_request() -> None:
             return [each for each in requests() if not any(each is other for other in others)]
 
     assert trio.run(main) == []
+
+
+def test_an_open_stream_holds_no_headers_of_its_request() -> None:
+    async def main() -> list[str | None]:
+        async with served() as (house, _):
+            client = await house.connect()
+            head = f"GET /v1/pipelines/count/runs?hold=true HTTP/1.1\nX-Request-Id: me\n{STREAM}"
+            await client.send(head)
+            await client.until(b'"9 "')
+            arrived = [each for each in gc.get_objects() if type(each) is Arrival]
+            of_client = [each for each in arrived if each.request_id == "me"]
+            return [each.header(b"x-request-id") for each in of_client]
+
+    assert trio.run(main) == [None]
 
 
 # --- a client that reads slowly ----------------------------------------------------------------
