@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict
 
 import attrs
 import msgspec
@@ -64,6 +64,63 @@ def test_what_a_class_takes_is_in_what_is_written(value: object) -> None:
     told = schema(type(value))["$defs"][type(value).__name__]
     assert told["required"] == ["count"]
     assert msgspec.json.decode(written(value), type=dict[str, int])["count"] == 3
+
+
+@attrs.frozen
+class Given:
+    name: str = ""
+    words: list[str] = attrs.Factory(lambda: ["a"])
+
+
+@dataclass
+class Kept:
+    name: str = ""
+    _own: int = 0
+
+
+class Sent(msgspec.Struct):
+    name: str = ""
+    given: Given | None = None
+
+
+class Short(msgspec.Struct, omit_defaults=True):
+    name: str = ""
+
+
+class Unset(msgspec.Struct):
+    name: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Part(TypedDict, total=False):
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("value", "required"),
+    [
+        (Given(), ["name", "words"]),
+        (Sent(given=Given()), ["name", "given"]),
+        (Kept(), ["name", "_own"]),
+        (Short(), []),
+        (Unset(), []),
+    ],
+)
+def test_a_member_that_is_always_written_is_required_also_if_it_has_a_default(
+    value: object, required: list[str]
+) -> None:
+    """Generated clients had it as one that may be missing."""
+    told = schema(type(value))["$defs"]
+    own = told[type(value).__name__]
+    assert own["required"] == required
+    assert msgspec.json.decode(written(value), type=dict[str, Any]).keys() >= {*required}
+    if "Given" in told:
+        assert told["Given"]["required"] == ["name", "words"]
+        assert "default" not in told["Given"]["properties"]["name"]
+
+
+def test_a_member_that_may_be_missing_is_not_required() -> None:
+    assert schema(Part)["$defs"]["Part"]["required"] == []
+    assert schema(list[Part])["$defs"]["Part"]["required"] == []
 
 
 class Line(BaseModel):
