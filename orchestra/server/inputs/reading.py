@@ -123,8 +123,8 @@ def fits_query(
 ) -> bool:
     """Whether text in a query can be such a value: a text, a number, an enum, or a list of those.
 
-    An optional object does not fit: only its null could be sent. `resolve` returns the schema that a
-    `$ref` names.
+    An optional object does not fit: only its null could be sent. `resolve` returns the schema that
+    a `$ref` names.
     """
     if "$ref" in schema:
         schema = resolve(schema["$ref"])

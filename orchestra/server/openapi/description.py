@@ -246,7 +246,8 @@ class _Writer:
             by_status.setdefault(encoded.status, []).append((problem, encoded))
         for status, each in sorted(by_status.items()):
             found[str(status)] = self._shared(status, self._refusal(status, each))
-        found.setdefault("400", self._shared(400, {"description": _NOT_HTTP}))
+        if "400" not in found:
+            found["400"] = self._shared(400, {"description": _NOT_HTTP})
         return found
 
     def _shared(self, status: int, refusal: Json) -> Json:

@@ -221,6 +221,9 @@ def test_generators_of_clients_find_a_type_for_everything() -> None:
         assert "prefixItems" not in each or "items" not in each
     keyed = documented(admission=Admission(keyring=Keyring(MemoryState())))
     assert all("security" in each for each in operations(keyed).values())
+    used = {str(each.get("$ref")) for each in walk(keyed)}
+    unused = [each for each in keyed["components"]["responses"] if f"{RESPONSES}{each}" not in used]
+    assert not unused
     assert found["security"] == []
 
 
@@ -421,6 +424,7 @@ def events(draw: st.DrawFn) -> Event:
 
 
 SCHEMAS = event_schemas()
+RESPONSES = "#/components/responses/"
 
 
 @given(events())
