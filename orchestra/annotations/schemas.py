@@ -22,6 +22,7 @@ from orchestra.annotations.pydantic_models import (
     is_model,
     is_written_alike,
     note_of,
+    writes_all,
 )
 from orchestra.annotations.records import is_made, is_record, members_of
 from orchestra.annotations.schema_forms import StrictSchema, neat, refers, strictly
@@ -102,10 +103,12 @@ def is_written_as_read(kind: object) -> bool:
 def require_written(schema: Json, kind: object) -> None:
     """Require all members that are always written, also those that have a default when read.
 
-    Only attrs classes, dataclasses and Structs are known to write all of their members.
+    Attrs classes, dataclasses, Structs and Pydantic models write all of their members.
     """
     seen: dict[type, None] = {}
     _find_classes(kind, seen)
+    if not all(writes_all(cls) for cls in seen if is_model(cls)):
+        return
     by_name = {cls.__name__: cls for cls in seen if _writes_all(cls)}
     for name, each in schema.get("$defs", {}).items():
         if name in by_name and "properties" in each:
@@ -119,7 +122,7 @@ def _writes_all(cls: type) -> bool:
         return False
     if issubclass(cls, msgspec.Struct):
         return not cls.__struct_config__.omit_defaults
-    return attrs.has(cls) or is_dataclass(cls)
+    return attrs.has(cls) or is_dataclass(cls) or is_model(cls)
 
 
 def _takes_others(cls: type) -> bool:

@@ -95,6 +95,22 @@ class Part(TypedDict, total=False):
     name: str
 
 
+class Plain(BaseModel):
+    name: str = Field(default="", alias="Name")
+    other: int | None = None
+
+
+class Sparse(BaseModel):
+    other: int | None = None
+
+    def model_dump(self, **options: Any) -> dict[str, Any]:
+        return super().model_dump(**options, exclude_none=True)
+
+
+class Rarely(BaseModel):
+    name: str = Field(default="", exclude_if=lambda name: not name)
+
+
 @pytest.mark.parametrize(
     ("value", "required"),
     [
@@ -103,6 +119,8 @@ class Part(TypedDict, total=False):
         (Kept(), ["name", "_own"]),
         (Short(), []),
         (Unset(), []),
+        (Plain(), ["Name", "other"]),
+        (Rarely(), []),
     ],
 )
 def test_a_member_that_is_always_written_is_required_also_if_it_has_a_default(
@@ -111,7 +129,7 @@ def test_a_member_that_is_always_written_is_required_also_if_it_has_a_default(
     """Generated clients had it as one that may be missing."""
     told = schema(type(value))["$defs"]
     own = told[type(value).__name__]
-    assert own["required"] == required
+    assert own.get("required", []) == required
     assert msgspec.json.decode(written(value), type=dict[str, Any]).keys() >= {*required}
     if "Given" in told:
         assert told["Given"]["required"] == ["name", "words"]
@@ -119,6 +137,8 @@ def test_a_member_that_is_always_written_is_required_also_if_it_has_a_default(
 
 
 def test_a_member_that_may_be_missing_is_not_required() -> None:
+    assert "required" not in schema(Sparse)["$defs"]["Sparse"]
+    assert written(Sparse()) == b"{}"
     assert schema(Part)["$defs"]["Part"]["required"] == []
     assert schema(list[Part])["$defs"]["Part"]["required"] == []
 
