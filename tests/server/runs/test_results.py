@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from orchestra.event_lines import written
 from orchestra.server.runs.results import schema
+from orchestra.values import Label, Passage
 
 
 @attrs.frozen
@@ -141,6 +142,20 @@ def test_a_member_that_may_be_missing_is_not_required() -> None:
     assert written(Sparse()) == b"{}"
     assert schema(Part)["$defs"]["Part"]["required"] == []
     assert schema(list[Part])["$defs"]["Part"]["required"] == []
+
+
+@pytest.mark.parametrize(
+    ("value", "required"),
+    [
+        (Passage("a", "b"), ["id", "text", "source", "score", "metadata"]),
+        (Label("a", 0.5), ["name", "confidence", "scores"]),
+    ],
+)
+def test_what_our_steps_give_has_a_schema(value: object, required: list[str]) -> None:
+    """It had none, as their read-only defaults are not in JSON: clients had no type for it."""
+    told = schema(type(value))["$defs"][type(value).__name__]
+    assert told["required"] == required
+    assert msgspec.json.decode(written(value), type=dict[str, Any]).keys() == {*required}
 
 
 class Line(BaseModel):
