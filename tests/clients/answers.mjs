@@ -2,14 +2,14 @@
 // `step.told`, such as sources; returns the result. After a broken connection, it reconnects and goes on after
 // the last event; after a 503, it tries again when `Retry-After` says. `signal` is that of an AbortController:
 // aborting it cancels the run, too. A refused start, or a run that fails, is a `Refused`: with its `problem`,
-// and in how many seconds to try again, if known. With the `key` and `inputs` of an earlier call, it follows
-// that call's run, from its beginning.
-export async function follow(url, inputs, tell, { told, headers = {}, signal, key = newKey(), triesMost = 8 } = {}) {
+// and in how many seconds to try again, if known.
+export async function follow(url, inputs, tell, { told, headers = {}, signal, triesMost = 8 } = {}) {
   const asked = {
     ...headers,
     Accept: "text/event-stream",
     "Content-Type": "application/json",
-    "Idempotency-Key": key, // a repeated start finds the first run, so none is paid for twice
+    // A repeated start finds the first run, so none is paid for twice. (`randomUUID` needs HTTPS.)
+    "Idempotency-Key": crypto.getRandomValues(new Uint32Array(4)).join("-"),
   };
   const post = { method: "POST", body: JSON.stringify({ inputs }) };
   let output = "", tries = 0;
@@ -52,8 +52,6 @@ export async function follow(url, inputs, tell, { told, headers = {}, signal, ke
     });
   }
 }
-
-export const newKey = () => crypto.getRandomValues(new Uint32Array(4)).join("-"); // `randomUUID` needs HTTPS
 
 export class Refused extends Error {
   constructor(problem, retryAfterS = null) {

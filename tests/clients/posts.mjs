@@ -5,7 +5,7 @@
 
 import { connect, createServer } from "node:net";
 import { createRequire } from "node:module";
-import { follow, newKey } from "./answers.mjs";
+import { follow } from "./answers.mjs";
 
 const target = new URL(process.argv[2]);
 const tell = (...said) => console.log(JSON.stringify(said));
@@ -58,11 +58,8 @@ for (const key of [undefined, "once"]) {
 
 whole = false;
 const grown = [];
-const key = newKey();
-const result = await follow(url, {}, (text) => grown.push(text), { key });
+const result = await follow(url, {}, (text) => grown.push(text));
 tell("read", result, grown);
-const again = [];
-tell("again", await follow(url, {}, (text) => again.push(text), { key }), again); // as a page does after a reload
 
 const asked = performance.now();
 const restarting = '{"title": "No worker of this server is ready."}';

@@ -229,7 +229,6 @@ def test_a_stream_that_is_posted_for_goes_on_where_its_line_broke(tmp_path: Path
             for line in ("two", "three", ""):
                 server.tell(line)
             assert heard.get(timeout=PATIENCE_S) == ["read", "onetwothree", told]
-        assert heard.get(timeout=PATIENCE_S) == ["again", "onetwothree", told]
         for line in ("one", ""):
             server.tell(line)
         assert heard.get(timeout=PATIENCE_S) == ["answered", "one", True]
