@@ -26,7 +26,7 @@ Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Scalar: TypeAlias = str | int | float | bool | None
 Metadata: TypeAlias = Mapping[str, Scalar]
 Details: TypeAlias = Mapping[str, str]
-NO_METADATA: Metadata = MappingProxyType({})
+NO_METADATA: Metadata = MappingProxyType({})  # by a factory: as a default, it has no JSON Schema
 NO_DETAILS: Details = MappingProxyType({})
 
 
@@ -71,7 +71,7 @@ class Passage:
     text: str
     source: str = ""
     score: float = 0.0
-    metadata: Metadata = attrs.field(default=NO_METADATA, repr=_written)
+    metadata: Metadata = attrs.field(factory=lambda: NO_METADATA, repr=_written)
 
 
 @frozen
@@ -84,7 +84,7 @@ class Label:
 
     name: str
     confidence: float
-    scores: Mapping[str, float] = attrs.field(default=MappingProxyType({}), repr=_written)
+    scores: Mapping[str, float] = attrs.field(factory=lambda: MappingProxyType({}), repr=_written)
 
     def __str__(self) -> str:
         return self.name

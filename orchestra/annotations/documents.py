@@ -15,6 +15,7 @@ NAME_CHARS_MAX = 255
 """The most characters of a document's name: the limit of common file systems."""
 _MEMBERS = frozenset({"name", "media_type", "text", "data"})
 _CONTENT = {"text": {"type": "string"}, "data": {"type": "string", "contentEncoding": "base64"}}
+_ABOUT = {"name": {"type": "string"}, "media_type": {"type": "string"}}
 _FILE: Json = {"type": "string", "format": "binary", "contentMediaType": SOME_BYTES}
 
 
@@ -25,11 +26,15 @@ class JsonDocument(StandIn):
     schema: ClassVar[Json] = {
         "title": "Document",
         "description": "A file: its text, or its bytes in base64.",
-        "type": "object",
-        "properties": {"name": {"type": "string"}, "media_type": {"type": "string"}} | _CONTENT,
-        "required": ["name"],
-        "additionalProperties": False,
-        "oneOf": [{"required": [each]} for each in _CONTENT],
+        "oneOf": [  # each whole: generated clients make no type of a bare `required`
+            {
+                "type": "object",
+                "properties": {**_ABOUT, name: content},
+                "required": ["name", name],
+                "additionalProperties": False,
+            }
+            for name, content in _CONTENT.items()
+        ],
     }
 
     @staticmethod

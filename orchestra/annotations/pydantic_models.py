@@ -255,6 +255,15 @@ def written_schema(cls: Any) -> Json:
     return schema
 
 
+def writes_all(cls: Any) -> bool:
+    """Whether a model has nothing that leaves a field out when it is written.
+
+    A `model_dump` of its own may, with `exclude_none` for example, also in what the model contains.
+    """
+    excluding = (getattr(each, "exclude_if", None) for each in cls.model_fields.values())
+    return cls.model_dump is getattr(base(), "model_dump", None) and not any(excluding)
+
+
 def _models_in(kind: Any, seen: set[object]) -> Iterator[Any]:
     """The models in an annotation, and in their fields."""
     if is_model(kind) and kind not in seen:

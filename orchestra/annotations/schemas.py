@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
+import attrs
 import msgspec
 
 from orchestra.annotations.complaints import refuse_unknown_class
@@ -20,6 +22,7 @@ from orchestra.annotations.pydantic_models import (
     is_model,
     is_written_alike,
     note_of,
+    writes_all,
 )
 from orchestra.annotations.records import is_made, is_record, members_of
 from orchestra.annotations.schema_forms import StrictSchema, neat, refers, strictly
@@ -95,6 +98,31 @@ def is_written_as_read(kind: object) -> bool:
     seen: dict[type, None] = {}
     _find_classes(kind, seen)
     return not any(is_record(cls) and is_made(cls) and _takes_others(cls) for cls in seen)
+
+
+def require_written(schema: Json, kind: object) -> None:
+    """Require all members that are always written, also those that have a default when read.
+
+    Attrs classes, dataclasses, Structs and Pydantic models write all of their members.
+    """
+    seen: dict[type, None] = {}
+    _find_classes(kind, seen)
+    if not all(writes_all(cls) for cls in seen if is_model(cls)):
+        return
+    by_name = {cls.__name__: cls for cls in seen if _writes_all(cls)}
+    for name, each in schema.get("$defs", {}).items():
+        if name in by_name and "properties" in each:
+            each["required"] = list(each["properties"])
+            for member in each["properties"].values():
+                member.pop("default", None)
+
+
+def _writes_all(cls: type) -> bool:
+    if any(msgspec.UnsetType in alternatives(plain(each)) for each in fields(cls).values()):
+        return False
+    if issubclass(cls, msgspec.Struct):
+        return not cls.__struct_config__.omit_defaults
+    return attrs.has(cls) or is_dataclass(cls) or is_model(cls)
 
 
 def _takes_others(cls: type) -> bool:

@@ -120,8 +120,10 @@ def test_text_in_json_has_no_charset_any_more() -> None:
 
 def test_a_schema_tells_both_forms() -> None:
     told = object_schema({"document": JsonDocument}, {}, schema)["properties"]["document"]
-    assert told["oneOf"] == [{"required": ["text"]}, {"required": ["data"]}]
-    assert told["additionalProperties"] is False
+    for each, content in zip(told["oneOf"], ("text", "data"), strict=True):
+        assert each["required"] == ["name", content]
+        assert each["properties"].keys() == {"name", "media_type", content}
+        assert each["additionalProperties"] is False
 
 
 class Foreign:

@@ -27,6 +27,7 @@ def test_the_page_shows_what_is_served(ours: str, tmp_path: Path) -> None:
         "What the model says.",
         "StepFinished",
         "ChatCompletion",
+        "unknown-pipeline, asked-as-model",  # the types of a problem, at each operation
     ):
         assert said in done.stdout
     assert '<details id="post-v1-chat-completions" open="">' in done.stdout

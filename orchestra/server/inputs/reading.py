@@ -123,12 +123,14 @@ def fits_query(
 ) -> bool:
     """Whether text in a query can be such a value: a text, a number, an enum, or a list of those.
 
-    `resolve` returns the schema that a `$ref` names.
+    An optional object does not fit: only its null could be sent. `resolve` returns the schema that
+    a `$ref` names.
     """
     if "$ref" in schema:
         schema = resolve(schema["$ref"])
     if "anyOf" in schema:
-        return any(fits_query(each, resolve, kinds) for each in schema["anyOf"])
+        others = [each for each in schema["anyOf"] if each != {"type": "null"}]
+        return any(fits_query(each, resolve, kinds) for each in others)
     kind = schema.get("type", "string" if "enum" in schema else "object")
     if kind not in kinds or kind != "array":
         return kind in kinds

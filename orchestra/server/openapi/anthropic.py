@@ -34,7 +34,7 @@ from orchestra.values import Json
 
 ERROR, MESSAGE, EVENT = "AnthropicError", "AnthropicMessage", "AnthropicEvent"
 USAGE, TOKENS = "AnthropicUsage", "AnthropicTokens"
-TAG = "Anthropic's API"
+TAG = "Anthropic API"
 
 SCHEMAS: Mapping[str, Json] = {
     **asked_as(MessagesBody, "Messages"),
@@ -67,7 +67,14 @@ SCHEMAS: Mapping[str, Json] = {
         content=listed(opened("type", type=TEXT)),
         stop_reason=or_null(TEXT),
         stop_sequence=or_null(TEXT),
-        stop_details=or_null(opened("type category explanation", type={"const": "refusal"})),
+        stop_details=or_null(
+            opened(
+                "type category explanation",
+                type={"const": "refusal"},
+                category=or_null(TEXT),
+                explanation=or_null(TEXT),
+            )
+        ),
         usage=reference(USAGE),
     ),
     EVENT: opened("type", type=TEXT)

@@ -34,6 +34,8 @@ from orchestra.server.openapi.operations import (
 )
 from orchestra.server.openapi.runs import run_result
 from orchestra.server.openapi.words import (
+    COUNT,
+    NUMBER,
     OF_ANTHROPIC,
     OF_END_USER,
     TEXT,
@@ -41,6 +43,7 @@ from orchestra.server.openapi.words import (
     Operation,
     Refusal,
     json,
+    or_null,
 )
 from orchestra.server.responses import caller_problems
 from orchestra.server.runs import results
@@ -65,6 +68,15 @@ _PROBLEM: Json = {
         "status": {"type": "integer"},
         "detail": TEXT,
         "field": {**TEXT, "description": "The first wrong field."},
+        "run_id": {**TEXT, "description": "The run that failed."},
+        "error": {**TEXT, "description": "The class of its error."},
+        "step": {**TEXT, "description": "The step that failed."},
+        "where": {**TEXT, "description": "Its source line, if the server runs with `--debug`."},
+        "limit": {**TEXT, "description": "The limit that was reached."},
+        "budget": {**TEXT, "description": "The budget: its owner and period."},
+        "spent_nanodollars": COUNT,
+        "limit_nanodollars": COUNT,
+        "resets_at_s": or_null({**NUMBER, "description": "In seconds since 1970."}),
         "errors": {
             "type": "array",
             "items": {
@@ -101,6 +113,7 @@ def document(
         "servers": [{"url": "/"}],
         "paths": paths,
         "components": writer.components(),
+        "security": [],  # where there are keys, each operation has its own
     }
 
 
@@ -195,7 +208,9 @@ class _Writer:
                 "required": ["inputs"] if inputs["required"] else [],
                 "additionalProperties": False,
             }
-            form = self._owned(form_schema(pipeline.inputs), f"{name}.form")
+            form = form_schema(pipeline.inputs)
+            alike = form.get("$defs") == json_schema(pipeline.inputs).get("$defs")
+            form = self._owned(form, name if alike else f"{name}.form")
             content = {**json(body), FORM: {"schema": form}}
             described["requestBody"] = {"required": True, "content": content}
         else:
@@ -213,6 +228,7 @@ class _Writer:
             prefix += "_"
         schema = cast("Json", _moved(schema, f"{AT}{prefix}."))
         for own, each in schema.pop("$defs", {}).items():
+            each.pop("title", None)  # the bare name, by which some generators name their classes
             self._schemas[f"{prefix}.{own}"] = each
         return schema
 
@@ -229,16 +245,47 @@ class _Writer:
             encoded = shaped_at(at, problem)
             by_status.setdefault(encoded.status, []).append((problem, encoded))
         for status, each in sorted(by_status.items()):
-            found[str(status)] = self._shared(status, _refusal(each))
-        found.setdefault("400", self._shared(400, {"description": _NOT_HTTP}))
+            found[str(status)] = self._shared(status, self._refusal(status, each))
+        if "400" not in found:
+            found["400"] = self._shared(400, {"description": _NOT_HTTP})
         return found
 
     def _shared(self, status: int, refusal: Json) -> Json:
         """A reference to this response among the components, where equal ones are shared."""
-        number = 1
-        while self._refusals.setdefault(name := f"{status}.{number}", refusal) != refusal:
-            number += 1
-        return {"$ref": f"#/components/responses/{name}"}
+        return {
+            "$ref": f"#/components/responses/{_named(f'Error{status}', refusal, self._refusals)}"
+        }
+
+    def _refusal(self, status: int, refusals: Sequence[tuple[Refusal, Any]]) -> Json:
+        """The description of all refusals with the same status, as one response."""
+        codes: dict[tuple[str, str], dict[str | None, None]] = {}
+        headers = dict[str, Json]()
+        titles = dict[str, None]()
+        for refusal, encoded in refusals:
+            form, code = _form(msgspec.json.decode(encoded.encode()))
+            codes.setdefault((encoded.media_type, form), {})[code] = None
+            headers |= {name: {"schema": TEXT} for name, _ in encoded.headers}
+            titles[getattr(refusal, "title", None) or _phrase(encoded.status)] = None
+        schemas: dict[str, list[Json]] = {}
+        for (media_type, form), found in codes.items():
+            of_types = self._of_types(status, form, list(found))
+            schemas.setdefault(media_type, []).append(of_types)
+        return {
+            "description": " ".join(titles),
+            "headers": {**headers, **_ID},
+            "content": {
+                media_type: {"schema": each[0] if len(each) == 1 else {"anyOf": each}}
+                for media_type, each in schemas.items()
+            },
+        }
+
+    def _of_types(self, status: int, form: str, codes: Sequence[str | None]) -> Json:
+        """The schema of problems with these types; other formats' codes are no enum: they grow."""
+        if form != PROBLEM:
+            return {**reference(form), "x-codes": [code for code in codes if code]}
+        narrow = {"properties": {"type": {"enum": codes}}, "required": ["type"]}
+        schema = {"allOf": [reference(PROBLEM), {"type": "object", **narrow}]}
+        return reference(_named(f"{PROBLEM}{status}", schema, self._schemas))
 
 
 _UNKNOWN = Operation("others")
@@ -256,29 +303,6 @@ def _answer(answer: Answer) -> Json:
     return response
 
 
-def _refusal(refusals: Sequence[tuple[Refusal, Any]]) -> Json:
-    """The description of all refusals with the same status, as one response."""
-    codes: dict[tuple[str, str], dict[str | None, None]] = {}
-    headers = dict[str, Json]()
-    titles = dict[str, None]()
-    for refusal, encoded in refusals:
-        form, code = _form(msgspec.json.decode(encoded.encode()))
-        codes.setdefault((encoded.media_type, form), {})[code] = None
-        headers |= {name: {"schema": TEXT} for name, _ in encoded.headers}
-        titles[getattr(refusal, "title", None) or _phrase(encoded.status)] = None
-    schemas: dict[str, list[Json]] = {}
-    for (media_type, form), found in codes.items():
-        schemas.setdefault(media_type, []).append(_of_types(form, list(found)))
-    return {
-        "description": " ".join(titles),
-        "headers": {**headers, **_ID},
-        "content": {
-            media_type: {"schema": each[0] if len(each) == 1 else {"anyOf": each}}
-            for media_type, each in schemas.items()
-        },
-    }
-
-
 def _phrase(status: int) -> str:
     known = {each.value: each.phrase for each in HTTPStatus}
     return known.get(status, "Overloaded")  # Anthropic's 529 is not a standard status
@@ -294,11 +318,12 @@ def _form(body: Json) -> tuple[str, str | None]:
     return ERROR, error["code"]
 
 
-def _of_types(form: str, codes: Sequence[str | None]) -> Json:
-    """The schema of problems with these types; codes are not an enum: providers add their own."""
-    if form == PROBLEM:
-        return {"allOf": [reference(PROBLEM), {"properties": {"type": {"enum": codes}}}]}
-    return {**reference(form), "x-codes": [code for code in codes if code]}
+def _named(stem: str, described: Json, known: dict[str, Json]) -> str:
+    """The name of the equal one among those that are known under this stem, or a new name."""
+    number = 1
+    while known.setdefault(name := f"{stem}_{number}", described) != described:
+        number += 1
+    return name
 
 
 _ID: Json = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
@@ -314,6 +339,7 @@ def _moved(schema: Any, at: str) -> Any:
             if key == "discriminator" and _has_mapping(each)
             else _moved(each, at)
             for key, each in schema.items()
+            if key != "items" or each is not False  # some generators fail at it; `maxItems` says it
         }
     return [_moved(each, at) for each in schema] if isinstance(schema, list) else schema
 

@@ -23,6 +23,7 @@ from orchestra.server.openapi.events import SCHEMAS as AT
 from orchestra.server.openapi.words import (
     COUNT,
     NUMBER,
+    OBJECT,
     OF_ANTHROPIC,
     OF_TAGS,
     TEXT,
@@ -76,7 +77,7 @@ def either_form(ours: str, anthropics: str) -> Json:
 
 
 _USAGE = reference(USAGE)
-_LIKELY = or_null(opened("", content=or_null(listed({"type": "object"}))))
+_LIKELY = or_null(opened("", content=or_null(listed(OBJECT))))
 _CALL = opened(
     "", id=TEXT, type={"const": "function"}, function=opened("", name=TEXT, arguments=TEXT)
 )
@@ -84,7 +85,7 @@ _SAID = {
     "content": or_null(TEXT),
     "refusal": or_null(TEXT),
     "reasoning_content": TEXT,
-    "annotations": listed({"type": "object"}),
+    "annotations": listed(OBJECT),
 }
 _FINISH: Json = {"enum": ["stop", "length", "tool_calls", "content_filter"]}
 _OF_ALL = {"id": TEXT, "created": COUNT, "model": TEXT}
@@ -183,7 +184,7 @@ _FAILURES = tuple(each.beside((RUN_ID, "")) for each in every_reply())
 RUN_PROBLEMS: tuple[Refusal, ...] = (NO_MODEL, *UNREADABLE, problems.too_busy(), *_FAILURES)
 INVALID = ServedError(400, "", "invalid_value")
 AWAY = error_reply(StateError(""))
-TAG = "OpenAI's API"
+TAG = "OpenAI API"
 PAGING = (
     query("after", "Only entries after the one with this id.", TEXT),
     query("limit", "The most entries on the page.", COUNT),
@@ -212,7 +213,7 @@ def paged(schema: Json) -> Json:
 
 
 _KEPT: Json = {
-    "allOf": [reference(CHAT), opened("metadata", metadata={"type": "object"})],
+    "allOf": [reference(CHAT), opened("metadata", metadata=OBJECT)],
     "description": "A stored completion, with its metadata.",
 }
 

@@ -22,6 +22,7 @@ from orchestra.server.openapi.openai import (
 )
 from orchestra.server.openapi.words import (
     COUNT,
+    OBJECT,
     OF_TAGS,
     TEXT,
     TEXTS,
@@ -34,7 +35,7 @@ from orchestra.server.openapi.words import (
 )
 from orchestra.values import Json
 
-RESPONSE, ITEM, EVENT, USAGE = "Response", "ResponseItem", "ResponseEvent", "ResponseUsage"
+RESPONSE, ITEM, EVENT, USAGE = "OpenAiResponse", "ResponseItem", "ResponseEvent", "ResponseUsage"
 _STATUS: Json = {"enum": ["in_progress", "completed", "incomplete", "failed"]}
 _NOT_KEPT = not_kept("response_id")
 
@@ -52,8 +53,8 @@ SCHEMAS: Mapping[str, Json] = {
         type={**TEXT, "description": "message, reasoning or function_call."},
         status=_STATUS,
         role=TEXT,
-        content={"anyOf": [TEXT, listed({"type": "object"})]},
-        summary=listed({"type": "object"}),
+        content={"anyOf": [TEXT, listed(OBJECT)]},
+        summary=listed(OBJECT),
         call_id=TEXT,
         name=TEXT,
         arguments=TEXT,

@@ -12,6 +12,7 @@ from orchestra.server.openapi.events import BY_MODEL, USAGE, failure, reference
 from orchestra.server.openapi.words import (
     EVENTS,
     NUMBER,
+    OBJECT,
     OF_TAGS,
     TEXT,
     TEXTS,
@@ -150,7 +151,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         body=json(
             {
                 "type": "object",
-                "properties": {"inputs": {"type": "object"}},
+                "properties": {"inputs": OBJECT},
                 "additionalProperties": False,
             }
         ),

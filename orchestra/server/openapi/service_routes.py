@@ -9,6 +9,7 @@ from orchestra.server.openapi.words import (
     COUNT,
     HTML,
     NUMBER,
+    OBJECT,
     TEXT,
     Answer,
     Operation,
@@ -36,7 +37,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "pipelines",
         Answer(
             "The pipeline; `inputs` is a JSON Schema.",
-            json(closed(name=TEXT, doc=TEXT, inputs={"type": "object"}, graph={"type": "object"})),
+            json(closed(name=TEXT, doc=TEXT, inputs=OBJECT, graph=OBJECT)),
         ),
         problems=(problems.unknown_pipeline("", ()), problems.pipeline_only_as_model("")),
     ),
@@ -77,7 +78,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("openapi", "GET"): Operation(
         "documents",
-        Answer("The OpenAPI 3.1 document of what you may use.", json({"type": "object"})),
+        Answer("The OpenAPI 3.1 document of what you may use.", json(OBJECT)),
     ),
     ("docs", "GET"): Operation(
         "documents", Answer("A page that shows the document.", {HTML: {"schema": TEXT}})

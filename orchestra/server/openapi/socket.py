@@ -12,12 +12,14 @@ from orchestra.server.front.bearer import BEARER_PROTOCOL
 from orchestra.server.front.ws_messages import CLOSES, ID_CHARS_MAX, PROTOCOL
 from orchestra.server.openapi.events import EVENT, PROBLEM, WAIT, reference
 from orchestra.server.openapi.runs import UNKNOWN
-from orchestra.server.openapi.words import TEXT, TEXTS, Answer, Operation, closed, or_null
+from orchestra.server.openapi.words import OBJECT, TEXT, TEXTS, Answer, Operation, closed, or_null
 from orchestra.server.responses import problems
 from orchestra.values import Json
 
 MESSAGE, FRAME = "SocketMessage", "SocketFrame"
 """The names of the schemas of a client's messages and of the server's messages."""
+START, CANCEL, OF_RUN, REFUSED = "SocketStart", "SocketCancel", "SocketEvent", "SocketProblem"
+"""The names of the schemas of each kind of message; generated clients name their types by them."""
 
 _ID: Json = {
     **TEXT,
@@ -25,37 +27,35 @@ _ID: Json = {
     "maxLength": ID_CHARS_MAX,
     "description": "The client's own id for a run; may be used again after the run's last event.",
 }
-_START = closed(type={"const": "start"}, id=_ID, inputs={"type": "object"}, tags=TEXTS)
+_START = closed(type={"const": "start"}, id=_ID, inputs=OBJECT, tags=TEXTS)
 SCHEMAS: Mapping[str, Json] = {
     MESSAGE: {
         "title": MESSAGE,
         "description": "A message from the client: one JSON object, in a text message.",
-        "oneOf": [
-            {
-                **_START,
-                "description": "Start a run; `inputs` are as in the body of an HTTP request.",
-                "required": ["type", "id"],
-            },
-            {
-                **closed(type={"const": "cancel"}, id=_ID),
-                "description": "Cancel a run; does nothing if it has ended.",
-            },
-        ],
+        "oneOf": [reference(START), reference(CANCEL)],
+    },
+    START: {
+        **_START,
+        "description": "Start a run; `inputs` are as in the body of an HTTP request.",
+        "required": ["type", "id"],
+    },
+    CANCEL: {
+        **closed(type={"const": "cancel"}, id=_ID),
+        "description": "Cancel a run; does nothing if it has ended.",
     },
     FRAME: {
         "title": FRAME,
         "description": "A message from the server: an event of a run, or a problem.",
-        "oneOf": [
-            {
-                **closed(id=_ID, event=reference(EVENT)),
-                "description": "An event of a run, until its last one.",
-            },
-            {
-                **closed(id=or_null(_ID), problem=reference(PROBLEM), retry_after_s=WAIT),
-                "description": "Why a message was refused; `id` is null if it had no valid id.",
-                "required": ["id", "problem"],
-            },
-        ],
+        "oneOf": [reference(OF_RUN), reference(REFUSED)],
+    },
+    OF_RUN: {
+        **closed(id=_ID, event=reference(EVENT)),
+        "description": "An event of a run, until its last one.",
+    },
+    REFUSED: {
+        **closed(id=or_null(_ID), problem=reference(PROBLEM), retry_after_s=WAIT),
+        "description": "Why a message was refused; `id` is null if it had no valid id.",
+        "required": ["id", "problem"],
     },
 }
 OPERATIONS: Mapping[tuple[str, str], Operation] = {

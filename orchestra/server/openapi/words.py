@@ -23,6 +23,8 @@ Refusal: TypeAlias = HttpProblem | ServedError
 TEXT: Json = {"type": "string"}
 TEXTS: Json = {"type": "object", "additionalProperties": TEXT}
 """Named texts."""
+OBJECT: Json = {"type": "object", "additionalProperties": True}
+"""Any object. Without `additionalProperties`, generators make a type of it that has no members."""
 NUMBER: Json = {"type": "number"}
 COUNT: Json = {"type": "integer", "minimum": 0}
 HTML = "text/html"

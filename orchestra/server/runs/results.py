@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.annotations.pydantic_models import is_model, written_schema
-from orchestra.annotations.schemas import is_written_as_read, object_schema
+from orchestra.annotations.schemas import is_written_as_read, object_schema, require_written
 from orchestra.annotations.shapes import alternatives, class_of, parts, plain, union
 from orchestra.failed import Failed
 from orchestra.values import Json
@@ -31,9 +31,11 @@ def schema(returns: object) -> Json:
     if kind is MISSING or not is_written_as_read(kind):
         return _of_model(kind)
     try:
-        return object_schema({"result": kind}, {})
+        found = object_schema({"result": kind}, {})
     except TypeError:  # the type has no schema, but its values may still have a form in JSON
-        return _beside_failed(kind)
+        found = _beside_failed(kind)
+    require_written(found, kind)
+    return found
 
 
 def _of_model(kind: object) -> Json:

@@ -64,7 +64,7 @@ def wrong(  # noqa: C901, PLR0912 - a case for each word
                     yield from within(rule[name], value[name], f"{at}/{name}")
             case "required" if isinstance(value, dict):
                 yield from (f"{at}: {name!r} is missing" for name in rule if name not in value)
-            case "additionalProperties" if isinstance(value, dict):
+            case "additionalProperties" if isinstance(value, dict) and rule is not True:
                 for name in value.keys() - schema.get("properties", {}).keys():
                     told = {"not": True} if rule is False else rule
                     yield from within(told, value[name], f"{at}/{name}")

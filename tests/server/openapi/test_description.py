@@ -22,6 +22,7 @@ from orchestra.access.wanted import NewKey
 from orchestra.accounts import Usage
 from orchestra.documents import Document
 from orchestra.engine.engine import open_engine
+from orchestra.errors import BudgetExceededError, InputError, LimitReachedError
 from orchestra.event_lines import encode
 from orchestra.events import Event, RunFailed
 from orchestra.graph.pipelines import Pipeline, pipeline
@@ -117,6 +118,17 @@ def link(top: int = 3) -> Link:
     return linked(top)
 
 
+@step
+def paired(top: int) -> tuple[int, str]:
+    return top, ""
+
+
+@pipeline
+def pair(top: int = 3) -> tuple[int, str]:
+    """Both of it."""
+    return paired(top)
+
+
 SERVED: dict[str, Pipeline[..., Any]] = {
     "count": PIPELINES["count"],
     "a b": rich,
@@ -187,6 +199,60 @@ def test_every_reference_leads_somewhere_and_no_operation_has_the_name_of_anothe
     assert found["openapi"].startswith("3.1.")
 
 
+def test_generators_of_clients_find_a_type_for_everything() -> None:
+    """Without these rules, they wrote code that did not compile, or left out operations.
+
+    A name that begins with a digit is no identifier; the name of an HTTP library's own class
+    shadows it; two components with one title are one class; a bare object has no members.
+    """
+    found = documented({**SERVED, "link": link, "pair": pair})
+    components = found["components"]
+    names = [*components["schemas"], *components["responses"]]
+    assert len(set(names)) == len(names)
+    assert not [name for name in names if not re.match("[A-Za-z_]", name) or name == "Response"]
+    titles = [each["title"] for each in components["schemas"].values() if "title" in each]
+    assert len(set(titles)) == len(titles)
+    for each in walk(found):
+        if each.get("type") == "object":
+            assert each.keys() & {"properties", "additionalProperties"}, each
+        required = each.get("required", ())
+        if isinstance(required, list):  # not of a parameter
+            assert {*required} <= each["properties"].keys(), each
+        assert "prefixItems" not in each or "items" not in each
+    keyed = documented(admission=Admission(keyring=Keyring(MemoryState())))
+    assert all("security" in each for each in operations(keyed).values())
+    used = {str(each.get("$ref")) for each in walk(keyed)}
+    unused = [each for each in keyed["components"]["responses"] if f"{RESPONSES}{each}" not in used]
+    assert not unused
+    assert found["security"] == []
+
+
+def test_a_class_in_a_form_is_that_in_json_unless_it_has_a_file() -> None:
+    found = documented()
+    content = operations(found)["/v1/pipelines/a%20b/runs", "post"]["requestBody"]["content"]
+    form = content["multipart/form-data"]["schema"]["properties"]
+    inputs = content["application/json"]["schema"]["properties"]["inputs"]["properties"]
+    assert form["sections"] == inputs["sections"]
+    assert form["file"] != inputs["file"]
+    assert not [name for name in found["components"]["schemas"] if ".form." in name]
+
+
+def test_a_problem_lists_all_that_it_may_have() -> None:
+    fields = documented()["components"]["schemas"]["Problem"]["properties"].keys()
+    failed = RunFailed(1, 0.0, "LimitReachedError", "", step="s", where="w")
+    errors = (
+        BudgetExceededError("", budget="b"),
+        LimitReachedError("", code="c"),
+        InputError("", field="f"),
+    )
+    for error in errors:
+        assert (
+            {"run_id", "error", "step", "where"}
+            < failed_run("r", failed, error).body.keys()
+            <= fields
+        )
+
+
 def test_a_schema_of_openais_has_a_name_for_a_program_and_for_nobody_inside() -> None:
     assert all(re.fullmatch("[A-Z][A-Za-z]+", name) for name in OPENAI_SCHEMAS), (
         OPENAI_SCHEMAS.keys()
@@ -218,7 +284,7 @@ def test_a_pipeline_has_a_path_with_its_inputs_as_json_as_a_form_and_as_a_query(
     ]
     asked_by = operations(found)["/v1/pipelines/a%20b/runs", "get"]["parameters"]
     names = [each["name"] for each in asked_by if each["in"] == "query"]
-    assert names == ["tone", "file", "top"], "no query can say a list of objects"
+    assert names == ["tone", "top"], "no query can say a list of objects, nor a file"
 
 
 def test_a_pipeline_says_what_it_gives() -> None:
@@ -283,7 +349,7 @@ def types(found: Json, answer: Json) -> set[str]:
     """The ends of the types of the problems in an answer."""
     resolved = looked_up(found, answer["$ref"])
     schema = resolved["content"]["application/problem+json"]["schema"]
-    enum = schema["allOf"][1]["properties"]["type"]["enum"]
+    enum = looked_up(found, schema["$ref"])["allOf"][1]["properties"]["type"]["enum"]
     return {each.rpartition(":")[2] for each in enum}
 
 
@@ -358,6 +424,7 @@ def events(draw: st.DrawFn) -> Event:
 
 
 SCHEMAS = event_schemas()
+RESPONSES = "#/components/responses/"
 
 
 @given(events())

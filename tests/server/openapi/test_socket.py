@@ -26,7 +26,8 @@ KINDS: dict[str, type] = {"string": str, "integer": int, "object": dict, "null":
 
 
 def fits(schema: dict[str, Any], value: Any) -> bool:
-    """Whether a value is as a schema says; of those that it refers to, an object will do."""
+    """Whether a value is as a schema says; of an event or a problem, any object will do."""
+    schema = SCHEMAS.get(schema.get("$ref", "").rpartition("/")[2], schema)
     if either := schema.get("oneOf") or schema.get("anyOf"):
         return sum(fits(each, value) for each in either) == 1
     if "const" in schema:

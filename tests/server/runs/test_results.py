@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict
 
 import attrs
 import msgspec
@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from orchestra.event_lines import written
 from orchestra.server.runs.results import schema
+from orchestra.values import Label, Passage
 
 
 @attrs.frozen
@@ -64,6 +65,97 @@ def test_what_a_class_takes_is_in_what_is_written(value: object) -> None:
     told = schema(type(value))["$defs"][type(value).__name__]
     assert told["required"] == ["count"]
     assert msgspec.json.decode(written(value), type=dict[str, int])["count"] == 3
+
+
+@attrs.frozen
+class Given:
+    name: str = ""
+    words: list[str] = attrs.Factory(lambda: ["a"])
+
+
+@dataclass
+class Kept:
+    name: str = ""
+    _own: int = 0
+
+
+class Sent(msgspec.Struct):
+    name: str = ""
+    given: Given | None = None
+
+
+class Short(msgspec.Struct, omit_defaults=True):
+    name: str = ""
+
+
+class Unset(msgspec.Struct):
+    name: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Part(TypedDict, total=False):
+    name: str
+
+
+class Plain(BaseModel):
+    name: str = Field(default="", alias="Name")
+    other: int | None = None
+
+
+class Sparse(BaseModel):
+    other: int | None = None
+
+    def model_dump(self, **options: Any) -> dict[str, Any]:
+        return super().model_dump(**options, exclude_none=True)
+
+
+class Rarely(BaseModel):
+    name: str = Field(default="", exclude_if=lambda name: not name)
+
+
+@pytest.mark.parametrize(
+    ("value", "required"),
+    [
+        (Given(), ["name", "words"]),
+        (Sent(given=Given()), ["name", "given"]),
+        (Kept(), ["name", "_own"]),
+        (Short(), []),
+        (Unset(), []),
+        (Plain(), ["Name", "other"]),
+        (Rarely(), []),
+    ],
+)
+def test_a_member_that_is_always_written_is_required_also_if_it_has_a_default(
+    value: object, required: list[str]
+) -> None:
+    """Generated clients had it as one that may be missing."""
+    told = schema(type(value))["$defs"]
+    own = told[type(value).__name__]
+    assert own.get("required", []) == required
+    assert msgspec.json.decode(written(value), type=dict[str, Any]).keys() >= {*required}
+    if "Given" in told:
+        assert told["Given"]["required"] == ["name", "words"]
+        assert "default" not in told["Given"]["properties"]["name"]
+
+
+def test_a_member_that_may_be_missing_is_not_required() -> None:
+    assert "required" not in schema(Sparse)["$defs"]["Sparse"]
+    assert written(Sparse()) == b"{}"
+    assert schema(Part)["$defs"]["Part"]["required"] == []
+    assert schema(list[Part])["$defs"]["Part"]["required"] == []
+
+
+@pytest.mark.parametrize(
+    ("value", "required"),
+    [
+        (Passage("a", "b"), ["id", "text", "source", "score", "metadata"]),
+        (Label("a", 0.5), ["name", "confidence", "scores"]),
+    ],
+)
+def test_what_our_steps_give_has_a_schema(value: object, required: list[str]) -> None:
+    """It had none, as their read-only defaults are not in JSON: clients had no type for it."""
+    told = schema(type(value))["$defs"][type(value).__name__]
+    assert told["required"] == required
+    assert msgspec.json.decode(written(value), type=dict[str, Any]).keys() == {*required}
 
 
 class Line(BaseModel):
