@@ -196,6 +196,7 @@ def test_a_pipe_that_somebody_has_made_non_blocking_gets_all_entries() -> None:
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=20), st.integers(0, 2_000))
 @example([100, 100, 100], 150)
 @example([100], 0)
+@example([1], 2)
 def test_a_full_disk_loses_and_tears_no_entry(sizes: list[int], room_bytes: int) -> None:
     """A limit is such a disk. Another process may write first when there is room again."""
     texts = [f"{at}{'x' * size}" for at, size in enumerate(sizes)]

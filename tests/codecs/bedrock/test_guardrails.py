@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
+from orchestra.codecs.usage_counts import TOKENS_MAX
 from orchestra.errors import ModelError, TruncatedStreamError
 from orchestra.values import Json, Stopped, StopReason, TextDelta, UsageReport
 from tests.codecs.amazon import CUTS, event, pieces
@@ -21,7 +22,7 @@ from tests.codecs.streamed import events_of
 DIALECT = BedrockInvokeDialect()
 INTERVENED: Json = {"amazon-bedrock-guardrailAction": "INTERVENED"}
 PASSED: Json = {"amazon-bedrock-guardrailAction": "NONE"}
-COUNTS = st.integers(0, 2**31).flatmap(lambda count: st.sampled_from([count, float(count)]))
+COUNTS = st.integers(0, TOKENS_MAX).flatmap(lambda count: st.sampled_from([count, float(count)]))
 """Behind a guardrail, Bedrock writes 3 as `3.0`."""
 
 

@@ -1325,7 +1325,7 @@ def test_the_budget_of_a_run_is_told_without_the_id_that_its_caller_may_not_know
 
     said = virtual(main)
     assert "the budget of this run is $" in said
-    assert "; the next run has a budget of its own. Bound" in said
+    assert "; the next run has a budget of its own. Send shorter texts" in said
 
 
 def test_thresholds_and_the_spent_are_in_the_account_of_the_call() -> None:

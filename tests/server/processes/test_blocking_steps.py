@@ -34,6 +34,8 @@ from tests.patience import PATIENCE_S
 
 LONG_S = 0.4
 """Many looks."""
+TRIES = 5
+"""How often a test runs what blocks, until it is told."""
 
 
 @step
@@ -112,20 +114,26 @@ def told(
     caplog: pytest.LogCaptureFixture,
     *,
     times: int = 1,
+    tries: int = 1,
     limit_s: float = 0.1,
     still_s: float = PATIENCE_S,
     world: World | None = None,
     waits_s: Callable[[], dict[str, float]] = dict,
 ) -> list[str]:
-    """What is told of runs of it, if the machine is not busy, unless `waits_s` says otherwise."""
+    """What is told of runs of it, if the machine is not busy, unless `waits_s` says otherwise.
+
+    Of several `tries`, a busy machine may miss all but one.
+    """
     detector = BlockingStepDetector(limit_s=limit_s, look_s=0.02, still_s=still_s, waits_s=waits_s)
+    left = iter(range(tries))
 
     async def main() -> None:
         async with trio.open_nursery() as nursery, open_engine(world) as engine:
             nursery.start_soon(detector.watch)
             await trio.testing.wait_all_tasks_blocked()
-            for _ in range(times):
-                await engine.run(each, n=1)
+            while not caplog.records and next(left, None) is not None:
+                for _ in range(times):
+                    await engine.run(each, n=1)
             nursery.cancel_scope.cancel()
 
     with caplog.at_level(logging.WARNING, "orchestra.server"):
@@ -166,7 +174,7 @@ def test_a_process_that_stood_still_says_so_afterwards(
 def test_a_step_that_blocks_is_told_once_with_its_line(
     each: Pipeline[..., object], name: str, line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (message, *others) = told(each, caplog, times=2)
+    (message, *others) = told(each, caplog, times=2, tries=TRIES)
     assert message.startswith(f"step {name!r} blocks: all other runs wait for it, at ")
     where = message.partition(" at ")[2].partition(";")[0]
     assert where.startswith("tests/server/processes/test_blocking_steps.py:")
@@ -214,7 +222,7 @@ def asking(looking: Callable[[str], object]) -> tuple[Pipeline[..., str], World]
         return collect(generate(prompt("{n}", n=n), tools=[looking]))
 
     calls = ToolCall("1", looking.__name__, '{"word": "a"}')
-    return asking_it, World(models={"default": ScriptedTurns.saying(calls, "b")})
+    return asking_it, World(models={"default": ScriptedTurns.saying(*(calls, "b") * TRIES)})
 
 
 @pytest.mark.parametrize(
@@ -224,7 +232,7 @@ def test_a_tool_that_blocks_is_told_as_well(
     looking: Callable[[str], object], line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     each, world = asking(looking)
-    (message,) = told(each, caplog, world=world)
+    (message,) = told(each, caplog, tries=TRIES, world=world)
     assert message.startswith(f"{looking.__name__!r} blocks: all other runs wait for it, at ")
     assert "@tool(thread=True)" in message
     where = message.partition(" at ")[2].partition(";")[0]
@@ -232,7 +240,7 @@ def test_a_tool_that_blocks_is_told_as_well(
 
 
 def test_so_is_what_a_step_starts_in_a_nursery(caplog: pytest.LogCaptureFixture) -> None:
-    (message,) = told(nursing, caplog)
+    (message,) = told(nursing, caplog, tries=TRIES)
     assert message.startswith("'looks_it_up' blocks: ")
 
 
