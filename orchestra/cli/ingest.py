@@ -96,7 +96,8 @@ async def _ingest(
     from orchestra.config import default_bindings
 
     with default_bindings(data, config=config) as bindings:
-        note_if_new(store, bindings.stores.names())
+        if not bindings.stores.is_own(store):  # the file or database of the others may be away
+            note_if_new(store, bindings.stores.names())
         report = await ingest_shown(folder, store, bindings, embedder, metadata)
     for skipped in report.skipped:
         terminal.note(f"skipped {skipped.source}: {skipped.reason}", "yellow")

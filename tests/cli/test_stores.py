@@ -101,6 +101,18 @@ def test_a_misspelt_store_is_said_to_be_new_before_anything_is_embedded(filled: 
     assert "is new" not in filled.orchestra("ingest", "texts", "--data", "e", "--store", "a")[2]
 
 
+def test_a_store_of_an_own_class_is_filled_whatever_is_wrong_with_the_others(
+    project: Project,
+) -> None:
+    project.write("own.py", "from orchestra.stores.memory import MemoryStore as Mine\n")
+    project.write("orchestra.toml", '[stores]\ndata = "d"\n[stores.mine]\nclass = "own:Mine"\n')
+    project.write("texts/a.md", "# Apples\n\nApples are red.\n")
+    project.write("d/store.sqlite", "not a file of stores\n" * 99)
+    code, out, _ = project.orchestra("ingest", "texts", "--store", "mine")
+    assert (code, "1 added" in out) == (0, True)
+    assert project.orchestra("ingest", "texts", "--store", "other")[0] == FAILED
+
+
 def test_of_many_stores_some_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     note_if_new("new", [str(number) for number in range(NAMED_MAX + 1)])
     assert capsys.readouterr().err.endswith("'8', '9', ...)\n")

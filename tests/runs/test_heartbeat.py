@@ -145,3 +145,25 @@ def test_who_comes_back_to_a_lost_run_while_its_record_is_read_keeps_it() -> Non
             return found
 
     assert not virtual(main)
+
+
+def test_a_lost_run_ends_also_if_the_state_fails_once_more_when_it_is_back() -> None:
+    async def main() -> tuple[bool, bool]:
+        state = memory()
+        cable = Cable(state)
+        async with process(cable, BOUNDS) as one, process(Cable(state), BOUNDS) as other:
+            run = one.start([(60.0, "x")])
+            one.registry.adopt(run, linger_s=CONTINUE, readers=0)
+            await trio.sleep(0.9)
+            cable.cut = True
+            await trio.sleep(30.0)
+            await other.registry.get(run.id)
+            cable.cut, cable.closed_to = False, live_key(run.id)
+            await trio.sleep(3 * BOUNDS.heartbeat_s)
+            before, cable.closed_to = run.ended, None
+            await trio.sleep(2.0)
+            found = before, run.ended
+            run.cancel("the test is over")
+            return found
+
+    assert virtual(main) == (False, True)

@@ -6,8 +6,10 @@ A worker runs SCRIPT, with `number`, `line` and `listener` in its hands, `ready(
 
 from __future__ import annotations
 
+import logging
 import sys
 from functools import partial
+from logging.handlers import MemoryHandler
 
 import msgspec
 import trio
@@ -28,6 +30,9 @@ def on(name, act): signal.signal(getattr(signal, name), lambda *_: act())
 
 if __name__ == "__main__":
     options = msgspec.json.decode(sys.argv[1])
+    if options.pop("logs_late", False):  # when it is asked to, or at the end
+        late = MemoryHandler(1_000, logging.CRITICAL + 1, logging.StreamHandler())
+        logging.basicConfig(handlers=[late])
     command = [sys.executable, "-S", "-E", "-c", WORKER + sys.argv[2]]
     rule = RestartRule(**options.pop("rule", {}))
     supervisor = Supervisor(

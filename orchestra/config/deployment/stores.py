@@ -62,6 +62,10 @@ class Stores:
         """
         return [*self._own, *(name for name in self._others.names() if name not in self._own)]
 
+    def is_own(self, name: str) -> bool:
+        """Whether the store of this name is of an own class."""
+        return name in self._own
+
     def store(self, name: str) -> VectorStore:
         """The store of this name; once found, it is not looked up again.
 

@@ -305,8 +305,11 @@ class CallerLimits:
         if len(self._log_next_s) >= _CALLERS_KEPT:
             self._log_next_s.clear()
         self._log_next_s[which] = now_s + AGAIN_S
-        line = "calls wait for limit %s of %s, which is logged once an hour: %s; %d wait now"
-        log.warning(line, blocked.limit, owner, _taken(blocked), self.waiting)
+        log.warning(
+            "calls wait for limit %s of %s, which is logged once an hour: %s; waiting calls of all "
+            "callers: %d",
+            *(blocked.limit, owner, _taken(blocked), self.waiting),
+        )
 
 
 def _closed(owners: Owners) -> Owner | None:

@@ -49,7 +49,7 @@ OF_OTHERS = (
     "@tool(thread=True), or call what blocks in `await trio.to_thread.run_sync(...)`"
 )
 STOOD_STILL = (
-    "this process stood still for %.3g s, and all its runs waited: it was suspended or had no "
+    "this process stood still for %.1f s, and all its runs waited: it was suspended or had no "
     "processor, or code in C kept the GIL (the lock of Python)"
 )
 _TRIO = trio.run.__code__.co_filename  # the module that calls every task

@@ -42,7 +42,7 @@ from orchestra.server.processes.signals import HANGUP, Acts, Shutdown, receiving
 from orchestra.server.processes.worker_place import READY
 
 STUCK = (
-    "worker %d is stuck and is killed: its event loop has stood still for %.3g s, in a deadlock or "
+    "worker %d is stuck and is killed: its event loop has stood still for %.1f s, in a deadlock or "
     "in code that blocks, or the process is suspended; the stacks of its threads follow, if it can "
     "still write them (worker_timeout_s in [server] sets the time)"
 )
@@ -83,7 +83,14 @@ class Worker:
                 os.killpg(self.process.pid, number)
 
     async def abort(self) -> None:
-        """Kill them, but let the worker write the stacks of its threads before."""
+        """Kill them, but let the worker write the stacks of its threads before.
+
+        The log is flushed first: the reason, which a thread writes, has to stand above the stacks,
+        and not in one of their lines.
+        """
+        for each in logging.getLogger().handlers:
+            with suppress(OSError, ValueError):  # as `logging.shutdown` does
+                each.flush()
         self.kill(signal.SIGABRT)
         with trio.move_on_after(STACKS_S):
             await self.exited.wait()

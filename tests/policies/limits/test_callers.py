@@ -347,7 +347,7 @@ def test_calls_that_wait_for_a_limit_are_logged_once_an_hour_with_whose_it_is(
         limits = CallerLimits(rules, MemoryState(now_s=trio.current_time))
         of_ada = (
             "calls wait for limit requests_per_minute of user 'acme/ada', which is logged once an "
-            "hour: 6 at once, of 60 a minute, are taken; 6 wait now"
+            "hour: 6 at once, of 60 a minute, are taken; waiting calls of all callers: 6"
         )
         assert await logged(limits, *[ADA] * 6) == []
         assert await logged(limits, *[ADA] * 6) == [of_ada]
@@ -358,8 +358,11 @@ def test_calls_that_wait_for_a_limit_are_logged_once_an_hour_with_whose_it_is(
         assert await logged(limits, *[ADA] * 12) == [of_ada]
         assert await logged(limits, BOB, Caller("acme", "cid"), lasts_s=1.0) == [
             "calls wait for limit concurrency of organisation 'acme', which is logged once an "
-            "hour: 1 are taken; 1 wait now"
+            "hour: 1 are taken; waiting calls of all callers: 1"
         ]
+        limits = CallerLimits(CallerRules(user=slow), MemoryState(now_s=trio.current_time))
+        told = await logged(limits, *[ADA] * 7, *[EVE] * 7)  # one call of each has to wait
+        assert told[1].endswith("waiting calls of all callers: 2")
 
     virtual(main)
 

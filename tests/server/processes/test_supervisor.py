@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -152,7 +153,7 @@ while line.recv(1): pass
         at.lines(2)
         code, _, err = at.ends()
     assert code == 0
-    assert "worker 1 is stuck and is killed: its event loop has stood still for 3" in err
+    assert re.search(r"worker 1 is stuck and is killed: .* has stood still for [34]\.\d s, ", err)
     assert f"worker 1 ended with {signal_of_its_end}; the next begins in 0.1 s" in err
     assert "worker 2 " not in err.replace("worker 2 is ready", "")
 
@@ -176,7 +177,10 @@ while True: signal.pause()
 
 
 def test_one_that_does_not_become_ready_says_where_it_hangs() -> None:
-    """It was killed by SIGKILL, and nobody knew which import it was. Its own processes end, too."""
+    """It was killed by SIGKILL, and nobody knew which import it was. Its own processes end, too.
+
+    The log writes in a thread: its line stood in the middle of the stacks, or below them.
+    """
     script = """
 import faulthandler, subprocess
 faulthandler.enable(2)
@@ -184,13 +188,14 @@ tell(subprocess.Popen(["sleep", "1000"], stdout=2).pid)
 def import_for_ever(): signal.pause()
 import_for_ever()
 """
-    with supervised(script, count=1, start_s=0.5) as at:
+    with supervised(script, count=1, start_s=0.5, logs_late=True) as at:
         (pid,) = at.line()
         code, _, err = at.ends()
         assert ended(int(pid))
     assert code == 1
-    assert "in import_for_ever" in err
-    assert "worker 1 was not ready within 0.5 s" in err
+    told, _, below = err.partition("Fatal Python error: Aborted")
+    assert "worker 1 was not ready within 0.5 s" in told
+    assert "in import_for_ever" in below
     assert "worker 1 ended with SIGABRT before it was ready" in err
 
 
