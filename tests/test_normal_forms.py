@@ -25,3 +25,9 @@ def test_pieces_have_the_normal_form_of_the_text(words: list[str]) -> None:
     text = " ".join(words)
     for form in ("NFKC", "NFKD"):
         assert "".join(normalize(form, each) for each in pieces(text)) == normalize(form, text)
+
+
+@given(st.integers(0, 300), st.text("がパ漢。é", max_size=9))
+def test_without_spaces_no_letter_is_parted_from_its_accent(before: int, rest: str) -> None:
+    text = normalize("NFD", "漢" * before + "が" * 300 + rest)
+    assert "".join(normalize("NFC", each) for each in pieces(text)) == normalize("NFC", text)

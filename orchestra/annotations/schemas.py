@@ -103,7 +103,8 @@ def is_written_as_read(kind: object) -> bool:
 def require_written(schema: Json, kind: object) -> None:
     """Require all members that are always written, also those that have a default when read.
 
-    Attrs classes, dataclasses, Structs and Pydantic models write all of their members.
+    Attrs classes, dataclasses, Structs and Pydantic models write all of their members, but those of
+    an attrs class whose names begin with an underscore.
     """
     seen: dict[type, None] = {}
     _find_classes(kind, seen)
@@ -112,7 +113,8 @@ def require_written(schema: Json, kind: object) -> None:
     by_name = {cls.__name__: cls for cls in seen if _writes_all(cls)}
     for name, each in schema.get("$defs", {}).items():
         if name in by_name and "properties" in each:
-            each["required"] = list(each["properties"])
+            hidden = "_" if attrs.has(by_name[name]) else ()  # `startswith(())` is false
+            each["required"] = [own for own in each["properties"] if not own.startswith(hidden)]
             for member in each["properties"].values():
                 member.pop("default", None)
 

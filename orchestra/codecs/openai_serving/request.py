@@ -68,7 +68,8 @@ _OPENAI_ONLY = frozenset(
 """Fields that other servers with this dialect do not know, and several refuse."""
 MISSING = "it is missing; send a text, or a list of parts"
 """Why a message without content is refused, and a result of a tool without output."""
-_ELSEWHERE = {"n_predict": "send `max_tokens`"}  # llama.cpp heeds it before `max_tokens`
+_ELSEWHERE = {"n_predict": "send `max_tokens`", "n_cmpl": "send `n`"}
+"""Names of fields that llama.cpp heeds before the usual ones."""
 _OLD = {"functions": "tools", "function_call": "tool_choice"}
 _UNSUPPORTED = {
     "audio": "this server stores no audio; send its transcript as `content`",

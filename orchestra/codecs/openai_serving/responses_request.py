@@ -73,6 +73,7 @@ _OF_CHATS = {
     "max_completion_tokens": "send `max_output_tokens`",
     "n": "a response has one answer; leave it out, or send a chat",
     "n_predict": "send `max_output_tokens`",  # as in a chat
+    "n_cmpl": "a response has one answer; leave it out, or send a chat",
 }
 """Fields that would replace those of the chat request that a provider gets for a response."""
 _BODIES = msgspec.json.Decoder(ResponsesBody)

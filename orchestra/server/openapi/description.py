@@ -339,7 +339,8 @@ def _moved(schema: Any, at: str) -> Any:
             if key == "discriminator" and _has_mapping(each)
             else _moved(each, at)
             for key, each in schema.items()
-            if key != "items" or each is not False  # some generators fail at it; `maxItems` says it
+            # Some generators fail at `"items": false`, which `maxItems` says, too.
+            if key != "items" or each is not False or "maxItems" not in schema
         }
     return [_moved(each, at) for each in schema] if isinstance(schema, list) else schema
 

@@ -121,6 +121,17 @@ def test_the_length_that_is_held_for_is_the_one_that_counts(read: Any, instead: 
 
 
 @pytest.mark.parametrize(
+    ("read", "instead"), [(ask, "send `n`"), (respond, "a response has one answer")]
+)
+def test_the_number_of_answers_that_is_held_for_is_the_one_that_counts(
+    read: Any, instead: str
+) -> None:
+    """At llama.cpp, `n_cmpl` counts before `n`."""
+    with pytest.raises(InvalidRequestError, match=f"there is no field `n_cmpl`: {instead}"):
+        read(n_cmpl=8)
+
+
+@pytest.mark.parametrize(
     ("field", "instead"), [("messages", "send `input`"), ("N", "a response has one answer")]
 )
 def test_a_field_of_chats_in_a_response_is_told_by_its_own_name(field: str, instead: str) -> None:

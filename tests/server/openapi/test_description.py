@@ -129,6 +129,17 @@ def pair(top: int = 3) -> tuple[int, str]:
     return paired(top)
 
 
+@step
+def chosen(shown: dict[str, bool]) -> int:
+    return len(shown)
+
+
+@pipeline
+def choose(shown: dict[str, bool] = {"items": False}) -> int:  # noqa: B006
+    """What is shown."""
+    return chosen(shown)
+
+
 SERVED: dict[str, Pipeline[..., Any]] = {
     "count": PIPELINES["count"],
     "a b": rich,
@@ -225,6 +236,13 @@ def test_generators_of_clients_find_a_type_for_everything() -> None:
     unused = [each for each in keyed["components"]["responses"] if f"{RESPONSES}{each}" not in used]
     assert not unused
     assert found["security"] == []
+
+
+def test_a_default_is_told_as_it_is() -> None:
+    """Also with a member whose name is a word of JSON Schema."""
+    asked = operations(documented({"choose": choose}))["/v1/pipelines/choose/runs", "post"]
+    inputs = asked["requestBody"]["content"]["application/json"]["schema"]["properties"]["inputs"]
+    assert inputs["properties"]["shown"]["default"] == {"items": False}
 
 
 def test_a_class_in_a_form_is_that_in_json_unless_it_has_a_file() -> None:

@@ -79,6 +79,12 @@ class Kept:
     _own: int = 0
 
 
+@attrs.frozen
+class Veiled:
+    name: str = ""
+    _own: int = attrs.field(default=0, alias="_own")
+
+
 class Sent(msgspec.Struct):
     name: str = ""
     given: Given | None = None
@@ -118,6 +124,7 @@ class Rarely(BaseModel):
         (Given(), ["name", "words"]),
         (Sent(given=Given()), ["name", "given"]),
         (Kept(), ["name", "_own"]),
+        (Veiled(), ["name"]),
         (Short(), []),
         (Unset(), []),
         (Plain(), ["Name", "other"]),
