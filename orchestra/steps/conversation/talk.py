@@ -142,6 +142,7 @@ class Talk:
         """
         if self._running is not None:
             self._close(stopped(self.request.messages, self._running.parts, self._running.begun))
+            self._set_free()
         calls = open_calls(self.request.messages)
         if calls and self.reached.rounds:
             await self._run(calls)

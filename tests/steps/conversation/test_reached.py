@@ -25,6 +25,7 @@ from orchestra.testing.world import ScriptedModel, World
 from orchestra.transcripts import ApprovalNeededError
 from orchestra.values import (
     ChatRequest,
+    ForcedTool,
     Message,
     Stopped,
     StopReason,
@@ -232,6 +233,20 @@ def test_a_call_that_was_stopped_is_not_made_again_and_the_model_is_told() -> No
         "This was stopped",
         "did rest",
     ]
+
+
+@pytest.mark.parametrize("choice", ["required", ForcedTool("act")])
+def test_a_required_call_that_was_stopped_is_not_required_again(choice: Any) -> None:
+    """Or the model would have to make it a second time, though it may have been done."""
+
+    @pipeline
+    def required(asked: str) -> Stream[str]:
+        policy = Policy(first_chunk_s=5, retry=RETRY)
+        return generate(asked, tools=(act,), tool_choice=choice, policy=policy)
+
+    simulation, model = run(required, [call("mail", 9)], FULL, "Sent.")
+    assert (simulation.value, begun) == ("Sent.", ["mail"])
+    assert [each.tool_choice for each in model.asked] == [choice, None, None]
 
 
 def test_an_object_that_fails_is_asked_for_again_without_the_tools() -> None:
