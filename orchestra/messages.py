@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable
 from inspect import Parameter, signature
 
 INDENT = "    "
 """The indent of further lines of an error in a list; the first line is indented two spaces."""
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+"""A key that needs no quotes in TOML."""
 
 
 def message(error: BaseException) -> str:
@@ -52,6 +56,17 @@ def safe_repr(value: object) -> str:
         return repr(value)
     except Exception:  # noqa: BLE001 - a user's class may raise anything
         return object.__repr__(value)
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """A path as written in a TOML file: `models."my model".timeouts.idle_s`."""
+    keys = map(str, path)
+    return ".".join(key if _BARE.fullmatch(key) else in_quotes(key) for key in keys)
+
+
+def in_quotes(text: str) -> str:
+    """The text as a one-line TOML string, whose escapes are those of JSON."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def listed(errors: Iterable[tuple[str, BaseException]]) -> str:

@@ -130,7 +130,8 @@ def never_falling_back(plan: Plan, found: Deployment) -> Iterator[str]:
 
 def unknown_pipelines(pipelines: Iterable[AnyPipeline], found: Deployment) -> Iterator[str]:
     """Pipelines that the configuration names and that do not exist."""
-    from orchestra.config.toml.complaints import dotted, nearest
+    from orchestra.config.toml.complaints import nearest
+    from orchestra.messages import dotted
     from orchestra.problem import Problem
 
     known = [each.name for each in pipelines]

@@ -74,7 +74,7 @@ def without_keys(
 
     If requests of a key may name end users, any user may exist.
     """
-    from orchestra.config.toml.complaints import dotted
+    from orchestra.messages import dotted
     from orchestra.nearest import did_you_mean
 
     kinds = ("user", "organisation")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Collection, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
@@ -33,6 +31,7 @@ from orchestra.graph.nodes import (
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.commits import Complete
 from orchestra.graph.wires import Wire, node_of
+from orchestra.messages import dotted
 from orchestra.nearest import did_you_mean
 from orchestra.problem import Problem
 from orchestra.protocols import Bindings, KnowsModels
@@ -134,16 +133,12 @@ def unknown_names(
                 yield Problem("unknown-name", node.origin.where, message, fix)
 
 
-_BARE = re.compile("[A-Za-z0-9_-]+")
-"""A key that needs no quotes in TOML."""
-
-
 def _where_to_add(seam: str, name: str) -> str:
     """How to give the deployment what has this name; not for a store, which has to be filled."""
     if seam == "store":
         return ""
-    key = name if _BARE.fullmatch(name) else json.dumps(name)
-    return f"; add [{seam}s.{key}] to orchestra.toml, or in a test World({seam}s={{{name!r}: ...}})"
+    table = dotted((f"{seam}s", name))
+    return f"; add [{table}] to orchestra.toml, or in a test World({seam}s={{{name!r}: ...}})"
 
 
 def unable_models(nodes: tuple[Node, ...], bindings: Bindings) -> Iterator[Problem]:

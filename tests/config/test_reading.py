@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from orchestra.config.deployment.deployment import EMBEDDED, Deployment
 from orchestra.config.finding import find_file, read_deployment
 from orchestra.config.reading import FILE_BYTES_MAX, read, read_file
-from orchestra.config.toml.complaints import dotted, shown
+from orchestra.config.toml.complaints import shown
 from orchestra.errors import ConfigError
+from orchestra.messages import dotted
 from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.allowance import OwnerLimits
 from orchestra.policies.limits.limit import CallLimits

@@ -6,8 +6,9 @@ import attrs
 
 from orchestra.config.toml import spec
 from orchestra.config.toml.checking import Table, check, check_owner_names, unknown, without_none
-from orchestra.config.toml.complaints import Complaints, dotted
+from orchestra.config.toml.complaints import Complaints
 from orchestra.config.toml.places import Path as Place
+from orchestra.messages import dotted
 from orchestra.policies.limits.allowance import NO_LIMITS, CallerRules, OwnerLimits
 
 _KINDS = {"user": "users", "organisation": "organisations"}

@@ -12,7 +12,6 @@ from orchestra.access.wanted import wrong_name
 from orchestra.config.toml.complaints import (
     HIDDEN,
     Complaints,
-    dotted,
     names_a_secret,
     nearest,
     shown,
@@ -20,6 +19,7 @@ from orchestra.config.toml.complaints import (
 from orchestra.config.toml.foreign_names import our_name
 from orchestra.config.toml.places import Path
 from orchestra.config.toml.spec import NO_LIMIT, REMOTE, Kind, Spec
+from orchestra.messages import dotted
 from orchestra.nearest import nearest_name
 
 Table = Mapping[str, Any]

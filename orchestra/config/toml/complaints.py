@@ -5,11 +5,11 @@ Rules of the file: a value that may be a secret is never shown, whatever its key
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 
 from orchestra.config.toml.places import Path, line_of
+from orchestra.messages import dotted, in_quotes
 from orchestra.nearest import did_you_mean
 from orchestra.problem import Problem
 
@@ -22,7 +22,6 @@ _SECRET_NAME = re.compile(
 )
 _WITH_QUERY = re.compile(r"\w+://[^?#]*[?#]")
 _LIKE_A_KEY = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9_\-+/=.]{16,}")
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _BITS_MAX = 256
 """TOML's integers have 64 bits; Python refuses to print one of many thousands in decimal."""
 
@@ -48,12 +47,6 @@ class Complaints:
         return f"{self._file}:{line_of(path, self._places)}"
 
 
-def dotted(path: Path) -> str:
-    """A path as written in the file: `models."my model".timeouts.idle_s`."""
-    keys = (str(key) if _BARE.fullmatch(str(key)) else _quoted(str(key)) for key in path)
-    return ".".join(keys)
-
-
 def shown(value: object, key: str = "") -> str:
     """A value as written in the file, shortened; not shown if it may be a secret."""
     if isinstance(value, dict):
@@ -71,15 +64,10 @@ def shown(value: object, key: str = "") -> str:
             or _LIKE_A_KEY.search(value)
         ):
             return f"a text {HIDDEN}"
-        return _quoted(value[:SHOWN_CHARS] + ("…" if len(value) > SHOWN_CHARS else ""))
+        return in_quotes(value[:SHOWN_CHARS] + ("…" if len(value) > SHOWN_CHARS else ""))
     if isinstance(value, int) and value.bit_length() > _BITS_MAX:
         return "a number with too many digits"
     return HIDDEN if names_a_secret(key) else str(value)[:SHOWN_CHARS]
-
-
-def _quoted(text: str) -> str:
-    """The text as a one-line TOML string, whose escapes are those of JSON."""
-    return json.dumps(text, ensure_ascii=False)
 
 
 def names_a_secret(key: str) -> bool:
