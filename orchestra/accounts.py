@@ -209,3 +209,9 @@ USAGE_COUNTS = tuple(
     field.name for field in attrs.fields(Usage) if field.name not in ("certainty", "_settled")
 )
 """The names of the numeric fields of `Usage`."""
+
+
+def add_to(usages: dict[str, Usage], name: str, usage: Usage) -> None:
+    """Add the usage to that of this name, such as a step or a model."""
+    so_far = usages.get(name)
+    usages[name] = usage if so_far is None else so_far + usage

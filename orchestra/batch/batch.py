@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import attrs
 import trio
 
-from orchestra.accounts import Caller, Usage
+from orchestra.accounts import Caller, Usage, add_to
 from orchestra.batch.ledger import Ended, Row, digest_of, line_of
 from orchestra.batch.outage import Outage, is_refusal
 from orchestra.batch.results import Results, open_results
@@ -328,7 +328,7 @@ class Batch:
         if ended.usage is not None:
             self.progress.usage += ended.usage
         for model, usage in ended.usage_by_model.items():
-            _add(self.progress.usage_by_model, model, usage)
+            add_to(self.progress.usage_by_model, model, usage)
         if ended.error is None:
             self.progress.finished += 1
             return
@@ -370,12 +370,7 @@ class _Spent:
         if run.usage is not None:
             self.usage = run.usage if self.usage is None else self.usage + run.usage
         for model, usage in run.usage_by_model.items():
-            _add(self.by_model, model, usage)
-
-
-def _add(by_model: dict[str, Usage], model: str, usage: Usage) -> None:
-    before = by_model.get(model)
-    by_model[model] = usage if before is None else before + usage
+            add_to(self.by_model, model, usage)
 
 
 def _is_held(error: BaseException | None) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from orchestra.accounts import Caller, Usage
+from orchestra.accounts import Caller, Usage, add_to
 from orchestra.engine.calls.kept import Opened
 from orchestra.errors import LimitExceededError
 from orchestra.event_lines import read_back, written
@@ -75,9 +75,9 @@ class StepContext:
         """Add the usage of a call to the step's account; after the step's end, to the run's."""
         if usage is None or usage.settled:
             return
-        _add(self.run_key.usages, self.step, usage)
+        add_to(self.run_key.usages, self.step, usage)
         if model:
-            _add(self.run_key.usage_by_model, model, usage)
+            add_to(self.run_key.usage_by_model, model, usage)
 
     def record(self, note: type[Note], *fields: object) -> None:
         """Write an event of this step into the run's journal, unless the run has ended."""
@@ -131,8 +131,3 @@ class StepContext:
         """Run a task beside the runs until the engine is closed; its errors are only logged."""
         what = f"the background task {name} failed"
         self.run_key.shared.nursery.start_soon(contained, task, log, what, name=name)
-
-
-def _add(usages: dict[str, Usage], name: str, usage: Usage) -> None:
-    so_far = usages.get(name)
-    usages[name] = usage if so_far is None else so_far + usage
