@@ -8,6 +8,7 @@ re-raised.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -24,6 +25,8 @@ from orchestra.groups import split_in_task, stopping
 
 if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
+
+_NO_SCOPE = nullcontext()
 
 _VALUES: Mapping[type[Node], Callable[[Frame, Operation[Any]], Awaitable[object]]] = {
     Call: calls.call,
@@ -62,14 +65,16 @@ async def give_stream(frame: Frame, operation: Operation[Node]) -> None:
     """The task of an operation that gives chunks; cancelled when the last reader has left."""
     began_s = await _started(frame, operation)
     outflow = Outflow(frame.run.journal.now_s)
+    # A scope takes 700 bytes, and the run's output is open as long as its client listens.
+    unread = None if frame.feeds_output(operation) else trio.CancelScope()
     try:
-        with trio.CancelScope() as unread:
-            outflow.open(frame.open_lanes(operation, unread.cancel))
+        with unread or _NO_SCOPE:
+            outflow.open(frame.open_lanes(operation, unread and unread.cancel))
             await _STREAMS[type(operation.node)](frame, operation, outflow)
     except BaseException as error:  # noqa: ASYNC103, BLE001 - `_unfinished` re-raises it
         _unfinished(frame, operation, error)
     else:
-        if unread.cancelled_caught:
+        if unread is not None and unread.cancelled_caught:
             _cancelled(frame, operation, "nobody reads its stream any more")
         else:
             outflow.close()

@@ -41,7 +41,12 @@ class ElasticLane(Lane[object]):
     __slots__ = ("_frame", "_put", "_taken", "_turn", "reader", "writer")
 
     def __init__(
-        self, frame: Frame, writer: int, reader: int, bound: int, on_leave: Callable[[], None]
+        self,
+        frame: Frame,
+        writer: int,
+        reader: int,
+        bound: int,
+        on_leave: Callable[[], None] | None,
     ) -> None:
         super().__init__(bound, on_leave)
         self._chunks = deque()  # removing the first from a list is slow if it has grown long

@@ -113,7 +113,7 @@ class Frame:
                     self._begin(region)
                 else:
                     result = await self._within(scope, region, take)
-            if alone and scope.ready.is_set():  # its task did not have to wake this one
+            if alone and scope.ready:  # its task did not have to wake this one
                 result = await take(region.source)
         finally:
             self.settle(index, self._reason(scope))
@@ -131,7 +131,7 @@ class Frame:
         """Start a region's members, take its result, and close it, however that ends."""
         try:
             self._begin(region)
-            await scope.ready.wait()
+            await scope.wait_ready()
             result = await take(region.source)
         except BaseException as error:  # noqa: ASYNC103, BLE001 - `_stop` re-raises all else
             self._stop(scope, error)
@@ -199,20 +199,26 @@ class Frame:
         for slot in operation.values:
             self._count(slot)
 
+    def feeds_output(self, operation: Operation[Node]) -> bool:
+        """Whether its chunks are the run's output, whose reader stays until the run's end."""
+        return self.outer is None and self.block.regions[0].outlet in operation.lanes
+
     def open_lanes(
-        self, operation: Operation[Node], on_leave: Callable[[], None]
+        self, operation: Operation[Node], on_leave: Callable[[], None] | None
     ) -> list[Lane[object]]:
         """Open a lane for each reader of an operation's chunks, and start waiting readers.
 
-        `on_leave` is called when the last reader has left before the end.
+        `on_leave` is called when the last reader has left before the end. It is None for an
+        operation that `feeds_output`.
         """
         lanes: list[Lane[object]] = []
 
         def left() -> None:
-            if all(lane.left for lane in lanes):
+            if on_leave is not None and all(lane.left for lane in lanes):
                 on_leave()
 
-        lanes += [self._lane(operation.slot, slot, left) for slot in operation.lanes]
+        each_left = None if on_leave is None else left
+        lanes += [self._lane(operation.slot, slot, each_left) for slot in operation.lanes]
         self.lanes[operation.slot] = lanes
         for slot, lane in zip(operation.lanes, lanes, strict=True):
             if self._settled[slot]:  # the reader was skipped before the first chunk
@@ -220,10 +226,10 @@ class Frame:
             self._count(slot)
         return lanes
 
-    def _lane(self, writer: int, reader: int, on_leave: Callable[[], None]) -> Lane[object]:
+    def _lane(self, writer: int, reader: int, on_leave: Callable[[], None] | None) -> Lane[object]:
         """A lane from one slot to another; the lane to the run's own outlet is the journal."""
         bound = self.run.shared.limits.lane_chunks
-        if self.outer is None and reader == self.block.regions[0].outlet:
+        if self.outer is None and reader == self.block.regions[0].outlet:  # see `feeds_output`
             top = self.scopes[0]
             assert top is not None, "a lane is opened by a task of an entered region"
             return Outlet(self.run.journal, bound, on_leave, top.fail)
@@ -288,7 +294,7 @@ class Frame:
             return
         self._settled[slot] = 1
         if operation is None:
-            scope.ready.set()
+            scope.set_ready()
         else:
             self.run.spawn(scope.nursery, self, operation)
 

@@ -29,7 +29,7 @@ class Outlet(Lane[object]):
         self,
         journal: Journal,
         bound: int,
-        on_leave: Callable[[], None],
+        on_leave: Callable[[], None] | None,
         fail: Callable[[Exception], None],
     ) -> None:
         super().__init__(bound, on_leave)

@@ -30,17 +30,32 @@ def bare(error: Exception) -> Exception:
 class Scope:
     """A region while it runs: its nursery, its first error, and whether it is still open."""
 
-    __slots__ = ("closed", "error", "nursery", "outer", "ready")
+    __slots__ = ("_waiting", "closed", "error", "nursery", "outer", "ready")
 
     nursery: trio.Nursery
 
     def __init__(self, outer: Scope | None) -> None:
         self.outer = outer
-        self.ready = trio.Event()
-        """Set when the region's result exists."""
+        self.ready = False
+        """Whether the region's result exists."""
+        self._waiting: trio.Event | None = None  # made for a waiting task
         self.error: Exception | None = None
         self.closed: str | None = None
         """The reason why nothing may start in it any more; None while it is open."""
+
+    def set_ready(self) -> None:
+        """Note that the region's result exists."""
+        self.ready = True
+        if self._waiting is not None:
+            self._waiting.set()
+
+    async def wait_ready(self) -> None:
+        """Wait until the region's result exists."""
+        if self.ready:
+            await trio.lowlevel.checkpoint()
+            return
+        self._waiting = trio.Event()
+        await self._waiting.wait()
 
     def fail(self, error: Exception) -> None:
         """Keep the first error, and stop everything in the region."""

@@ -26,9 +26,9 @@ class Lane(Generic[C]):
     """Whether the lane ends in the journal."""
     __slots__ = ("_bound", "_chunks", "_closed", "_left", "_on_leave", "_reader", "_writer", "peak")
 
-    def __init__(self, bound: int, on_leave: Callable[[], None]) -> None:
+    def __init__(self, bound: int, on_leave: Callable[[], None] | None) -> None:
         self._bound = bound
-        self._on_leave: Callable[[], None] | None = on_leave
+        self._on_leave = on_leave
         # An empty deque takes 700 bytes, and most lanes are empty.
         self._chunks: list[C] | deque[C] = []
         self._closed = False
