@@ -88,6 +88,11 @@ def page_key(number: int) -> str:
     return f"keys:page:{number}"
 
 
+def use_key(id: str) -> str:  # noqa: A002 - what it is
+    """The key of the document with the time of an API key's last use."""
+    return f"keys:use:{id}"
+
+
 def made(
     fresh: FreshSecret, wanted: NewKey, page: int, kept: Kept, now_s: float
 ) -> Change[Made | OtherPage]:
@@ -227,6 +232,20 @@ def revoked(id: str, kept: Kept, now_s: float) -> Change[KeyRecord]:  # noqa: A0
     return Change(after, {record_key(id): Entry(encoded(after))})
 
 
+def used(id: str, kept: Kept, now_s: float) -> Change[None]:  # noqa: A002 - what it is
+    """Note that a key is used now, apart from its record, which a change may be writing."""
+    del kept
+    return Change(None, {use_key(id): Entry(_encode(now_s))})
+
+
+def last_used(ids: Sequence[str], kept: Kept, now_s: float) -> dict[str, float]:
+    """The noted uses of those of these keys that have one, as seconds since 1970."""
+    del now_s
+    pairs = zip(ids, kept, strict=True)
+    read = ((key, readable(_TIME.decode, data, f"the use of key {key}")) for key, data in pairs)
+    return {key: at_s for key, at_s in read if at_s is not None}
+
+
 def _there(id: str, kept: Kept) -> KeyRecord:  # noqa: A002 - what it is
     (data,) = kept
     if data is None:
@@ -265,3 +284,4 @@ _CHANGED = ("name", "pipelines", "models", "metrics", "end_users")
 _encode = msgspec.json.Encoder().encode
 _HEAD = msgspec.json.Decoder(_Head)
 _IDS = msgspec.json.Decoder(list[str])
+_TIME = msgspec.json.Decoder(float)

@@ -1,14 +1,17 @@
 """The API keys of a deployment, stored in a `State`.
 
 Rules of the file: nothing about keys is cached, so that every process refuses a revoked key at
-once; while the state is unreachable, no key is accepted.
+once; while the state is unreachable, no key is accepted. The use of a key is noted once an hour: a
+write for each request would cost more than its check.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
+from math import inf
 
 import attrs
 
@@ -21,6 +24,7 @@ from orchestra.access.changes import (
     OtherPage,
     page_key,
     record_key,
+    use_key,
 )
 from orchestra.access.keys import KeyRecord, Refusal, admit, decoded
 from orchestra.access.principal import Principal
@@ -41,6 +45,11 @@ from orchestra.records import AS_IT_IS
 SALT_BYTES = 16
 ATTEMPTS_MAX = 50
 """How often creating a key is attempted while other processes fill page after page."""
+
+USE_EVERY_S = 3600.0
+"""How often a process notes the use of a key."""
+USES_MAX = 10_000
+"""The most keys whose last notes a process remembers."""
 
 
 @attrs.frozen
@@ -67,6 +76,7 @@ class Keyring:
     ) -> None:
         self._state = state
         self._random_bytes = random_bytes
+        self._noted_s: dict[str, float] = {}
 
     async def authenticate(self, token: str) -> Principal | Refusal:
         """The principal of a token, or the reason for its refusal; the token may be any text.
@@ -78,7 +88,28 @@ class Keyring:
         if found is None:
             return Refusal("malformed", why_malformed(token))
         see = partial(_admitted, found)
-        return await self._state.look((record_key(found.id),), see, AS_IT_IS)
+        result, now_s = await self._state.look((record_key(found.id),), see, AS_IT_IS)
+        if (
+            isinstance(result, Principal)
+            and now_s >= self._noted_s.get(found.id, -inf) + USE_EVERY_S
+        ):
+            await self._note_use(found.id, now_s)
+        return result
+
+    async def last_used(self, ids: Sequence[str]) -> dict[str, float]:
+        """When these keys were last used, up to an hour before; keys without a use are left out.
+
+        In seconds since 1970, by the clock of the state.
+
+        Raises:
+            StateError: as for `any_made`.
+        """
+        found: dict[str, float] = {}
+        for at in range(0, len(ids), changes.PAGE_KEYS):
+            some = ids[at : at + changes.PAGE_KEYS]
+            keys, read = tuple(map(use_key, some)), partial(changes.last_used, some)
+            found |= await self._state.look(keys, read, AS_IT_IS)
+        return found
 
     async def any_made(self) -> bool:
         """Whether any key was ever created, including keys that were revoked since.
@@ -197,6 +228,14 @@ class Keyring:
         key = _named(id)
         return await self._state.change((record_key(key),), partial(changes.revoked, key))
 
+    async def _note_use(self, key: str, now_s: float) -> None:
+        """Write that a key is used. If that fails, as in a file that is read-only, it is lost."""
+        if len(self._noted_s) >= USES_MAX:
+            self._noted_s.clear()
+        self._noted_s[key] = now_s  # before the write, for which other requests do not wait
+        with suppress(StateError):
+            await self._state.change((), partial(changes.used, key))
+
     def _fresh(self) -> FreshSecret:
         token = minted(self._random_bytes(ENTROPY_BYTES))
         return FreshSecret(token, self._random_bytes(SALT_BYTES))
@@ -212,10 +251,12 @@ def _named(text: str) -> str:
     return found
 
 
-def _admitted(token: Token, kept: Sequence[bytes | None], now_s: float) -> Principal | Refusal:
+def _admitted(
+    token: Token, kept: Sequence[bytes | None], now_s: float
+) -> tuple[Principal | Refusal, float]:
     (data,) = kept
     record = None if data is None else decoded(token.id, data)
-    return admit(record, token, now_s)
+    return admit(record, token, now_s), now_s
 
 
 def _is_there(kept: Sequence[bytes | None], now_s: float) -> bool:

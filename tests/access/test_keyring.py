@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -29,7 +30,7 @@ from hypothesis.stateful import (
 
 from orchestra.access import changes
 from orchestra.access.changes import Made
-from orchestra.access.keyring import Keyring
+from orchestra.access.keyring import USE_EVERY_S, Keyring
 from orchestra.access.keys import REPLACED_MAX, KeyRecord, Refusal
 from orchestra.access.principal import Principal
 from orchestra.access.token import Token, id_of, parsed
@@ -86,6 +87,8 @@ class Known:
     revoked: bool = False
     begun_s: list[float] = attrs.field(factory=list)
     leases: list[float] = attrs.field(factory=list)
+    used_s: float | None = None
+    """When it was last let in."""
     rates: list[tuple[float, int]] = attrs.field(factory=list)
     """Until when it could make how many requests a minute, before it was changed."""
 
@@ -138,7 +141,12 @@ class Keys(RuleBasedStateMachine):
         return next(each for each in self.known if each.id == id_of(text))
 
     def asked(self, text: str, which: int) -> Principal | Refusal:
-        return run(lambda: self.ring(which).authenticate(text))
+        return self.noted(text, run(lambda: self.ring(which).authenticate(text)))
+
+    def noted(self, text: str, found: Principal | Refusal) -> Principal | Refusal:
+        if isinstance(found, Principal):
+            self.of(text).used_s = self.clock.at_s
+        return found
 
     @initialize()
     def nobody_was_made(self) -> None:
@@ -204,7 +212,7 @@ class Keys(RuleBasedStateMachine):
         run(lambda: self.ring(which).revoke(text))
         self.of(text).revoked = True
 
-    @rule(seconds=SECONDS)
+    @rule(seconds=SECONDS | st.sampled_from([USE_EVERY_S - 1, USE_EVERY_S]))
     def time_passes(self, seconds: float) -> None:
         self.clock.at_s += seconds
 
@@ -298,9 +306,21 @@ class Keys(RuleBasedStateMachine):
 
         async def all_come() -> list[str]:
             found = [await ring.authenticate(text) for text, _ in said]
+            for (text, _), each in zip(said, found, strict=True):
+                self.noted(text, each)
             return [each.reason if isinstance(each, Refusal) else "in" for each in found]
 
         assert run(all_come) == [meant for _, meant in said]
+
+    @invariant()
+    def the_last_use_of_each_key_is_known_to_the_hour(self) -> None:
+        ids = [each.id for each in self.known]
+        found = run(lambda: self.rings[-1].last_used(ids))
+        for each in self.known:
+            if each.used_s is None:
+                assert each.id not in found
+            else:
+                assert 0 <= each.used_s - found[each.id] < USE_EVERY_S
 
     @invariant()
     def all_keys_are_listed_in_order(self) -> None:
@@ -420,6 +440,44 @@ def test_a_rotation_without_grace_ends_the_secrets_of_earlier_ones() -> None:
             *("unknown", "expired", "expired", "expired")
         ]
         assert isinstance(await ring.authenticate(last.text), Principal)
+
+    run(main)
+
+
+def test_a_key_is_let_in_where_its_use_cannot_be_written(tmp_path: Path) -> None:
+    """Such as while another process holds the lock of the file."""
+
+    async def main() -> None:
+        path = tmp_path / "keys.sqlite"
+        with SqliteState(path, timeout_s=2.0) as state:
+            ring = Keyring(state)
+            made = await ring.create(ADAS)
+            with closing(locked(path)):
+                for _ in range(2):
+                    assert isinstance(await ring.authenticate(made.text), Principal)
+                assert await ring.last_used([made.record.id]) == {}
+
+    run(main)
+
+
+def locked(path: Path) -> sqlite3.Connection:
+    """A connection that holds the lock for writing, in the way of all others."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("begin immediate")
+    return connection
+
+
+def test_the_use_of_a_key_is_written_once_an_hour() -> None:
+    clock = Hand()
+    at_s = clock.at_s
+
+    async def main() -> None:
+        ring = Keyring(MemoryState(now_s=clock))
+        made = await ring.create(ADAS)
+        for after_s, noted_s in ((0, 0), (1, 0), (3599, 0), (3600, 3600), (7199, 3600)):
+            clock.at_s = at_s + after_s
+            await ring.authenticate(made.text)
+            assert await ring.last_used([made.record.id]) == {made.record.id: at_s + noted_s}
 
     run(main)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 import attrs
 
@@ -21,8 +22,10 @@ HEADINGS = (
     "END USERS",
     "LIMITS",
     "CREATED (UTC)",
+    "LAST USED (UTC)",
     "STATE",
 )
+NONE_USED: Mapping[str, float] = MappingProxyType({})
 _SHORT = {
     "requests_per_minute": "{} requests/min",
     "tokens_per_minute": "{} tokens/min",
@@ -33,8 +36,14 @@ _SHORT = {
 }
 
 
-def as_object(record: KeyRecord, now_s: float) -> dict[str, object]:
-    """The whole key without its secrets, for JSON. Times are in seconds since 1970."""
+def as_object(
+    record: KeyRecord, now_s: float, used_s: Mapping[str, float] | None = None
+) -> dict[str, object]:
+    """The whole key without its secrets, for JSON. Times are in seconds since 1970.
+
+    `used_s` has the last uses by the keys' ids; without it, nothing is said of them.
+    """
+    used = {} if used_s is None else {"last_used_s": used_s.get(record.id)}
     return {
         "id": record.id,
         "name": record.name,
@@ -50,14 +59,21 @@ def as_object(record: KeyRecord, now_s: float) -> dict[str, object]:
         "expires_s": record.expires_s,
         "rotated_s": record.rotated_s,
         "revoked_s": record.revoked_s,
+        **used,
     }
 
 
-def as_table(records: Iterable[KeyRecord], now_s: float, width: int | None = None) -> str:
-    """A line for each key, with headings; as `table`."""
+def as_table(
+    records: Iterable[KeyRecord],
+    now_s: float,
+    width: int | None = None,
+    used_s: Mapping[str, float] = NONE_USED,
+) -> str:
+    """A line for each key, with headings; as `table`. `used_s` has last uses by the keys' ids."""
     kept = [*records]
-    rows = [HEADINGS, *(_row(record, now_s) for record in kept)]
+    rows = [HEADINGS, *(_row(record, now_s, used_s.get(record.id)) for record in kept)]
     rare = {
+        HEADINGS.index("LAST USED (UTC)"): bool(used_s),
         HEADINGS.index("METRICS"): any(record.metrics for record in kept),
         HEADINGS.index("END USERS"): any(record.end_users for record in kept),
     }
@@ -77,7 +93,7 @@ def ends(record: KeyRecord) -> str:
     )
 
 
-def _row(record: KeyRecord, now_s: float) -> tuple[str, ...]:
+def _row(record: KeyRecord, now_s: float, used_s: float | None) -> tuple[str, ...]:
     state = record.state(now_s)
     until = {"revoked": record.revoked_s, "expired": record.expires_s}.get(state, record.expires_s)
     preposition = "until" if state == "active" else "on"
@@ -91,6 +107,7 @@ def _row(record: KeyRecord, now_s: float) -> tuple[str, ...]:
         "yes" if record.end_users else "-",
         _limits(record) or "-",
         _day(record.created_s),
+        "-" if used_s is None else _day(used_s),
         state if until is None else f"{state} {preposition} {_day(until)}",
     )
 

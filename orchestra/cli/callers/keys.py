@@ -123,10 +123,12 @@ def list_keys(
 
         records, now_s = await bindings.keyring.list_all()
         found = owned_by(records, organisation, user)
+        used_s = await bindings.keyring.last_used([each.id for each in found])
         if json:
-            say_json([as_object(each, now_s) for each in found])
+            say_json([as_object(each, now_s, used_s) for each in found])
         elif found:
-            terminal.say(terminal.visible(as_table(found, now_s, terminal.width())))
+            shown = as_table(found, now_s, terminal.width(), used_s)
+            terminal.say(terminal.visible(shown))
         else:
             which = "no such keys" if records else "no keys yet"
             terminal.note(f"there are {which} in {bindings.keys_at}")

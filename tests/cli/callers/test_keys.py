@@ -123,7 +123,8 @@ def test_a_rotated_key_is_the_same_with_another_secret(project: Project) -> None
         found = asked(old)
         assert isinstance(found, Refusal)
         assert found.reason == "expired"
-    assert listed(project) == [third]
+    (listed_key,) = listed(project)
+    assert listed_key == {**third, "last_used_s": listed_key["last_used_s"]}
     assert third["expires_s"] - third["rotated_s"] == 86_400
 
 
@@ -270,8 +271,12 @@ def test_what_was_made_can_be_read_by_a_script(project: Project) -> None:
     code, out, _ = project.orchestra("keys", "create", *ADAS, "--json")
     made = json.loads(out)
     assert code == 0
-    assert isinstance(asked(made.pop("key")), Principal)
-    assert listed(project) == [made]
+    key = made.pop("key")
+    assert listed(project) == [{**made, "last_used_s": None}]
+    assert isinstance(asked(key), Principal)
+    (used,) = listed(project)
+    assert used["last_used_s"] >= made["created_s"]
+    assert "LAST USED (UTC)" in project.orchestra("keys", "list")[1]
     _, out, _ = project.orchestra("keys", "revoke", made["id"], "--json")
     assert json.loads(out)["state"] == "revoked"
 
