@@ -89,10 +89,8 @@ class Keyring:
             return Refusal("malformed", why_malformed(token))
         see = partial(_admitted, found)
         result, now_s = await self._state.look((record_key(found.id),), see, AS_IT_IS)
-        if (
-            isinstance(result, Principal)
-            and now_s >= self._noted_s.get(found.id, -inf) + USE_EVERY_S
-        ):
+        due_s = self._noted_s.get(found.id, -inf) + USE_EVERY_S
+        if isinstance(result, Principal) and now_s >= due_s:
             await self._note_use(found.id, now_s)
         return result
 
