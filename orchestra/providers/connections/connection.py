@@ -84,13 +84,12 @@ class Bounds:
         """The deadline for the first byte of the response, if the request is sent now."""
         return _after(self.timeouts.first_byte_s)
 
-    def binding(self, at: float) -> tuple[str, float]:
-        """The time limit of the first byte that ends first, `at` or `total_s`, and when it ends."""
-        return ("total_s", self.total_at) if self.total_at <= at else ("first_byte_s", at)
+    def binding(self, name: str, at: float) -> tuple[str, float]:
+        """The limit that ends first, and when: the one of this name, at `at`, or `total_s`."""
+        return ("total_s", self.total_at) if self.total_at <= at else (name, at)
 
     async def _within(self, name: str, at: float, job: Callable[[], Awaitable[T]]) -> T:
-        if self.total_at <= at:
-            name, at = "total_s", self.total_at
+        name, at = self.binding(name, at)
         if at == math.inf:
             return await job()
         with trio.CancelScope(deadline=at):
@@ -265,7 +264,7 @@ async def _first(
     line: Line, bounds: Bounds, at: float, read: Callable[[], Awaitable[bytes]]
 ) -> bytes:
     """The first bytes of a response. Its limit has just begun, so mostly it can be watched."""
-    name, ends_at = bounds.binding(at)
+    name, ends_at = bounds.binding("first_byte_s", at)
     if ends_at == math.inf:
         return await read()
     wait = Watch.over(line, getattr(bounds.timeouts, name))
