@@ -141,6 +141,7 @@ _ROWS = (
         scheme=HeaderScheme(env=("COHERE_API_KEY", "CO_API_KEY"), prefix="Bearer "),
         suggested=("command-r7b-12-2024", "command-a-03-2025"),
         reranks=True,
+        bills_searches=True,
         listed_as="cohere",
     ),
     _openai_like(
@@ -197,6 +198,7 @@ _ROWS = (
         suggested=("global.amazon.nova-2-lite-v1:0", "global.anthropic.claude-sonnet-4-6"),
         files=True,
         reranks=True,
+        bills_searches=True,
         listed_as="aws",
     ),
     Provider(
@@ -217,6 +219,7 @@ _ROWS = (
         extras="bedrock",
         files=True,
         reranks=True,
+        bills_searches=True,
         listed_as="aws",
     ),
     Provider(
@@ -253,6 +256,7 @@ _ROWS = (
         read_base_url=urls.ollama_host,
         scheme=HeaderScheme(env=("OLLAMA_API_KEY",), prefix="Bearer ", needed=False),
         suggested=("llama3.2", "llama3.2"),
+        free=True,
     ),
     _openai_like(
         "perplexity",

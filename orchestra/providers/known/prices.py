@@ -22,10 +22,6 @@ from orchestra.providers.known.settings import ModelSettings
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
-FREE_PROVIDERS = ("ollama",)
-"""Local servers, which are free unless their settings have prices."""
-SEARCH_PROVIDERS = ("cohere", "bedrock", "bedrock-invoke")
-"""Providers that bill reranking by search units, whatever tokens would cost."""
 _KEYS: Mapping[str, str] = MappingProxyType(
     {
         "input": "input_mtok",
@@ -45,18 +41,18 @@ def price_of(settings: ModelSettings) -> Price | None:
     reasoning. Where reranking is billed by search units, only `search` is the price of a rerank
     model.
     """
-    configured = settings.prices
-    if PROVIDERS[settings.provider].built_in:
+    configured, provider = settings.prices, PROVIDERS[settings.provider]
+    if provider.built_in:
         return FREE
     own: dict[str, Any] = {
         field.name: for_million(value)
         for field in attrs.fields(type(configured))
         if (value := getattr(configured, field.name)) is not None
     }
-    by_search = settings.provider in SEARCH_PROVIDERS and capabilities(settings).reranking
+    by_search = provider.bills_searches and capabilities(settings).reranking
     if by_search and "search" not in own:
         return None
-    if settings.provider in FREE_PROVIDERS:
+    if provider.free:
         return Price(**{"input": 0, "output": 0, **own})
     if "input" in own and "output" in own:
         return Price(**own)

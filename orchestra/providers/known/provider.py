@@ -51,12 +51,14 @@ class Provider:
     """One provider.
 
     `base_url` makes the base URL from the options; if it is None, the URL must be configured.
-    `base_url_env` names environment variables for the URL, whose values `read_base_url` converts.
-    `suggested` names a fast and a smart model, for a deployment without a file. `files` is whether
-    it accepts PDFs, and `reranks` whether it has reranking: no model of another provider counts as
-    having them. `listed_as` is its name in the catalog of list prices; None if it has none there,
-    as your own servers and gateways to several providers. `extras` is its key in a request's
-    extras, by default its name.
+    `base_url_env` names environment variables for the URL, whose values `read_base_url`
+    converts. `suggested` names a fast and a smart model, for a deployment without a file.
+    `files` is whether it accepts PDFs, and `reranks` whether it has reranking: no model of
+    another provider counts as having them. `bills_searches` is whether it bills reranking by
+    search units, whatever tokens cost, and `free` whether it costs nothing unless prices are
+    configured. `listed_as` is its name in the catalog of list prices; None if it has none
+    there, as your own servers and gateways to several providers. `extras` is its key in a
+    request's extras, by default its name.
     """
 
     name: str
@@ -71,6 +73,8 @@ class Provider:
     suggested: tuple[str, str] | None = None
     files: bool = False
     reranks: bool = False
+    bills_searches: bool = False
+    free: bool = False
     listed_as: str | None = None
     extras: str = attrs.field(default=attrs.Factory(lambda self: self.name, takes_self=True))
 
