@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -163,11 +162,9 @@ class StoredCompletions:
         if not ids:
             return {}
         keys = [self._key(each) for each in ids]
-        found = await self._state().change(
-            keys, lambda data, _: Change([each or b"" for each in data])
-        )
-        large = sum(map(len, found)) > LARGE_BYTES  # together they may have megabytes
-        read = await computed(partial(_read_all, found), large=large)
+        found = await self._state().change(keys, lambda data, _: Change(data))
+        large = sum(len(each) for each in found if each) > LARGE_BYTES  # they may have megabytes
+        read = await computed(lambda: [*map(_read, found)], large=large)
         kept = zip(ids, read, strict=True)
         return {id_: each for id_, each in kept if each is not None and _visible(each, who)}
 
@@ -304,10 +301,6 @@ def _visible(kept: Kept, who: Principal) -> bool:
 def _read(data: bytes | None) -> Kept | None:
     """The stored completion; None if there is none, or it cannot be read."""
     return readable(_KEPT.decode, data, "a stored completion")
-
-
-def _read_all(found: Sequence[bytes]) -> list[Kept | None]:
-    return [_read(each or None) for each in found]
 
 
 def _sizes(data: bytes | None) -> dict[str, int]:
