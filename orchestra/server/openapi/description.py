@@ -197,10 +197,11 @@ class _Writer:
         if more.strip():
             described["description"] = more.strip()
         described["operationId"] += f".{name}"
-        if given := results.schema(pipeline.returns):
-            result = self._owned(given, f"{name}.result")["properties"]["result"]
+        if returned := results.schema(pipeline.returns):
+            result = self._owned(returned, f"{name}.result")["properties"]["result"]
             described["responses"]["200"]["content"] |= json(run_result(result))
-        inputs = self._owned(json_schema(pipeline.inputs), name)
+        given = json_schema(pipeline.inputs)
+        inputs = self._owned(given, name)
         if "requestBody" in described:
             body = {
                 "type": "object",
@@ -209,7 +210,7 @@ class _Writer:
                 "additionalProperties": False,
             }
             form = form_schema(pipeline.inputs)
-            alike = form.get("$defs") == json_schema(pipeline.inputs).get("$defs")
+            alike = form.get("$defs") == given.get("$defs")
             form = self._owned(form, name if alike else f"{name}.form")
             content = {**json(body), FORM: {"schema": form}}
             described["requestBody"] = {"required": True, "content": content}
