@@ -20,10 +20,7 @@ def prompt(template: Template, /, **parts: object) -> str:
     """
     for place in places_of(template) if HIDDEN in template else ():
         if place.hidden:
-            raise ValueError(
-                f"`{place.written}` in the template reads an attribute that begins with `_`; read "
-                f"it in a step, and pass the result: {{{place.name}}}"
-            )
+            raise ValueError("; ".join(place.refusal))
     try:
         return template.format_map(parts)
     except (KeyError, ValueError) as error:

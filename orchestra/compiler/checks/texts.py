@@ -48,10 +48,8 @@ def _template(node: Call, template: str, parts: Mapping[str, object]) -> Iterato
             fix = f"call it in a step, and pass the result: {{{place.name}}}"
             yield Problem("bad-template", where, message, fix)
         elif place.hidden:
-            written = f"`{place.written}` in the template"
-            message = f"{node.spelled}: {written} reads an attribute that begins with `_`"
-            fix = f"read it in a step, and pass the result: {{{place.name}}}"
-            yield Problem("bad-template", where, message, fix)
+            message, fix = place.refusal
+            yield Problem("bad-template", where, f"{node.spelled}: {message}", fix)
     for name in (each for each in wanted if each not in parts):
         meant = did_you_mean(name, surplus, after=" ", written="`{{{}}}`".format)
         near = nearest_name(name, surplus)

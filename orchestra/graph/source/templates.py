@@ -57,6 +57,14 @@ class Place:
         """
         return HIDDEN in (self.path if self.named else self.written)
 
+    @property
+    def refusal(self) -> tuple[str, str]:
+        """The message about a `hidden` place, and what to write instead."""
+        return (
+            f"`{self.written}` in the template reads an attribute that begins with `_`",
+            f"read it in a step, and pass the result: {{{self.name}}}",
+        )
+
 
 def places_of(template: str) -> tuple[Place, ...]:
     """The places of a template in order, also those inside format specs.
