@@ -105,7 +105,7 @@ def _check_has_keywords(store: VectorStore, name: str) -> None:
     if not has_keyword_search(store):
         raise StoreError(
             f"the store {name!r}, a {type(store).__name__}, has no keyword search; leave out "
-            "keywords=..., keep it in SQLite, or write `search_keywords` if the class is yours"
+            "keywords=..., or write `search_keywords` if the class is yours"
         )
 
 

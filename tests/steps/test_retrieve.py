@@ -18,8 +18,6 @@ from orchestra.protocols import VectorStore
 from orchestra.steps import nearest, retrieve
 from orchestra.steps.retrieve import CANDIDATES_MIN, fused
 from orchestra.stores.memory import MemoryStore
-from orchestra.stores.postgres.pool import Address
-from orchestra.stores.postgres.stores import PostgresStores
 from orchestra.testing.simulate import simulate
 from orchestra.testing.world import World
 from orchestra.values import Passage, Scalar, Vector
@@ -143,14 +141,6 @@ def test_a_store_without_keyword_search_says_so(kind: type[Any]) -> None:
     assert isinstance(error, StoreError)
     assert f"the store 'notes', a {kind.__name__}, has no keyword search; leave out" in str(error)
     assert simulate(in_a_store, world, 1).error is None
-
-
-def test_in_postgres_there_is_no_keyword_search_yet() -> None:
-    with PostgresStores(Address("nowhere", {}, None)) as stores:
-        world = World(stores={"notes": stores.collection("notes")})
-        error = simulate(by_both, world, "E1234", 1, "a").error
-    assert isinstance(error, StoreError)
-    assert "the store 'notes', a PostgresCollection, has no keyword search" in str(error)
 
 
 rankings = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 9))

@@ -156,7 +156,7 @@ class StoresAgree(RuleBasedStateMachine):
 
 
 class KeywordsAgree(StoresAgree):
-    """In memory and in a file, there is keyword search, too."""
+    """All of them have keyword search, too."""
 
     @rule(query=texts, top=st.integers(1, 8), where=st.none() | filters)
     def search_keywords(self, query: str, top: int, where: dict[str, Scalar] | None) -> None:
@@ -185,7 +185,7 @@ TestStoresAgree = KeywordsAgree.TestCase
 TestStoresAgree.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
 
 
-class PostgresAgrees(StoresAgree):
+class PostgresAgrees(KeywordsAgree):
     """As does one in Postgres, through two pools."""
 
     def __init__(self) -> None:
@@ -202,6 +202,20 @@ TestPostgresAgrees = PostgresAgrees.TestCase
 TestPostgresAgrees.settings = TestStoresAgree.settings
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def several(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[SqliteStores | PostgresStores]:
+    """A file or a database of collections."""
+    stores: SqliteStores | PostgresStores
+    if request.param == "sqlite":
+        stores = SqliteStores(tmp_path / "store.sqlite")
+    else:
+        stores = PostgresStores(shared_postgres().database())
+    with stores:
+        yield stores
+
+
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
     if request.param == "memory":
@@ -214,16 +228,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStor
         if request.param == "sqlite"
         else PostgresStores(shared_postgres().database())
     ) as stores:
-        yield stores.collection("handbook")
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def worded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
-    """The stores that have keyword search."""
-    if request.param == "memory":
-        yield MemoryStore("handbook")
-        return
-    with SqliteStores(tmp_path / "store.sqlite") as stores:
         yield stores.collection("handbook")
 
 
@@ -405,31 +409,31 @@ INJECTED = [
 
 
 @pytest.mark.parametrize("query", INJECTED)
-def test_a_query_has_no_syntax(worded: VectorStore, query: str) -> None:
+def test_a_query_has_no_syntax(store: VectorStore, query: str) -> None:
     """Whatever SQLite would read in it: only its words count."""
     some = [Passage("1", "the door"), Passage("2", "a window"), Passage("3", "one more")]
-    run(lambda: worded.upsert(some, [EAST] * 3))
-    found = [each.id for each in run(lambda: worded.search_keywords(query, top=9))]
+    run(lambda: store.upsert(some, [EAST] * 3))
+    found = [each.id for each in run(lambda: store.search_keywords(query, top=9))]
     assert sorted(found) == (["1", "3"] if "one" in query else ["1"])
 
 
 @pytest.mark.parametrize("query", ["", "?!", "\0", "\ud800", " \n", "🙂"])
-def test_without_a_word_nothing_is_found_by_keywords(worded: VectorStore, query: str) -> None:
-    run(lambda: worded.upsert([Passage("1", "the door? \0 🙂")], [EAST]))
-    assert run(lambda: worded.search_keywords(query, top=9)) == []
+def test_without_a_word_nothing_is_found_by_keywords(store: VectorStore, query: str) -> None:
+    run(lambda: store.upsert([Passage("1", "the door? \0 🙂")], [EAST]))
+    assert run(lambda: store.search_keywords(query, top=9)) == []
 
 
-def test_an_identifier_is_found_before_its_parts(worded: VectorStore) -> None:
+def test_an_identifier_is_found_before_its_parts(store: VectorStore) -> None:
     some = [
         Passage("1", "first the chunk, and then s: s is the first chunk of s"),
         Passage("2", "a long text with the setting first_chunk_s, which is in seconds, " * 3),
         Passage("3", "the error E-1234 is not E-1235", metadata={"heading": "Errors"}),
         Passage("4", "1234 is E more than 1233; errors"),
     ]
-    run(lambda: worded.upsert(some, [EAST] * 4))
+    run(lambda: store.upsert(some, [EAST] * 4))
 
     def best(query: str) -> str:
-        return run(lambda: worded.search_keywords(query, top=1))[0].id
+        return run(lambda: store.search_keywords(query, top=1))[0].id
 
     assert best("What is first_chunk_s?") == "2"
     assert best("first-chunk-s") == "2"
@@ -437,56 +441,56 @@ def test_an_identifier_is_found_before_its_parts(worded: VectorStore) -> None:
     assert best("ERRORS, in a heading E-1234") == "3"
 
 
-def test_a_filter_holds_for_keyword_hits(worded: VectorStore) -> None:
+def test_a_filter_holds_for_keyword_hits(store: VectorStore) -> None:
     """Also when what it leaves out ranks first, and fills `top`."""
     some = [Passage(f"{i}", "door door", metadata={"owner": "them"}) for i in range(3)]
     mine = [Passage("mine", "a door among many words", "one.md", metadata={"owner": "me"})]
-    run(lambda: worded.upsert([*some, *mine], [EAST] * 4))
+    run(lambda: store.upsert([*some, *mine], [EAST] * 4))
     for where in ({"owner": "me"}, {"source": "one.md"}):
-        found = run(lambda: worded.search_keywords("door", top=1, where=where))
+        found = run(lambda: store.search_keywords("door", top=1, where=where))
         assert [each.id for each in found] == ["mine"]
-    assert run(lambda: worded.search_keywords("door", top=1, where={"owner": "none"})) == []
+    assert run(lambda: store.search_keywords("door", top=1, where={"owner": "none"})) == []
 
 
-def test_keywords_follow_what_is_replaced_and_deleted(worded: VectorStore) -> None:
+def test_keywords_follow_what_is_replaced_and_deleted(store: VectorStore) -> None:
     """Also the weight of a word: what is gone does not count."""
     some = [Passage(f"{i}", "a door", metadata={"part": i}) for i in range(3)]
 
     def found(query: str) -> list[tuple[str, float]]:
-        hits = run(lambda: worded.search_keywords(query, top=9))
+        hits = run(lambda: store.search_keywords(query, top=9))
         return [(each.id, each.score) for each in hits]
 
-    run(lambda: worded.upsert(some[:2], [EAST] * 2))
+    run(lambda: store.upsert(some[:2], [EAST] * 2))
     before = found("door")
-    run(lambda: worded.upsert(some[2:], [EAST]))
+    run(lambda: store.upsert(some[2:], [EAST]))
     assert [each for each, _ in found("door")] == ["0", "1", "2"]
-    assert run(lambda: worded.delete(where={"part": 2})) == 1
+    assert run(lambda: store.delete(where={"part": 2})) == 1
     assert found("door") == before
-    run(lambda: worded.upsert([Passage("0", "a wall")], [EAST]))
+    run(lambda: store.upsert([Passage("0", "a wall")], [EAST]))
     assert [each for each, _ in found("door")] == ["1"]
     assert [each for each, _ in found("wall")] == ["0"]
 
 
-def test_a_long_query_is_cut_and_not_refused(worded: VectorStore) -> None:
+def test_a_long_query_is_cut_and_not_refused(store: VectorStore) -> None:
     some = [Passage("1", "first"), Passage("2", "last"), Passage("3", "w127")]
-    run(lambda: worded.upsert(some, [EAST] * 3))
+    run(lambda: store.upsert(some, [EAST] * 3))
     many = " ".join(f"w{number}" for number in range(100_000))
-    found = run(lambda: worded.search_keywords(f"first {many} last", top=9))
+    found = run(lambda: store.search_keywords(f"first {many} last", top=9))
     assert [each.id for each in found] == ["1"]
-    assert run(lambda: worded.search_keywords("x" * 10_000 + " last", top=9)) == []
-    assert len(run(lambda: worded.search_keywords(many, top=9))) == 1
+    assert run(lambda: store.search_keywords("x" * 10_000 + " last", top=9)) == []
+    assert len(run(lambda: store.search_keywords(many, top=9))) == 1
 
 
 def test_words_that_are_nearly_everywhere_are_left_out(
-    worded: VectorStore, monkeypatch: pytest.MonkeyPatch
+    store: VectorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A search counts a bounded number of hits: those of the rarest words."""
     monkeypatch.setattr(keywords, "HITS_MAX", 5)
     some = [Passage(f"{i}", f"the {'door' if i < 4 else 'wall'}") for i in range(9)]
-    run(lambda: worded.upsert(some, [EAST] * 9))
+    run(lambda: store.upsert(some, [EAST] * 9))
 
     def found(query: str) -> str:
-        return "".join(each.id for each in run(lambda: worded.search_keywords(query, top=99)))
+        return "".join(each.id for each in run(lambda: store.search_keywords(query, top=99)))
 
     assert found("the door") == "0123"
     assert found("the wall") == "45678"
@@ -494,27 +498,30 @@ def test_words_that_are_nearly_everywhere_are_left_out(
     assert found("the") == ""
 
 
-def test_words_are_counted_in_their_own_collection(tmp_path: Path) -> None:
-    """What others keep in the same file changes neither hits nor scores."""
+def test_words_are_counted_in_their_own_collection(
+    several: SqliteStores | PostgresStores,
+) -> None:
+    """What others keep in the same file or database changes neither hits nor scores."""
     alone = MemoryStore()
-    with SqliteStores(tmp_path / "store.sqlite") as files:
-        mine, other = files.collection("mine"), files.collection("other")
-        for store in (alone, mine):
-            some = [Passage("1", "a door"), Passage("2", "a wall")]
-            run(lambda: store.upsert(some, [EAST] * 2))
-        run(lambda: other.upsert([Passage(f"{i}", "door " * i) for i in range(9)], [EAST] * 9))
-        assert len(run(lambda: other.search_keywords("door", top=9))) == 8
-        expected = run(lambda: alone.search_keywords("door", top=9))
-        assert run(lambda: mine.search_keywords("door", top=9)) == expected
-        assert [each.id for each in expected] == ["1"]
+    mine, other = several.collection("mine"), several.collection("other")
+    some = [Passage("1", "a door"), Passage("2", "a wall")]
+    stores: list[VectorStore] = [alone, mine]
+    for store in stores:
+        run(lambda: store.upsert(some, [EAST] * 2))
+    run(lambda: other.upsert([Passage(f"{i}", "door " * i) for i in range(9)], [EAST] * 9))
+    assert len(run(lambda: other.search_keywords("door", top=9))) == 8
+    expected = run(lambda: alone.search_keywords("door", top=9))
+    assert run(lambda: mine.search_keywords("door", top=9)) == expected
+    assert [each.id for each in expected] == ["1"]
 
 
-def test_keywords_of_a_collection_that_is_not_there(tmp_path: Path) -> None:
-    with SqliteStores(tmp_path / "s") as files:
-        missing = files.collection("handbook")
-        told = refused(lambda: missing.search_keywords("door", top=1))
-        assert "orchestra ingest FOLDER --store handbook" in told
-        assert "search(top=0)" in refused(lambda: missing.search_keywords("door", top=0))
+def test_keywords_of_a_collection_that_is_not_there(
+    several: SqliteStores | PostgresStores,
+) -> None:
+    missing = several.collection("handbook")
+    told = refused(lambda: missing.search_keywords("door", top=1))
+    assert "orchestra ingest FOLDER --store handbook" in told
+    assert "search(top=0)" in refused(lambda: missing.search_keywords("door", top=0))
 
 
 def test_a_score_is_the_cosine_however_long_the_vectors_are(store: VectorStore) -> None:

@@ -12,11 +12,12 @@ from functools import partial
 from typing import TypeVar
 
 import attrs
+import trio
 
 from orchestra.errors import StoreError
 from orchestra.protocols import DIGEST, VectorStore
 from orchestra.stores import rules
-from orchestra.stores.postgres import hnsw, schema, searching
+from orchestra.stores.postgres import hnsw, searching, wording
 from orchestra.stores.postgres.connection import TrioConnection, rows
 from orchestra.stores.postgres.encoding import (
     kept,
@@ -26,6 +27,7 @@ from orchestra.stores.postgres.encoding import (
 )
 from orchestra.stores.postgres.pool import Pool
 from orchestra.stores.postgres.searching import Question, matching
+from orchestra.stores.postgres.transactions import read, write
 from orchestra.stores.summary import StoreSummary
 from orchestra.values import Passage, Scalar, Vector
 
@@ -77,6 +79,22 @@ class PostgresCollection(VectorStore):
             raise rules.missing(self._where, self.name, "the database", [])
         return found
 
+    async def search_keywords(
+        self, query: str, *, top: int, where: Mapping[str, Scalar] | None = None
+    ) -> list[Passage]:
+        """The `top` best passages with a word of the query that match `where`, with their BM25.
+
+        Raises:
+            StoreError: the collection does not exist, or was made by an orchestra without keyword
+                search and not ingested since; `top` is less than 1; or the database does not
+                respond or refuses.
+        """
+        rules.check_top(self._where, top)
+        found = await self._read(partial(self._search_keywords, query, top, where or {}), None)
+        if found is None:
+            raise rules.missing(self._where, self.name, "the database", [])
+        return found
+
     async def make(self) -> None:
         """Create the collection, empty, unless it exists.
 
@@ -88,6 +106,8 @@ class PostgresCollection(VectorStore):
     async def index(self) -> None:
         """Build the index of the collection if it should have one, else remove the index.
 
+        If the collection was made by an orchestra without keyword search, its words are added.
+
         A collection should have an index if these stores were opened with one, and if it has at
         least 10,000 passages, of at most 4,000 dimensions. Building may take minutes; others can
         read and write meanwhile. Nothing is done if the index exists, or while another process
@@ -98,7 +118,8 @@ class PostgresCollection(VectorStore):
             StoreError: pgvector is older than 0.8, the user is not the owner of the table or has
                 too short a `statement_timeout`, or the database does not respond, or refuses.
         """
-        work = partial(_read, self._index, None)
+        await self._complete_words()
+        work = partial(read, self._index, None)
         await self._pool.run(work, timeout_s=INDEX_S)
 
     async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
@@ -159,10 +180,10 @@ class PostgresCollection(VectorStore):
             )
 
     async def _read(self, work: Callable[[TrioConnection], Awaitable[T]], absent: T) -> T:
-        return await self._pool.run(partial(_read, work, absent))
+        return await self._pool.run(partial(read, work, absent))
 
     async def _write(self, work: Callable[[TrioConnection], Awaitable[T]]) -> T:
-        writing = partial(_write, work, self._limit_ms)
+        writing = partial(write, work, self._limit_ms)
         return await self._pool.run(writing, writes=True)
 
     async def _find(self, connection: TrioConnection) -> tuple[int, int] | None:
@@ -190,6 +211,34 @@ class PostgresCollection(VectorStore):
             rules.check_dimensions(self._where, expected=target.dimensions, given=size)
         await connection.execute("COMMIT")
         return passages
+
+    async def _search_keywords(
+        self, query: str, top: int, where: Mapping[str, Scalar], connection: TrioConnection
+    ) -> list[Passage]:
+        target = await wording.target(connection, self.name, self._limit_ms)
+        if target is None:
+            names = await _names(connection)
+            raise rules.missing(self._where, self.name, "the database", names)
+        if not target.worded:
+            raise StoreError(
+                f"{self._where} was made by an orchestra without keyword search; add its words "
+                f"with `orchestra ingest FOLDER --store {self.name}`, or leave out keywords=..."
+            )
+        found = await wording.search(connection, target.key, query, top, where)
+        await connection.execute("COMMIT")
+        return found
+
+    async def _complete_words(self) -> None:
+        """Add the words of passages that were stored without them, in several transactions."""
+        if not await self._read(self._find, None):
+            return
+        after: str | None = None
+        while (after := await self._write(partial(self._add_words, after))) is not None:
+            await trio.lowlevel.checkpoint()
+
+    async def _add_words(self, after: str | None, connection: TrioConnection) -> str | None:
+        key, _ = await self._locked(connection)
+        return await wording.complete(connection, key, after)
 
     def _warn(self, target: searching.Target, compared: int) -> None:
         """Log, once for each collection, that it should have an index but has none."""
@@ -233,12 +282,15 @@ class PostgresCollection(VectorStore):
             values = [value for record in some for value in (key, *record)]
             statement = f"{_INSERT} {', '.join([row] * len(some))} {_REPLACE}"
             await connection.execute(statement, values)
+            passages = [passage for passage, _ in pairs[start : start + ROWS_AT_ONCE]]
+            await wording.add(connection, key, passages)
 
     async def _delete(self, where: Mapping[str, Scalar], connection: TrioConnection) -> int:
         key, _ = await self._locked(connection)
         condition, values = matching(where)
-        done = await connection.execute(f"{_DELETE}{condition}", {"key": key, **values})
-        return done.rowcount
+        query = _DELETE.format(condition=condition)
+        ((gone,),) = await rows(connection, query, {"key": key, **values})
+        return int(gone)
 
     async def _drop(self, connection: TrioConnection) -> int:
         gone = await self._delete({}, connection)
@@ -258,7 +310,7 @@ class PostgresCollection(VectorStore):
 
 _HELD = "FROM orchestra.passage JOIN orchestra.collection ON key = collection WHERE name = %s"
 _LOCK = """
-INSERT INTO orchestra.collection (name, dimensions) VALUES (%s, 0)
+INSERT INTO orchestra.collection (name, dimensions, worded) VALUES (%s, 0, true)
 ON CONFLICT (name) DO UPDATE SET dimensions = collection.dimensions RETURNING key, dimensions
 """
 _RENEW = """
@@ -271,7 +323,14 @@ _REPLACE = """
 ON CONFLICT (collection, id) DO UPDATE SET source = excluded.source, text = excluded.text,
     metadata = excluded.metadata, vector = excluded.vector
 """
-_DELETE = "DELETE FROM orchestra.passage WHERE collection = %(key)s"
+_DELETE = """
+WITH gone AS (
+    DELETE FROM orchestra.passage WHERE collection = %(key)s{condition} RETURNING id
+), wordless AS (
+    DELETE FROM orchestra.wording USING gone WHERE collection = %(key)s AND wording.id = gone.id
+)
+SELECT count(*) FROM gone
+"""
 _SUMMARIES = """
 SELECT name, count(id), count(DISTINCT source), dimensions
 FROM orchestra.collection LEFT JOIN orchestra.passage ON collection = key
@@ -281,44 +340,12 @@ GROUP BY key ORDER BY name
 
 async def names_in(connection: TrioConnection) -> list[str]:
     """The names of all collections, in order."""
-    return await _read(_names, list[str](), connection)
+    return await read(_names, list[str](), connection)
 
 
 async def summaries_in(connection: TrioConnection) -> list[StoreSummary]:
     """What each collection holds, by name."""
-    return await _read(_summaries, list[StoreSummary](), connection)
-
-
-async def _read(
-    work: Callable[[TrioConnection], Awaitable[T]], absent: T, connection: TrioConnection
-) -> T:
-    """Run `work`, which only reads, and return its result; `absent` if there is no schema yet."""
-    if connection.vector_in is None:
-        await schema.look(connection)
-    return absent if connection.vector_in is None else await work(connection)
-
-
-async def _write(
-    work: Callable[[TrioConnection], Awaitable[T]], limit_ms: int, connection: TrioConnection
-) -> T:
-    """Run `work` in a transaction, and return its result; creates our schema if it does not exist.
-
-    The transaction has timeouts in the database itself, in case this process dies.
-    """
-    await connection.execute(searching.begin("READ COMMITTED", limit_ms))
-    before = connection.vector_in
-    if before is None:
-        await schema.make(connection)
-    else:
-        await schema.check_layout(connection)
-    connection.begun = True
-    try:
-        done = await work(connection)
-        await connection.execute("COMMIT")
-    except BaseException:
-        connection.vector_in = before  # a new schema is rolled back, too
-        raise
-    return done
+    return await read(_summaries, list[StoreSummary](), connection)
 
 
 async def _names(connection: TrioConnection) -> list[str]:

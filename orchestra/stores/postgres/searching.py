@@ -25,6 +25,7 @@ from orchestra.stores.postgres.encoding import (
     restored,
     vector_bytes,
 )
+from orchestra.stores.postgres.transactions import begin
 from orchestra.values import Passage, Scalar, Vector
 
 TOP_MAX = 2**31 - 1
@@ -76,14 +77,6 @@ async def target(
         pass
     row = await cursor.fetchone()
     return None if row is None else Target(*row[:3])
-
-
-def begin(level: str, limit_ms: int) -> str:
-    """Statements that begin a transaction; no statement or pause in it may exceed `limit_ms`."""
-    return (
-        f"BEGIN ISOLATION LEVEL {level}; SET LOCAL statement_timeout = {limit_ms}; "
-        f"SET LOCAL idle_in_transaction_session_timeout = {limit_ms}"
-    )
 
 
 async def nearest(connection: TrioConnection, target: Target, question: Question) -> Found:

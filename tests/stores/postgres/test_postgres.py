@@ -109,7 +109,8 @@ def test_a_newer_layout_is_refused_and_nothing_is_changed(
     with PostgresStores(address) as later:
         for each in (collection, later.collection("handbook")):
             message = refused(lambda: each.upsert([ONE, ONE], [EAST, EAST]))
-            assert "its layout is 2, this one knows 1), and nothing was changed" in message
+            layouts = f"its layout is {schema.LAYOUT + 1}, this one knows {schema.LAYOUT})"
+            assert f"{layouts}, and nothing was changed" in message
         assert "newer orchestra" in refused(later.collection("handbook").count)
 
 
