@@ -12,7 +12,6 @@ from functools import partial
 from typing import TypeVar
 
 import attrs
-import trio
 
 from orchestra.errors import StoreError
 from orchestra.protocols import DIGEST, VectorStore
@@ -233,8 +232,10 @@ class PostgresCollection(VectorStore):
         if not await self._read(self._find, None):
             return
         after: str | None = None
-        while (after := await self._write(partial(self._add_words, after))) is not None:
-            await trio.lowlevel.checkpoint()
+        while True:
+            after = await self._write(partial(self._add_words, after))
+            if after is None:
+                return
 
     async def _add_words(self, after: str | None, connection: TrioConnection) -> str | None:
         key, _ = await self._locked(connection)
