@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -18,6 +20,9 @@ from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from tests.runs.processes import Cable, Process, heard, memory, process
+
+if TYPE_CHECKING:
+    from orchestra.engine.run import Run
 
 BOUNDS = RunsSettings(inbox_s=0.5)
 STEPS_S = st.sampled_from([0.0, 6.0, -3600.0])
@@ -122,17 +127,26 @@ def test_a_lost_run_that_nobody_follows_here_ends_when_its_process_is_back(
     assert len(told) == ends
 
 
+@asynccontextmanager
+async def lost_run() -> AsyncIterator[tuple[Process, Run[Any]]]:
+    """A run that others took for lost; its process can still not reach the state."""
+    state = memory()
+    cable = Cable(state)
+    async with process(cable, BOUNDS) as one, process(Cable(state), BOUNDS) as other:
+        run = one.start([(60.0, "x")])
+        one.registry.adopt(run, linger_s=CONTINUE, readers=0)
+        await trio.sleep(0.9)
+        cable.cut = True
+        await trio.sleep(30.0)
+        await other.registry.get(run.id)
+        yield one, run
+        run.cancel("the test is over")
+
+
 def test_who_comes_back_to_a_lost_run_while_its_record_is_read_keeps_it() -> None:
     async def main() -> bool:
-        state = memory()
-        cable = Cable(state)
-        async with process(cable, BOUNDS) as one, process(Cable(state), BOUNDS) as other:
-            run = one.start([(60.0, "x")])
-            one.registry.adopt(run, linger_s=CONTINUE, readers=0)
-            await trio.sleep(0.9)
-            cable.cut = True
-            await trio.sleep(30.0)
-            await other.registry.get(run.id)
+        async with lost_run() as (one, run):
+            cable = one.cable
             cable.closed_to, cable.opens = live_key(run.id), trio.Event()
             cable.cut = False
             await trio.sleep(2.0)
@@ -140,30 +154,18 @@ def test_who_comes_back_to_a_lost_run_while_its_record_is_read_keeps_it() -> Non
             assert await one.registry.follow(run.id) is not None
             cable.opens.set()
             await trio.sleep(2.0)
-            found = run.ended
-            run.cancel("the test is over")
-            return found
+            return run.ended
 
     assert not virtual(main)
 
 
 def test_a_lost_run_ends_also_if_the_state_fails_once_more_when_it_is_back() -> None:
     async def main() -> tuple[bool, bool]:
-        state = memory()
-        cable = Cable(state)
-        async with process(cable, BOUNDS) as one, process(Cable(state), BOUNDS) as other:
-            run = one.start([(60.0, "x")])
-            one.registry.adopt(run, linger_s=CONTINUE, readers=0)
-            await trio.sleep(0.9)
-            cable.cut = True
-            await trio.sleep(30.0)
-            await other.registry.get(run.id)
-            cable.cut, cable.closed_to = False, live_key(run.id)
+        async with lost_run() as (one, run):
+            one.cable.cut, one.cable.closed_to = False, live_key(run.id)
             await trio.sleep(3 * BOUNDS.heartbeat_s)
-            before, cable.closed_to = run.ended, None
+            before, one.cable.closed_to = run.ended, None
             await trio.sleep(2.0)
-            found = before, run.ended
-            run.cancel("the test is over")
-            return found
+            return before, run.ended
 
     assert virtual(main) == (False, True)
