@@ -274,6 +274,13 @@ class Context(Origin, RunsPipelines, Finds, Protocol):
     engine fills it in. Names are those of the deployment's bindings.
     """
 
+    @property
+    def call_id(self) -> str | None:
+        """In a tool, the first 100 characters of the id of the model's call; else None.
+
+        It is that of the call's events. Some models use an id again in a later turn.
+        """
+
     def used(self, usage: Usage | None) -> None:
         """Add the usage of a call (its `Completion.usage`) to the account of the step."""
 

@@ -57,6 +57,11 @@ class StepContext:
         self.caller: Caller = self.run_key.caller
         """The caller that started the run."""
 
+    @property
+    def call_id(self) -> str | None:
+        """In a tool, the id of the model's call: see `protocols.Context`."""
+        return None if self._tool is None else self._tool[1]
+
     def model(self, name: str) -> Model:
         """The model of this name. Raises BindingError."""
         if self.run_key.cuts:  # from now on, this model's answer counts, and it is not cut yet

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra import Context, injected
 from orchestra.events import ToolFinished, ToolStarted
 from orchestra.observe.names import RELEASED
 from orchestra.observe.spans import spans
@@ -29,3 +30,16 @@ def test_each_call_of_a_tool_is_told_when_it_begins_and_when_it_is_done(
         str(each.attributes["gen_ai.tool.call.id"]): (each.began_s, each.ended_s) for each in spans_
     } == {call: (began[call], done[call].at_s) for call in began}
     assert {each.name for each in spans_} == {"execute_tool wait"}
+
+
+def test_a_tool_knows_the_id_of_its_call_as_the_events_tell_it() -> None:
+    known: list[str | None] = []
+
+    def noted(context: Context = injected) -> str:
+        """Note the call."""
+        known.append(context.call_id)
+        return ""
+
+    run = run_with(noted, calls=[("noted", "{}")] * 3)
+    assert known == [each.call for each in run.events if isinstance(each, ToolStarted)]
+    assert known == ["0", "1", "2"]
