@@ -112,8 +112,11 @@ async def add(connection: TrioConnection, key: int, passages: Sequence[Passage])
 async def complete(connection: TrioConnection, key: int, after: str | None) -> str | None:
     """Write the words of some passages of layout 1, those whose ids come after `after`.
 
-    Returns the last of these ids; None if there is no more, and the collection is now `worded`.
+    Returns the last of these ids; None if there is no more, and the collection is `worded`.
     """
+    ((worded,),) = await rows(connection, _IS_WORDED, [key])
+    if worded:  # as it mostly is: a search for missing ones would read all ids
+        return None
     found = await rows(connection, _MISSING, {"key": key, "after": after, "most": ADDED_AT_ONCE})
     if not found:
         await connection.execute(_WORDED, [key])
@@ -185,4 +188,5 @@ WHERE collection = %(key)s AND (%(after)s::text IS NULL OR id > %(after)s) AND N
     WHERE there.collection = passage.collection AND there.id = passage.id
 ) ORDER BY id LIMIT %(most)s
 """
+_IS_WORDED = "SELECT worded FROM orchestra.collection WHERE key = %s"
 _WORDED = "UPDATE orchestra.collection SET worded = true WHERE key = %s"
