@@ -98,12 +98,8 @@ class RoutedModel(Model):
 
     async def complete(self, request: ChatRequest) -> Completion:
 
-        async def ask(name: str) -> Completion:
-            model = self._desk.began("complete", name)
-            try:
-                found = await model.complete(request)
-            finally:
-                self._desk.left("complete", name)
+        async def ask(name: str, model: Model) -> Completion:
+            found = await model.complete(request)
             try:
                 self._desk.refuse(name, _refusal_of(found))
             except ContentFilterError:
@@ -112,7 +108,7 @@ class RoutedModel(Model):
                 raise
             return found
 
-        return await self._desk.first("complete", request, ask)
+        return await self._desk.whole("complete", request, ask)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector for each text, in order, all from one model.
@@ -123,15 +119,7 @@ class RoutedModel(Model):
         Raises:
             ModelError: as in `stream`.
         """
-
-        async def ask(name: str) -> Embeddings:
-            model = self._desk.began("embed", name)
-            try:
-                return await model.embed(request)
-            finally:
-                self._desk.left("embed", name)
-
-        return await self._desk.first("embed", request, ask)
+        return await self._desk.whole("embed", request, lambda _, model: model.embed(request))
 
     async def rerank(self, request: RerankRequest) -> Ranking:
         """The most relevant texts, best first, all from one model.
@@ -139,15 +127,7 @@ class RoutedModel(Model):
         Raises:
             ModelError: as in `stream`.
         """
-
-        async def ask(name: str) -> Ranking:
-            model = self._desk.began("rerank", name)
-            try:
-                return await model.rerank(request)
-            finally:
-                self._desk.left("rerank", name)
-
-        return await self._desk.first("rerank", request, ask)
+        return await self._desk.whole("rerank", request, lambda _, model: model.rerank(request))
 
 
 class RoutedAnswer:
@@ -281,6 +261,20 @@ class _Desk:
                 PRESENT.get().record(StepRouted, self._route.name, name)
                 return found
         raise _error_of_all(self._route.name, failed)
+
+    async def whole(
+        self, kind: Kind, request: AnyRequest, ask: Callable[[str, Model], Awaitable[T]]
+    ) -> T:
+        """As `first`, for calls that end with their result; `ask` gets the model and its name."""
+
+        async def asked(name: str) -> T:
+            model = self.began(kind, name)
+            try:
+                return await ask(name, model)
+            finally:
+                self.left(kind, name)
+
+        return await self.first(kind, request, asked)
 
     def refuse(self, name: str, why: str | None) -> None:
         """Treat a refusal as a failure if this route falls back on refusals; else as an answer.
