@@ -75,11 +75,8 @@ def key_of(tenant: str, identity: str, request: AnyRequest, kind: str = "answer"
     more. The order of keys in schemas matters, as it does to models. A request has no key if its
     extras or schemas are not JSON, or its texts are not valid Unicode.
     """
-    try:
-        written = written_of((kind, tenant, identity), request)
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        return None
-    return f"cache:{blake2b(written, digest_size=32).hexdigest()}"
+    written = written_of((kind, tenant, identity), request)
+    return None if written is None else f"cache:{blake2b(written, digest_size=32).hexdigest()}"
 
 
 def keys_of_texts(tenant: str, identity: str, request: EmbedRequest) -> dict[str, str] | None:

@@ -243,8 +243,7 @@ def _key(scope: tuple[str, ...], request: AnyRequest) -> bytes | None:
 
     A short request is its own key; a long one is hashed, which takes longer.
     """
-    try:
-        written = written_of(scope, request, any_order=True)
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        return None
-    return written if len(written) <= SHORT_BYTES else blake2b(written, digest_size=32).digest()
+    written = written_of(scope, request, any_order=True)
+    if written is None or len(written) <= SHORT_BYTES:
+        return written
+    return blake2b(written, digest_size=32).digest()
