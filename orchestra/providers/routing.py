@@ -13,10 +13,8 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, TypeVar, get_args
 
-import attrs
 import trio
 
-from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.errors import (
     ContentFilterError,
@@ -29,7 +27,7 @@ from orchestra.errors import (
 from orchestra.events import StepRouted
 from orchestra.groups import leaves, split
 from orchestra.policies.account import PRESENT
-from orchestra.policies.answers.accounting import note_begun, was_unsent
+from orchestra.policies.answers.accounting import as_partial, note_begun, was_unsent
 from orchestra.policies.answers.held import HeldCall, held_call_of
 from orchestra.policies.health.latency import Latencies
 from orchestra.policies.requests.needs import needs_of, together
@@ -188,7 +186,7 @@ class RoutedAnswer:
         except (ModelError, BaseExceptionGroup) as error:
             usage = opening.usage  # not recorded elsewhere: a guarded model settles only its own
             if usage is not None and _failure(error) is not None:
-                PRESENT.get().used(_partial(usage))
+                PRESENT.get().used(as_partial(usage))
             raise
         return reply
 
@@ -373,10 +371,3 @@ def _error_of_all(route: str, failed: Mapping[str, ModelError]) -> ModelError:
     error = ModelsFailedError(message, failed, model=route)
     error.__cause__ = last
     return error
-
-
-def _partial(usage: Usage) -> Usage:
-    """The usage of a failed answer: an exact usage becomes a partial one."""
-    if usage.certainty is not Certainty.EXACT:
-        return usage
-    return attrs.evolve(usage, certainty=Certainty.PARTIAL)
