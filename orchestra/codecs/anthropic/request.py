@@ -18,6 +18,7 @@ from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
 from orchestra.codecs.tool_calls import arguments_object, call_id, told_apart
+from orchestra.codecs.turns import alternating
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -160,14 +161,7 @@ def _goes_on_thinking(request: ChatRequest) -> bool:
 def _conversation(messages: Sequence[Message]) -> tuple[str | list[Json], list[Json]]:
     """The system messages, from anywhere in the conversation, and the alternating turns."""
     systems = [message for message in messages if message.role == "system" and message.text]
-    turns: list[tuple[str, list[Json]]] = []
-    for message in messages:
-        role = "assistant" if message.role == "assistant" else "user"
-        blocks = [] if message.role == "system" else list(_blocks(message.parts))
-        if blocks and turns and turns[-1][0] == role:
-            turns[-1][1].extend(blocks)
-        elif blocks:
-            turns.append((role, blocks))
+    turns = alternating(messages, _blocks)
     for _, blocks in turns:
         blocks.sort(key=lambda block: block["type"] != "tool_result")
     return _system(systems), [{"role": role, "content": blocks} for role, blocks in turns]
