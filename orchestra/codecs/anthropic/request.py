@@ -12,7 +12,7 @@ from itertools import islice
 
 from orchestra.codecs.data_urls import with_bytes
 from orchestra.codecs.dialect import refuse
-from orchestra.codecs.enforced_schema import enforced
+from orchestra.codecs.enforced_schema import enforced, enforced_output
 from orchestra.codecs.files import PDF, text_of, title_of, unread
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.raw_json import merged, without_nulls
@@ -269,12 +269,8 @@ def _tool_choice(request: ChatRequest) -> Json | None:
 
 
 def _format(output: JsonOutput) -> Json:
-    if output.schema is None:
-        raise CapabilityError(
-            "output=... without a schema cannot be sent to Anthropic, which requires a schema for "
-            "JSON; add one, or ask for JSON in the prompt"
-        )
-    return {"format": {"type": "json_schema", "schema": enforced(output.schema)}}
+    schema = enforced_output(output, "Anthropic")
+    return {"format": {"type": "json_schema", "schema": schema}}
 
 
 def _adaptive(model: str, effort: ReasoningEffort, limit: int) -> Json:

@@ -18,7 +18,7 @@ from orchestra.codecs.bedrock.efforts import CLAUDE, effort_fields
 from orchestra.codecs.bedrock.extra_fields import EXTRAS, extra_field, unknown_field
 from orchestra.codecs.data_urls import with_bytes
 from orchestra.codecs.dialect import refuse
-from orchestra.codecs.enforced_schema import enforced
+from orchestra.codecs.enforced_schema import enforced, enforced_output
 from orchestra.codecs.files import PDF, refuse_citations, text_of, title_of, unread
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.raw_json import merged, without_nulls
@@ -306,12 +306,7 @@ def _refuse_lost_tools(request: ChatRequest) -> None:
 def _output(output: JsonOutput | None) -> Json:
     if output is None:
         return {}
-    if output.schema is None:
-        raise CapabilityError(
-            "output=... without a schema cannot be sent to Bedrock, which requires a schema for "
-            "JSON; add one, or ask for JSON in the prompt"
-        )
-    text = msgspec.json.encode(enforced(output.schema)).decode()
+    text = msgspec.json.encode(enforced_output(output, "Bedrock")).decode()
     schema = {"name": output.name, "schema": text}
     text_format = {"type": "json_schema", "structure": {"jsonSchema": schema}}
     return {"outputConfig": {"textFormat": text_format}}
