@@ -8,11 +8,8 @@ from functools import partial
 from operator import call
 from typing import TypeVar
 
-import trio
-
 from orchestra.errors import BindingError
 from orchestra.groups import in_order
-from orchestra.messages import describe
 from orchestra.policies.outages import Outages
 from orchestra.protocols import State
 
@@ -99,15 +96,4 @@ class CacheStore:
         """
         if limit_s is None:
             limit_s = max(STATE_WAIT_S, self.state.timeout_s)
-        reason = f"it did not answer within {limit_s:g} s"
-        try:
-            with trio.move_on_after(limit_s):
-                found = await act()
-                self._outages.over(what)
-                return found
-        except BindingError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a project's own class may raise anything
-            reason = describe(error)
-        self._outages.failed(what, reason)
-        return None
+        return await self._outages.bounded(what, act, limit_s, raises=(BindingError,))
