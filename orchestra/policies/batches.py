@@ -45,7 +45,7 @@ class BatchSize:
             yield tuple(batch)
 
 
-def together(usages: Sequence[Usage | None]) -> Usage | None:
+def total_usage(usages: Sequence[Usage | None]) -> Usage | None:
     """The usage of several calls; not exact if that of some is unknown, None if all are."""
     known = [each for each in usages if each is not None]
     if not known:
