@@ -86,13 +86,10 @@ class CacheStore:
         limit_s: float | None = None,
         what: str = "state",
     ) -> T | None:
-        """The result of `act`, or None if it fails or takes longer than `limit_s`.
+        """As `Outages.bounded`; by default, `act` waits for the state: see `STATE_WAIT_S`.
 
-        By default, `act` waits for the state, as long as `STATE_WAIT_S` says.
-
-        Only a BindingError is raised further: the configuration is wrong, and not the moment.
-
-        Failures are logged as `Outages` of this kind, `what`.
+        Raises:
+            BindingError: the configuration is wrong, so that waiting would not help.
         """
         if limit_s is None:
             limit_s = max(STATE_WAIT_S, self.state.timeout_s)
