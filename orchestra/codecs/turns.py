@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Iterable
 
-from orchestra.values import Json, Message, Part
+from orchestra.values import Json, Role
 
 
-def alternating(
-    messages: Sequence[Message], blocks_of: Callable[[tuple[Part, ...]], Iterable[Json]]
-) -> list[tuple[str, list[Json]]]:
+def alternating(messages: Iterable[tuple[Role, Iterable[Json]]]) -> list[tuple[str, list[Json]]]:
     """The turns of a conversation: the role of each, `user` or `assistant`, and its blocks.
 
-    Consecutive messages of one side are one turn, and results of tools are on the user's side.
-    System messages, and messages without blocks, are left out.
+    `messages` has the role and the blocks of each message but system messages. Consecutive messages
+    of one side are one turn, results of tools are on the user's side, and messages without blocks
+    are left out.
     """
-    blocks = [
-        ("assistant" if each.role == "assistant" else "user", block)
-        for each in messages
-        if each.role != "system"
-        for block in blocks_of(each.parts)
-    ]
-    return [(role, [block for _, block in turn]) for role, turn in groupby(blocks, itemgetter(0))]
+    turns: list[tuple[str, list[Json]]] = []
+    for role, several in messages:
+        side, blocks = "assistant" if role == "assistant" else "user", list(several)
+        if blocks and turns and turns[-1][0] == side:
+            turns[-1][1].extend(blocks)
+        elif blocks:
+            turns.append((side, blocks))
+    return turns

@@ -161,7 +161,9 @@ def _goes_on_thinking(request: ChatRequest) -> bool:
 def _conversation(messages: Sequence[Message]) -> tuple[str | list[Json], list[Json]]:
     """The system messages, from anywhere in the conversation, and the alternating turns."""
     systems = [message for message in messages if message.role == "system" and message.text]
-    turns = alternating(messages, _blocks)
+    turns = alternating(
+        (each.role, _blocks(each.parts)) for each in messages if each.role != "system"
+    )
     for _, blocks in turns:
         blocks.sort(key=lambda block: block["type"] != "tool_result")
     return _system(systems), [{"role": role, "content": blocks} for role, blocks in turns]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 
 import attrs
 import msgspec
@@ -157,7 +156,12 @@ def _system(request: ChatRequest, family: _Family) -> Iterator[Json]:
 
 def _turns(request: ChatRequest, family: _Family) -> Iterator[Json]:
     """The conversation with alternating roles; tool results come first in the user's turn."""
-    turns = alternating(told_apart(request.messages), partial(_blocks_with_marks, family=family))
+    turns = alternating(
+        (each.role, blocks)
+        for each in told_apart(request.messages)
+        for blocks in [list(_blocks_with_marks(each.parts, family))]
+        if each.role != "system"  # after its files have been checked
+    )
     _name_apart(block["document"] for _, turn in turns for block in turn if "document" in block)
     for role, turn in turns:
         yield {"role": role, "content": sorted(turn, key=lambda block: "toolResult" not in block)}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from functools import partial
 
 from orchestra.codecs.data_urls import with_bytes
 from orchestra.codecs.dialect import refuse
@@ -191,7 +190,9 @@ def _tool_config(request: ChatRequest) -> Json | None:
 
 
 def _contents(messages: tuple[Message, ...], origin: str, *, wants_seals: bool) -> list[Json]:
-    turns = alternating(messages, partial(_parts, origin=origin))
+    turns = alternating(
+        (each.role, _parts(each.parts, origin)) for each in messages if each.role != "system"
+    )
     if wants_seals:
         for _, parts in turns:
             call = next((each for each in parts if "functionCall" in each), None)
