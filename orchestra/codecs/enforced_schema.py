@@ -12,7 +12,7 @@ from __future__ import annotations
 import msgspec
 
 from orchestra.errors import CapabilityError
-from orchestra.values import Json
+from orchestra.values import Json, JsonOutput
 
 _KEPT = frozenset(
     ("type", "enum", "const", "description", "title", "default", "required", "$defs", "definitions")
@@ -35,6 +35,20 @@ def enforced(schema: Json) -> Json:
             is nested deeper than `DEPTH_MAX`.
     """
     return _enforced(schema, DEPTH_MAX)
+
+
+def enforced_output(output: JsonOutput, whom: str) -> Json:
+    """The schema of the answer in this subset, for the provider `whom`.
+
+    Raises:
+        CapabilityError: there is no schema; or as for `enforced`.
+    """
+    if output.schema is None:
+        raise CapabilityError(
+            f"output=... without a schema cannot be sent to {whom}, which requires a schema for "
+            "JSON; add one, or ask for JSON in the prompt"
+        )
+    return enforced(output.schema)
 
 
 def _enforced(schema: Json, depth_left: int) -> Json:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from orchestra.accounts import Certainty, Usage
+from orchestra.accounts import Usage
+from orchestra.policies.answers.accounting import as_partial
 from orchestra.policies.requests.tokens import text_tokens
 
 
@@ -44,12 +45,10 @@ class BatchSize:
             yield tuple(batch)
 
 
-def together(usages: Sequence[Usage | None]) -> Usage | None:
+def total_usage(usages: Sequence[Usage | None]) -> Usage | None:
     """The usage of several calls; not exact if that of some is unknown, None if all are."""
     known = [each for each in usages if each is not None]
     if not known:
         return None
     whole = sum(known[1:], known[0])
-    if len(known) == len(usages) or whole.certainty is not Certainty.EXACT:
-        return whole
-    return attrs.evolve(whole, certainty=Certainty.PARTIAL)
+    return whole if len(known) == len(usages) else as_partial(whole)

@@ -21,7 +21,7 @@ from orchestra.answers import Completion
 from orchestra.groups import in_order
 from orchestra.policies.answers.accounting import note_begun
 from orchestra.policies.answers.held import HeldAnswer
-from orchestra.policies.batches import BatchSize, together
+from orchestra.policies.batches import BatchSize, total_usage
 from orchestra.policies.gate import Gate, GuardedCall, GuardState
 from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
@@ -162,7 +162,7 @@ class GuardedModel(Model):
                 )
                 await reservation.settle(cost)  # noqa: ASYNC102 - shielded and bounded
         vectors = tuple(vector for each in found for vector in each.vectors)
-        return Embeddings(vectors, together([each.usage for each in found]), found[0].model)
+        return Embeddings(vectors, total_usage([each.usage for each in found]), found[0].model)
 
     async def rerank(self, request: RerankRequest) -> Ranking:
         """The most relevant texts, best first.

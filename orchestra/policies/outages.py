@@ -1,11 +1,18 @@
-"""Warnings that something works without a part of it, such as a cache without its state."""
+"""Parts that something can work without, as a cache without its state: bounded, with warnings."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from math import inf
+from typing import TypeVar
 
+import trio
+
+from orchestra.messages import describe
 from orchestra.policies.clock import Clock
+
+T = TypeVar("T")
 
 AGAIN_S = 60.0
 """The shortest time between two warnings of one kind, as a state may often be slightly late."""
@@ -24,12 +31,33 @@ class Outages:
         self._next_s: dict[str, float] = {}
         self._clock = Clock()
 
-    def over(self, what: str) -> None:
-        """Note that this part works."""
-        self._away.discard(what)
+    async def bounded(
+        self,
+        what: str,
+        act: Callable[[], Awaitable[T]],
+        limit_s: float,
+        *,
+        raises: tuple[type[Exception], ...] = (),
+    ) -> T | None:
+        """Use the part `what`: the result of `act`; None if it fails, or takes over `limit_s`.
 
-    def failed(self, what: str, reason: str) -> None:
-        """Note that this part has failed."""
+        Raises:
+            Exception: `act` raised an error of a class in `raises`.
+        """
+        reason = f"it did not answer within {limit_s:g} s"
+        try:
+            with trio.move_on_after(limit_s):
+                result = await act()
+                self._away.discard(what)
+                return result
+        except raises:
+            raise
+        except Exception as error:  # noqa: BLE001 - a project's own class may raise anything
+            reason = describe(error)
+        self._failed(what, reason)
+        return None
+
+    def _failed(self, what: str, reason: str) -> None:
         now_s = self._clock.now_s()
         if what not in self._away and now_s >= self._next_s.get(what, -inf):
             self._next_s[what] = now_s + AGAIN_S

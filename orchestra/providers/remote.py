@@ -32,7 +32,7 @@ from orchestra.errors import (
     TruncatedStreamError,
 )
 from orchestra.policies.answers.accounting import note_begun
-from orchestra.policies.batches import BatchSize, together
+from orchestra.policies.batches import BatchSize, total_usage
 from orchestra.policies.requests.needs import fitting, is_large
 from orchestra.protocols import HttpReply, HttpRequest, Model, Timeouts, Transport
 from orchestra.providers.connections.reply import read
@@ -195,7 +195,7 @@ class RemoteModel(Model):
                 usages.append(found.usage)
         except ModelError as error:
             raise self.endpoint.located(error) from error.__cause__
-        return Embeddings(tuple(vectors), together(usages), self.endpoint.model)
+        return Embeddings(tuple(vectors), total_usage(usages), self.endpoint.model)
 
     async def rerank(self, request: RerankRequest) -> Ranking:
         """The most relevant texts, best first.
@@ -215,7 +215,7 @@ class RemoteModel(Model):
                 note_begun(error)
             raise self.endpoint.located(error) from error.__cause__
         if len(answers) > 1:
-            usage = together([each.usage for each in answers])
+            usage = total_usage([each.usage for each in answers])
             found = Ranking(joined(request, zip(parts, answers, strict=True)), usage)
         else:
             (found,) = answers

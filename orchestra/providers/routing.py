@@ -13,10 +13,8 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, TypeVar, get_args
 
-import attrs
 import trio
 
-from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.errors import (
     ContentFilterError,
@@ -29,7 +27,7 @@ from orchestra.errors import (
 from orchestra.events import StepRouted
 from orchestra.groups import leaves, split
 from orchestra.policies.account import PRESENT
-from orchestra.policies.answers.accounting import note_begun, was_unsent
+from orchestra.policies.answers.accounting import as_partial, note_begun, was_unsent
 from orchestra.policies.answers.held import HeldCall, held_call_of
 from orchestra.policies.health.latency import Latencies
 from orchestra.policies.requests.needs import needs_of, together
@@ -98,12 +96,8 @@ class RoutedModel(Model):
 
     async def complete(self, request: ChatRequest) -> Completion:
 
-        async def ask(name: str) -> Completion:
-            model = self._desk.began("complete", name)
-            try:
-                found = await model.complete(request)
-            finally:
-                self._desk.left("complete", name)
+        async def ask(name: str, model: Model) -> Completion:
+            found = await model.complete(request)
             try:
                 self._desk.refuse(name, _refusal_of(found))
             except ContentFilterError:
@@ -112,7 +106,7 @@ class RoutedModel(Model):
                 raise
             return found
 
-        return await self._desk.first("complete", request, ask)
+        return await self._desk.whole("complete", request, ask)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector for each text, in order, all from one model.
@@ -123,15 +117,7 @@ class RoutedModel(Model):
         Raises:
             ModelError: as in `stream`.
         """
-
-        async def ask(name: str) -> Embeddings:
-            model = self._desk.began("embed", name)
-            try:
-                return await model.embed(request)
-            finally:
-                self._desk.left("embed", name)
-
-        return await self._desk.first("embed", request, ask)
+        return await self._desk.whole("embed", request, lambda _, model: model.embed(request))
 
     async def rerank(self, request: RerankRequest) -> Ranking:
         """The most relevant texts, best first, all from one model.
@@ -139,15 +125,7 @@ class RoutedModel(Model):
         Raises:
             ModelError: as in `stream`.
         """
-
-        async def ask(name: str) -> Ranking:
-            model = self._desk.began("rerank", name)
-            try:
-                return await model.rerank(request)
-            finally:
-                self._desk.left("rerank", name)
-
-        return await self._desk.first("rerank", request, ask)
+        return await self._desk.whole("rerank", request, lambda _, model: model.rerank(request))
 
 
 class RoutedAnswer:
@@ -208,7 +186,7 @@ class RoutedAnswer:
         except (ModelError, BaseExceptionGroup) as error:
             usage = opening.usage  # not recorded elsewhere: a guarded model settles only its own
             if usage is not None and _failure(error) is not None:
-                PRESENT.get().used(_partial(usage))
+                PRESENT.get().used(as_partial(usage))
             raise
         return reply
 
@@ -281,6 +259,20 @@ class _Desk:
                 PRESENT.get().record(StepRouted, self._route.name, name)
                 return found
         raise _error_of_all(self._route.name, failed)
+
+    async def whole(
+        self, kind: Kind, request: AnyRequest, ask: Callable[[str, Model], Awaitable[T]]
+    ) -> T:
+        """As `first`, for calls that end with their result; `ask` gets the model and its name."""
+
+        async def asked(name: str) -> T:
+            model = self.began(kind, name)
+            try:
+                return await ask(name, model)
+            finally:
+                self.left(kind, name)
+
+        return await self.first(kind, request, asked)
 
     def refuse(self, name: str, why: str | None) -> None:
         """Treat a refusal as a failure if this route falls back on refusals; else as an answer.
@@ -379,10 +371,3 @@ def _error_of_all(route: str, failed: Mapping[str, ModelError]) -> ModelError:
     error = ModelsFailedError(message, failed, model=route)
     error.__cause__ = last
     return error
-
-
-def _partial(usage: Usage) -> Usage:
-    """The usage of a failed answer: an exact usage becomes a partial one."""
-    if usage.certainty is not Certainty.EXACT:
-        return usage
-    return attrs.evolve(usage, certainty=Certainty.PARTIAL)

@@ -12,12 +12,13 @@ from itertools import islice
 
 from orchestra.codecs.data_urls import with_bytes
 from orchestra.codecs.dialect import refuse
-from orchestra.codecs.enforced_schema import enforced
+from orchestra.codecs.enforced_schema import enforced, enforced_output
 from orchestra.codecs.files import PDF, text_of, title_of, unread
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
 from orchestra.codecs.tool_calls import arguments_object, call_id, told_apart
+from orchestra.codecs.turns import alternating
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -160,14 +161,9 @@ def _goes_on_thinking(request: ChatRequest) -> bool:
 def _conversation(messages: Sequence[Message]) -> tuple[str | list[Json], list[Json]]:
     """The system messages, from anywhere in the conversation, and the alternating turns."""
     systems = [message for message in messages if message.role == "system" and message.text]
-    turns: list[tuple[str, list[Json]]] = []
-    for message in messages:
-        role = "assistant" if message.role == "assistant" else "user"
-        blocks = [] if message.role == "system" else list(_blocks(message.parts))
-        if blocks and turns and turns[-1][0] == role:
-            turns[-1][1].extend(blocks)
-        elif blocks:
-            turns.append((role, blocks))
+    turns = alternating(
+        (each.role, _blocks(each.parts)) for each in messages if each.role != "system"
+    )
     for _, blocks in turns:
         blocks.sort(key=lambda block: block["type"] != "tool_result")
     return _system(systems), [{"role": role, "content": blocks} for role, blocks in turns]
@@ -275,12 +271,8 @@ def _tool_choice(request: ChatRequest) -> Json | None:
 
 
 def _format(output: JsonOutput) -> Json:
-    if output.schema is None:
-        raise CapabilityError(
-            "output=... without a schema cannot be sent to Anthropic, which requires a schema for "
-            "JSON; add one, or ask for JSON in the prompt"
-        )
-    return {"format": {"type": "json_schema", "schema": enforced(output.schema)}}
+    schema = enforced_output(output, "Anthropic")
+    return {"format": {"type": "json_schema", "schema": schema}}
 
 
 def _adaptive(model: str, effort: ReasoningEffort, limit: int) -> Json:

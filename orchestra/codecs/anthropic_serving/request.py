@@ -33,6 +33,7 @@ from orchestra.codecs.serving.requests import (
     check_callers,
     extras_of,
     image_part,
+    refuse_fields,
     refused,
     unreadable,
 )
@@ -82,9 +83,7 @@ def served_messages(body: bytes, allowed: Allowlist = USUAL_ALLOWLIST) -> Served
         InvalidRequestError: a field is wrong; the message begins with its path.
     """
     asked, everything = asked_of(_BODIES, body)
-    for field, why in _NOT_HERE.items():
-        if getattr(asked, field):
-            raise refused(field, why)
+    refuse_fields(asked, _NOT_HERE)
     if asked.thread:
         why = "conversations are not stored at a provider; leave it out, and send all messages"
         raise refused("thread", why, _THREADLESS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
 
 import attrs
 import msgspec
@@ -18,12 +17,13 @@ from orchestra.codecs.bedrock.efforts import CLAUDE, effort_fields
 from orchestra.codecs.bedrock.extra_fields import EXTRAS, extra_field, unknown_field
 from orchestra.codecs.data_urls import with_bytes
 from orchestra.codecs.dialect import refuse
-from orchestra.codecs.enforced_schema import enforced
+from orchestra.codecs.enforced_schema import enforced, enforced_output
 from orchestra.codecs.files import PDF, refuse_citations, text_of, title_of, unread
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
 from orchestra.codecs.tool_calls import arguments_object, call_id, told_apart
+from orchestra.codecs.turns import alternating
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -156,25 +156,24 @@ def _system(request: ChatRequest, family: _Family) -> Iterator[Json]:
 
 def _turns(request: ChatRequest, family: _Family) -> Iterator[Json]:
     """The conversation with alternating roles; tool results come first in the user's turn."""
-    blocks = [
-        ("assistant" if each.role == "assistant" else "user", block)
+    turns = alternating(
+        (each.role, blocks)
         for each in told_apart(request.messages)
-        for part in each.parts
-        for block in _blocks_with_mark(part, family)
-        if each.role != "system"
-    ]
-    _name_apart(block["document"] for _, block in blocks if "document" in block)
-    for role, turn in groupby(blocks, lambda each: each[0]):
-        content = sorted((block for _, block in turn), key=lambda block: "toolResult" not in block)
-        yield {"role": role, "content": content}
+        for blocks in [list(_blocks_with_marks(each.parts, family))]
+        if each.role != "system"  # after its files have been checked
+    )
+    _name_apart(block["document"] for _, turn in turns for block in turn if "document" in block)
+    for role, turn in turns:
+        yield {"role": role, "content": sorted(turn, key=lambda block: "toolResult" not in block)}
 
 
-def _blocks_with_mark(part: Part, family: _Family) -> Iterator[Json]:
-    """The blocks of a part, with a mark for the prompt cache after it, if it has one."""
-    blocks = list(_blocks(part, family))
-    yield from blocks
-    if family.caches and blocks and has_mark(part):
-        yield _CACHE_POINT
+def _blocks_with_marks(parts: tuple[Part, ...], family: _Family) -> Iterator[Json]:
+    """The blocks of these parts; after a part with a mark for the prompt cache, there is a mark."""
+    for part in parts:
+        blocks = list(_blocks(part, family))
+        yield from blocks
+        if family.caches and blocks and has_mark(part):
+            yield _CACHE_POINT
 
 
 def _blocks(part: Part, family: _Family) -> Iterator[Json]:
@@ -311,12 +310,7 @@ def _refuse_lost_tools(request: ChatRequest) -> None:
 def _output(output: JsonOutput | None) -> Json:
     if output is None:
         return {}
-    if output.schema is None:
-        raise CapabilityError(
-            "output=... without a schema cannot be sent to Bedrock, which requires a schema for "
-            "JSON; add one, or ask for JSON in the prompt"
-        )
-    text = msgspec.json.encode(enforced(output.schema)).decode()
+    text = msgspec.json.encode(enforced_output(output, "Bedrock")).decode()
     schema = {"name": output.name, "schema": text}
     text_format = {"type": "json_schema", "structure": {"jsonSchema": schema}}
     return {"outputConfig": {"textFormat": text_format}}

@@ -17,14 +17,13 @@ from urllib.parse import quote
 import msgspec
 
 from orchestra.accounts import Usage
-from orchestra.codecs.dialect import Call, Dialect
-from orchestra.codecs.faults import as_error, read_error
+from orchestra.codecs.dialect import Call, Dialect, not_answered
 from orchestra.codecs.framing.frames import BEFORE_JSON, FRAME_BYTES_MAX, FrameDecoder
 from orchestra.codecs.framing.mending import read_whole
 from orchestra.codecs.framing.sse import SseFraming
 from orchestra.codecs.gemini.answer import GeminiAnswer
 from orchestra.codecs.gemini.request import gemini_body, studio_embed_body, vertex_embed_body
-from orchestra.codecs.raw_json import NOT_JSON, NOTHING, given
+from orchestra.codecs.raw_json import NOT_JSON
 from orchestra.codecs.seals import GEMINI, VERTEX
 from orchestra.codecs.usage_counts import token_count
 from orchestra.codecs.vectors import vectors_of
@@ -50,7 +49,6 @@ class _Embedded(msgspec.Struct, rename="camel"):
     embeddings: list[_Numbers] | None = None
     predictions: list[_Prediction] | None = None
     usage_metadata: Json | None = None
-    error: msgspec.Raw = NOTHING
 
 
 RESPONSES_MAX = 50_000
@@ -102,8 +100,6 @@ class GeminiDialect(Dialect):
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
         found = read_whole(_EMBEDDED, body, "Gemini's embeddings")
-        if given(found.error):
-            raise as_error(read_error(body))
         if found.predictions is not None:
             numbers = [each.embeddings for each in found.predictions]
         elif found.embeddings is not None:
@@ -111,7 +107,7 @@ class GeminiDialect(Dialect):
         elif found.embedding is not None:  # the answer of `embedContent`
             numbers = [found.embedding]
         else:
-            raise MalformedStreamError(f"these are not embeddings of Gemini: {body[:200]!r}")
+            raise not_answered(body, "these are not embeddings of Gemini")
         return Embeddings(
             vectors_of(each.values for each in numbers), _embedding_usage(found, numbers)
         )

@@ -16,6 +16,7 @@ from orchestra.codecs.files import as_text_part, refuse_citations
 from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.seals import GEMINI, ON_TEXT, UNSEALED, opened, own
 from orchestra.codecs.tool_calls import arguments_object
+from orchestra.codecs.turns import alternating
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
@@ -189,20 +190,16 @@ def _tool_config(request: ChatRequest) -> Json | None:
 
 
 def _contents(messages: tuple[Message, ...], origin: str, *, wants_seals: bool) -> list[Json]:
-    turns: list[tuple[str, list[Json]]] = []
-    for message in messages:
-        role = "model" if message.role == "assistant" else "user"
-        parts = [] if message.role == "system" else _parts(message.parts, origin)
-        if parts and turns and turns[-1][0] == role:
-            turns[-1][1].extend(parts)
-        elif parts:
-            turns.append((role, parts))
+    turns = alternating(
+        (each.role, _parts(each.parts, origin)) for each in messages if each.role != "system"
+    )
     if wants_seals:
         for _, parts in turns:
             call = next((each for each in parts if "functionCall" in each), None)
             if call is not None:
                 call.setdefault("thoughtSignature", _UNSEALED)
-    return [{"role": role, "parts": parts} for role, parts in turns]
+    sides = {"user": "user", "assistant": "model"}
+    return [{"role": sides[role], "parts": parts} for role, parts in turns]
 
 
 def _parts(parts: tuple[Part, ...], origin: str) -> list[Json]:

@@ -35,6 +35,7 @@ from orchestra.codecs.serving.requests import (
     asked_of,
     extras_of,
     image_part,
+    refuse_fields,
     refused,
     tags_in,
     unreadable,
@@ -202,9 +203,7 @@ def _result(
 
 
 def _assistant(message: ChatMessage, where: str) -> Message:
-    for field, why in _UNSUPPORTED.items():
-        if getattr(message, field):
-            raise refused(f"{where}.{field}", why)
+    refuse_fields(message, _UNSUPPORTED, where)
     content = _content(message, where) or message.refusal or ""
     thought = message.reasoning_content or message.reasoning or ""
     seal = kept_details(message.reasoning_details)

@@ -37,6 +37,7 @@ from orchestra.codecs.serving.requests import (
     check_callers,
     extras_of,
     image_part,
+    refuse_fields,
     refused,
     tags_in,
     unreadable,
@@ -174,9 +175,7 @@ def asked_response(body: bytes, *, stores: bool = True) -> AskedResponse:
         InvalidRequestError: a field is wrong; the message begins with its path.
     """
     asked, everything = asked_of(_BODIES, body)
-    for field, why in _NOT_HERE.items():
-        if getattr(asked, field):
-            raise refused(field, why)
+    refuse_fields(asked, _NOT_HERE)
     if asked.truncation == "auto":
         why = "this server does not shorten an input that is too long; leave it out"
         raise refused("truncation", why)

@@ -144,6 +144,17 @@ def check_callers(allowed: Sequence[str] | None, where: str) -> None:
         raise refused(f"{where}.allowed_callers", why)
 
 
+def refuse_fields(asked: object, unsupported: Mapping[str, str], where: str = "") -> None:
+    """Refuse these fields of a body, or of its part at the path `where`; the values say why.
+
+    Raises:
+        InvalidRequestError: one of them is set.
+    """
+    for field, why in unsupported.items():
+        if getattr(asked, field):
+            raise refused(f"{where}.{field}" if where else field, why)
+
+
 def refused(field: str, why: str, code: str = "invalid_value") -> InvalidRequestError:
     """The error for a field of the body that is not accepted."""
     return InvalidRequestError(f"{field}: {why}", code=code, status=400)

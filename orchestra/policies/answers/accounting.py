@@ -55,16 +55,21 @@ def consumption(
         return usage
     output_tokens = estimate.received(output_bytes)
     if usage is not None:
-        certainty = Certainty.PARTIAL if usage.certainty is Certainty.EXACT else usage.certainty
         return attrs.evolve(
-            usage,
+            as_partial(usage),
             input_tokens=usage.input_tokens or estimate.input,
             output_tokens=max(usage.output_tokens, output_tokens),
-            certainty=certainty,
         )
     if not output_tokens and _is_nothing(error):
         return None
     return Usage(estimate.input, output_tokens, Certainty.ESTIMATED)
+
+
+def as_partial(usage: Usage) -> Usage:
+    """The usage of a part of an answer, or of some of several calls: an exact one gets partial."""
+    if usage.certainty is not Certainty.EXACT:
+        return usage
+    return attrs.evolve(usage, certainty=Certainty.PARTIAL)
 
 
 def was_unsent(error: BaseException) -> bool:

@@ -149,14 +149,10 @@ def encode_index(scope: str, known: Sequence[Known]) -> bytes | None:
 
 def decode_index(scope: str, data: bytes | None) -> tuple[Known, ...]:
     """The entries in the bytes; empty if the bytes are damaged or of another scope."""
-    content = None if data is None else opened(scope, data)
-    try:
-        found = [] if content is None else _INDEX.decode(content)
-    except msgspec.DecodeError:
-        return ()
+    found = None if data is None else opened(scope, data, _INDEX)
     return tuple(
         Known(key, question, Vector(vector))
-        for key, question, vector in found
+        for key, question, vector in found or ()
         if len(vector) % 4 == 0
     )
 

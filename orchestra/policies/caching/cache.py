@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import msgspec
@@ -32,6 +32,7 @@ from orchestra.values import (
     Vector,
 )
 
+T = TypeVar("T")
 VERSION = b"\x02"
 DIGEST_BYTES = 16
 _EVENT_BYTES = 16
@@ -75,11 +76,8 @@ def key_of(tenant: str, identity: str, request: AnyRequest, kind: str = "answer"
     more. The order of keys in schemas matters, as it does to models. A request has no key if its
     extras or schemas are not JSON, or its texts are not valid Unicode.
     """
-    try:
-        written = written_of((kind, tenant, identity), request)
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        return None
-    return f"cache:{blake2b(written, digest_size=32).hexdigest()}"
+    written = written_of((kind, tenant, identity), request)
+    return None if written is None else f"cache:{blake2b(written, digest_size=32).hexdigest()}"
 
 
 def keys_of_texts(tenant: str, identity: str, request: EmbedRequest) -> dict[str, str] | None:
@@ -119,16 +117,15 @@ def encode(key: str, answer: Completion, bytes_max: int) -> bytes | None:
 
 def decode(key: str, data: bytes) -> tuple[Completion, dict[str, Any]] | None:
     """The cached answer, at no cost, and its original usage; None if the bytes are no entry."""
-    content = opened(key, data)
-    if content is None:
+    kept = opened(key, data, _ANSWER)
+    if kept is None:
         return None
     try:
-        kept = _ANSWER.decode(content)
         reason, *rest = kept.stopped
         stopped = Stopped(StopReason(reason), *rest)
         read = tuple(map(_read, kept.parts))
         usage = _counted(*kept.counts) if kept.counts[0] else {}
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    except ValueError:
         return None
     found = Completion(read, stopped, Usage(), "", kept.id, kept.model, citations=kept.citations)
     return found, usage
@@ -141,11 +138,7 @@ def encode_vector(key: str, vector: Vector, model: str) -> bytes | None:
 
 def decode_vector(key: str, data: bytes) -> tuple[Vector, str] | None:
     """The cached vector, and the model that made it; None if the bytes are no entry."""
-    content = opened(key, data)
-    try:
-        found = None if content is None else _VECTOR.decode(content)
-    except msgspec.DecodeError:
-        return None
+    found = opened(key, data, _VECTOR)
     return None if found is None else (Vector(found[0]), found[1])
 
 
@@ -157,11 +150,7 @@ def encode_ranking(key: str, ranking: Ranking) -> bytes | None:
 
 def decode_ranking(key: str, data: bytes) -> Ranking | None:
     """The cached ranking, at no cost; None if the bytes are no entry."""
-    content = opened(key, data)
-    try:
-        found = None if content is None else _RANKING.decode(content)
-    except msgspec.DecodeError:
-        return None
+    found = opened(key, data, _RANKING)
     if found is None:
         return None
     return Ranking(tuple(Ranked(*each) for each in found[0]), Usage(), found[1])
@@ -177,11 +166,15 @@ def sealed(key: str, content: object, bytes_max: int) -> bytes | None:
     return data if len(data) <= bytes_max else None
 
 
-def opened(key: str, data: bytes) -> bytes | None:
-    """The sealed content; None if the bytes are damaged, or of another key or version."""
+def opened(key: str, data: bytes, decoder: msgspec.msgpack.Decoder[T]) -> T | None:
+    """The sealed content; None if the bytes are damaged, or of another key, version or type."""
     digest, content = data[1 : 1 + DIGEST_BYTES], data[1 + DIGEST_BYTES :]
-    right = data[:1] == VERSION and digest == _digest(key, content)
-    return content if right else None
+    if data[:1] != VERSION or digest != _digest(key, content):
+        return None
+    try:
+        return decoder.decode(content)
+    except (msgspec.DecodeError, RecursionError):
+        return None
 
 
 class Recording:

@@ -8,11 +8,8 @@ from functools import partial
 from operator import call
 from typing import TypeVar
 
-import trio
-
 from orchestra.errors import BindingError
 from orchestra.groups import in_order
-from orchestra.messages import describe
 from orchestra.policies.outages import Outages
 from orchestra.protocols import State
 
@@ -89,25 +86,11 @@ class CacheStore:
         limit_s: float | None = None,
         what: str = "state",
     ) -> T | None:
-        """The result of `act`, or None if it fails or takes longer than `limit_s`.
+        """As `Outages.bounded`; by default, `act` waits for the state: see `STATE_WAIT_S`.
 
-        By default, `act` waits for the state, as long as `STATE_WAIT_S` says.
-
-        Only a BindingError is raised further: the configuration is wrong, and not the moment.
-
-        Failures are logged as `Outages` of this kind, `what`.
+        Raises:
+            BindingError: the configuration is wrong, so that waiting would not help.
         """
         if limit_s is None:
             limit_s = max(STATE_WAIT_S, self.state.timeout_s)
-        reason = f"it did not answer within {limit_s:g} s"
-        try:
-            with trio.move_on_after(limit_s):
-                found = await act()
-                self._outages.over(what)
-                return found
-        except BindingError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a project's own class may raise anything
-            reason = describe(error)
-        self._outages.failed(what, reason)
-        return None
+        return await self._outages.bounded(what, act, limit_s, raises=(BindingError,))

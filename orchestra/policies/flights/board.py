@@ -13,8 +13,8 @@ from typing import Generic, TypeVar
 
 import trio
 
+from orchestra.errors import MalformedStreamError
 from orchestra.events import StepCoalesced
-from orchestra.messages import describe
 from orchestra.policies.account import NOBODY, PRESENT
 from orchestra.policies.caching.alike import may_ask_the_same
 from orchestra.policies.flights.coalesce import (
@@ -36,7 +36,6 @@ Item = TypeVar("Item")
 
 COMPARE_S = 1.0
 """The longest wait for the vectors of the questions to compare."""
-_EMBEDDER = "embedder"
 
 log = logging.getLogger("orchestra.policies")
 
@@ -228,19 +227,18 @@ class FlightBoard(Generic[Item]):
 
         Sharing only saves money, and must not fail a call.
         """
-        assert self._embedder is not None, "flights are compared only with an embedder"
-        reason = f"it did not answer within {COMPARE_S:g} s"
-        try:
-            with trio.move_on_after(COMPARE_S):
-                found = await self._embedder.embed(texts, purpose="query")
-                if len(found) == len(texts):
-                    self._outages.over(_EMBEDDER)
-                    return found
-                reason = f"it returned {len(found)} vectors for {len(texts)} texts"
-        except Exception as error:  # noqa: BLE001 - a project's own embedder may raise anything
-            reason = describe(error)
-        self._outages.failed(_EMBEDDER, reason)
-        return ()
+        embedder = self._embedder
+        assert embedder is not None, "flights are compared only with an embedder"
+
+        async def embed() -> Sequence[Vector]:
+            vectors = await embedder.embed(texts, purpose="query")
+            if len(vectors) != len(texts):
+                raise MalformedStreamError(
+                    f"it returned {len(vectors)} vectors for {len(texts)} texts"
+                )
+            return vectors
+
+        return await self._outages.bounded("embedder", embed, COMPARE_S) or ()
 
 
 def _serves(flight: Flight[Item], waiter: Waiter[Item], *, together: bool) -> bool:

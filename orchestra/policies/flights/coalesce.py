@@ -160,7 +160,7 @@ class Bill:
         if not isinstance(event, UsageReport) or event.usage.settled:
             return event
         self._reported = event.usage
-        return attrs.evolve(event, usage=attrs.evolve(event.usage, settled=True))
+        return attrs.evolve(event, usage=event.usage.as_settled())
 
     def of_batch(self, batch: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
         """As `of_event`, for a batch of events."""
@@ -174,7 +174,7 @@ class Bill:
         if found.usage is None or found.usage.settled:
             return found
         self._reported = found.usage
-        return attrs.evolve(found, usage=attrs.evolve(found.usage, settled=True))
+        return attrs.evolve(found, usage=found.usage.as_settled())
 
     def pay(self, among: int, at: int) -> Usage | None:
         """The payment of waiter number `at`, which leaves early; None if no usage is known."""
@@ -243,8 +243,7 @@ def _key(scope: tuple[str, ...], request: AnyRequest) -> bytes | None:
 
     A short request is its own key; a long one is hashed, which takes longer.
     """
-    try:
-        written = written_of(scope, request, any_order=True)
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        return None
-    return written if len(written) <= SHORT_BYTES else blake2b(written, digest_size=32).digest()
+    written = written_of(scope, request, any_order=True)
+    if written is None or len(written) <= SHORT_BYTES:
+        return written
+    return blake2b(written, digest_size=32).digest()

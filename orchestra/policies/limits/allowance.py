@@ -80,7 +80,7 @@ class Owner:
 
 
 NO_LIMITS = OwnerLimits()
-NOBODY: Mapping[str, OwnerLimits] = MappingProxyType({})
+NO_OWNERS: Mapping[str, OwnerLimits] = MappingProxyType({})
 
 
 class Rules(Protocol):
@@ -104,8 +104,8 @@ class CallerRules(Rules):
 
     user: OwnerLimits = NO_LIMITS
     organisation: OwnerLimits = NO_LIMITS
-    users: Mapping[str, OwnerLimits] = NOBODY
-    organisations: Mapping[str, OwnerLimits] = NOBODY
+    users: Mapping[str, OwnerLimits] = NO_OWNERS
+    organisations: Mapping[str, OwnerLimits] = NO_OWNERS
     requests_only: bool = False
     """Whether only the request limits count, and calls never wait for them."""
 

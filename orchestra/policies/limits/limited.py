@@ -8,8 +8,9 @@ refunded completely. A caller without limits uses the model directly.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
 import attrs
 
@@ -19,21 +20,18 @@ from orchestra.policies.answers.accounting import was_unsent
 from orchestra.policies.answers.held import HeldAnswer, HeldCall, held_call_of
 from orchestra.policies.limits.allowance import LEASE_S
 from orchestra.policies.limits.callers import CallerLimits, Lease
-from orchestra.policies.requests.tokens import (
-    Estimate,
-    of_chat,
-    of_ranking,
-    of_texts,
-    tokens_taken,
-)
+from orchestra.policies.requests.tokens import Estimate, estimated, tokens_taken
 from orchestra.protocols import Model, ModelReply
-from orchestra.rankings import Ranking, RerankRequest
+from orchestra.rankings import AnyRequest, Ranking, RerankRequest
 from orchestra.values import (
     Capabilities,
     ChatRequest,
     Embeddings,
     EmbedRequest,
 )
+
+Asked = TypeVar("Asked", bound=AnyRequest)
+Result = TypeVar("Result", bound=Completion | Embeddings | Ranking)
 
 
 def lease_s(bounds: Iterable[tuple[float | None, float | None]]) -> float:
@@ -72,7 +70,8 @@ class CallerLimitedModel(Model):
         """
         account = PRESENT.get()
         if not self._limits.limited(account.caller):
-            return _let_through(self.model, account).stream(request)
+            _begin(account)
+            return self.model.stream(request)
         return _LimitedAnswer(self, account, request)
 
     async def complete(self, request: ChatRequest) -> Completion:
@@ -81,13 +80,7 @@ class CallerLimitedModel(Model):
         Raises:
             ModelError: as for `stream`.
         """
-        account = PRESENT.get()
-        if not self._limits.limited(account.caller):
-            return await _let_through(self.model, account).complete(request)
-        async with await self.enter(account, of_chat(request)) as call:
-            answer = await self.model.complete(request)
-            call.answered(answer.usage, answer.parts)
-        return answer
+        return await self._whole(request, self.model.complete)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector for each text, in order.
@@ -95,13 +88,7 @@ class CallerLimitedModel(Model):
         Raises:
             ModelError: as for `stream`.
         """
-        account = PRESENT.get()
-        if not self._limits.limited(account.caller):
-            return await _let_through(self.model, account).embed(request)
-        async with await self.enter(account, of_texts(request)) as call:
-            found = await self.model.embed(request)
-            call.answered(found.usage)
-        return found
+        return await self._whole(request, self.model.embed)
 
     async def rerank(self, request: RerankRequest) -> Ranking:
         """The most relevant texts, best first.
@@ -109,25 +96,29 @@ class CallerLimitedModel(Model):
         Raises:
             ModelError: as for `stream`.
         """
+        return await self._whole(request, self.model.rerank)
+
+    async def _whole(self, request: Asked, ask: Callable[[Asked], Awaitable[Result]]) -> Result:
+        """The result of a call that is not streamed."""
         account = PRESENT.get()
         if not self._limits.limited(account.caller):
-            return await _let_through(self.model, account).rerank(request)
-        async with await self.enter(account, of_ranking(request)) as call:
-            found = await self.model.rerank(request)
-            call.answered(found.usage)
-        return found
+            _begin(account)
+            return await ask(request)
+        async with await self.enter(account, request) as call:
+            result = await ask(request)
+            call.answered(result.usage, result.parts if isinstance(result, Completion) else ())
+        return result
 
-    async def enter(self, account: Account, estimate: Estimate) -> LimitedCall:
+    async def enter(self, account: Account, request: AnyRequest) -> LimitedCall:
         """Wait until the caller's limits admit a call; it must be ended with `end`, once."""
-        joint = account if isinstance(account, JointAccount) else None
+        estimate = estimated(request)
         lease = await self._limits.enter(
             account.caller,
             tokens=estimate.total,
             lease_s=self._lease_s,
-            queued=None if joint is None else joint.queue,
+            queued=account.queue if isinstance(account, JointAccount) else None,
         )
-        if joint is not None:
-            joint.begin()
+        _begin(account)
         return LimitedCall(self._limits, lease, estimate)
 
 
@@ -154,11 +145,10 @@ class LimitedCall(HeldCall):
         await self.limits.leave(self.lease, tokens=tokens)
 
 
-def _let_through(model: Model, account: Account) -> Model:
-    """The model itself, for a caller without limits."""
+def _begin(account: Account) -> None:
+    """Tell a shared call that its caller's limits have admitted it, or that there are none."""
     if isinstance(account, JointAccount):
         account.begin()
-    return model
 
 
 class _LimitedAnswer(HeldAnswer[LimitedCall]):
@@ -175,4 +165,4 @@ class _LimitedAnswer(HeldAnswer[LimitedCall]):
         return self if self._call.held_call is None else self._reply
 
     async def _begin(self) -> LimitedCall:
-        return await self._limited.enter(self._account, of_chat(self._request))
+        return await self._limited.enter(self._account, self._request)

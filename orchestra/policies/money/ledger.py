@@ -252,7 +252,7 @@ def used_up(payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float) 
         for budget in payer.budgets:
             spent = ledger.spent[budget.slot]
             if spent >= budget.limit_nanodollars:
-                return Refusal(budget, spent, ledger.held, _ends_s(ledger.day)[budget.slot])
+                return Refusal(budget, spent, ledger.held, ledger.ends_s(budget))
     return None
 
 
@@ -316,7 +316,7 @@ def _refusal(
         spent, held = ledger.spent, ledger.held + more
         for budget in payer.budgets:
             if spent[budget.slot] + held > budget.limit_nanodollars:
-                ends_s = _ends_s(ledger.day)[budget.slot]
+                ends_s = ledger.ends_s(budget)
                 return Refusal(budget, spent[budget.slot], held - nanodollars, ends_s)
     return None
 

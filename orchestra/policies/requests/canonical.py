@@ -16,27 +16,27 @@ from orchestra.rankings import AnyRequest, RerankRequest
 from orchestra.values import ChatRequest, EmbedRequest
 
 
-def written_of(scope: tuple[str, ...], request: AnyRequest, *, any_order: bool = False) -> bytes:
+def written_of(
+    scope: tuple[str, ...], request: AnyRequest, *, any_order: bool = False
+) -> bytes | None:
     """The bytes of a request within a scope; with `any_order`, the order of keys does not matter.
 
-    Raises:
-        TypeError: the request's extras or schemas are not JSON.
-        ValueError: a text is not valid Unicode.
-        OverflowError: a number is too large.
-        RecursionError: a structure is too deep.
+    None if its extras or schemas are not JSON or are nested too deeply, a number is too large, or a
+    text is not valid Unicode.
     """
     writer = _SORTED if any_order else _AS_IT_IS
     kind = type(request)
     values = _VALUES[kind](request)
-    return writer.encode((*scope, kind.__name__, values, request.extras or None))
+    try:
+        return writer.encode((*scope, kind.__name__, values, request.extras or None))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return None
 
 
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(
-        f"{value!r:.200} is not JSON, so equal requests cannot be recognized; write JSON"
-    )
+    raise TypeError(f"{type(value).__name__} is not JSON; write JSON")
 
 
 def _names(kind: type[AnyRequest]) -> list[str]:

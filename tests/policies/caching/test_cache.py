@@ -96,8 +96,9 @@ def test_what_is_not_whole_is_never_kept(said: tuple[ModelEvent, ...]) -> None:
     "content",
     [
         3,
-        ("i", "m", ("end", None), ("", ()), [("song", "la")]),
-        ("i", "m", ("sung", None), ("", ()), []),
+        ("i", "m", ("end", None), ("", ()), []),
+        ("i", "m", ("end", None, None), ("", ()), [("song", "la")]),
+        ("i", "m", ("sung", None, None), ("", ()), []),
     ],
 )
 def test_what_another_version_has_kept_is_not_there(content: object) -> None:

@@ -976,6 +976,15 @@ def test_what_is_held_unknown_to_a_call_that_is_cancelled_is_given_back() -> Non
     virtual(main)
 
 
+class Embedding(Fake):
+    """Embeds each text in a second, and reports three tokens."""
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        self.asked += 1
+        await trio.sleep(1)
+        return Embeddings((Vector.of([1.0]),), Usage(3, 0), "m")
+
+
 @pytest.mark.parametrize("act", ["stream", "complete", "embed", "embed in several requests"])
 def test_who_leaves_while_money_is_held_asks_nobody_and_pays_nothing(act: str) -> None:
     """A state ends what it has begun, so that the hold may succeed after they have left."""
@@ -988,12 +997,6 @@ def test_who_leaves_while_money_is_held_asks_nobody_and_pays_nothing(act: str) -
                 scope.shield = True
                 return await super().change(keys, decide)
             raise AssertionError("nobody cancels it")
-
-    class Embedding(Fake):
-        async def embed(self, request: EmbedRequest) -> Embeddings:
-            self.asked += 1
-            await trio.sleep(1)
-            return Embeddings((Vector.of([1.0]),), Usage(3, 0), "m")
 
     async def main() -> None:
         fake, account = Embedding(), Told()
@@ -1022,12 +1025,6 @@ def test_money_for_all_requests_of_many_texts_is_held_before_the_first(
     limit: int, sent: int, cost: int
 ) -> None:
     """Each is paid for, and none is made in vain where there is not enough for the last."""
-
-    class Embedding(Fake):
-        async def embed(self, request: EmbedRequest) -> Embeddings:
-            self.asked += 1
-            await trio.sleep(1)
-            return Embeddings((Vector.of([1.0]),), Usage(3, 0), "m")
 
     async def main() -> None:
         state, account, fake = watched(), Told(), Embedding()
