@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import chain
+from typing import Any
+
+import attrs
 
 from orchestra.errors import EdgeTypeError, LimitExceededError
 from orchestra.graph.rules.policy import Limits
 from orchestra.policies.answers.sizes import MODEL_EVENTS, held_bytes
 
-_OTHER_BYTES = 64  # the size of a chunk without a `window_bytes` of its own
+_OTHER_BYTES = 64  # the size of a chunk without a `window_bytes` of its own, besides its contents
 
 
 class Output:
@@ -72,7 +78,9 @@ def has_content(chunk: object) -> bool:
 def size_bytes(chunk: object) -> int:
     """The size of a chunk in a window: text as UTF-8, bytes as they are.
 
-    A model's event counts 64 plus its contents. Other chunks count 64, or their `window_bytes`.
+    A model's event counts 64 plus its contents. Other chunks count their `window_bytes`, or 64
+    plus the texts and bytes in them, at any depth: in lists, tuples, sets, dicts, and the fields of
+    attrs classes, dataclasses, msgspec structs and Pydantic models.
     """
     if isinstance(chunk, str):
         return len(chunk) if chunk.isascii() else len(chunk.encode(errors="replace"))
@@ -80,8 +88,41 @@ def size_bytes(chunk: object) -> int:
         return len(chunk)
     if isinstance(chunk, MODEL_EVENTS):
         return _OTHER_BYTES + held_bytes(chunk)
-    found: int = getattr(chunk, "window_bytes", _OTHER_BYTES)
-    return found
+    found: int | None = getattr(chunk, "window_bytes", None)
+    return _OTHER_BYTES + _contents_bytes(chunk) if found is None else found
+
+
+_NUMBERS = frozenset({float, int, bool, type(None)})  # not counted; a vector has thousands
+
+
+def _contents_bytes(chunk: object) -> int:
+    size, seen, ahead = 0, set[int](), [chunk]
+    while ahead:
+        part = ahead.pop()
+        if isinstance(part, str):
+            size += size_bytes(part)
+        elif isinstance(part, bytes | bytearray):
+            size += len(part)
+        elif id(part) not in seen:  # it may contain itself
+            seen.add(id(part))
+            with suppress(Exception):  # a project's own class may raise anything
+                ahead += [each for each in _parts(part) if type(each) not in _NUMBERS]
+    return size
+
+
+def _parts(value: object) -> Iterable[object]:
+    """The members of a value that are written to JSON."""
+    kind: Any = type(value)
+    if isinstance(value, dict):
+        return chain(value, value.values())
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return value
+    if hasattr(kind, "__pydantic_fields__"):
+        return vars(value).values()
+    if attrs.has(kind):
+        return [getattr(value, field.name) for field in attrs.fields(kind)]
+    fields = getattr(kind, "__dataclass_fields__", ())
+    return [getattr(value, name) for name in getattr(kind, "__struct_fields__", fields)]
 
 
 def _too_much(limit: str, value: int, unit: str) -> LimitExceededError:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, get_args
+from dataclasses import dataclass
+from typing import Any, NoReturn, get_args
 
+import attrs
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from orchestra import Stream, pipeline, route, step
 from orchestra.accounts import Usage
@@ -21,6 +25,40 @@ from orchestra.values import ModelEvent, TextDelta, UsageReport
 
 texts = st.lists(st.text(), max_size=8)
 anything = st.lists(st.none() | st.integers() | st.text() | st.binary(), max_size=8)
+
+
+@attrs.frozen
+class Piece:
+    text: str
+    audio: object
+
+
+class Struct(msgspec.Struct):
+    audio: object
+
+
+@dataclass
+class Data:
+    audio: object
+
+
+class Shape(BaseModel):
+    audio: Any
+
+
+nested = st.recursive(
+    st.none() | st.integers() | st.text() | st.binary(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+        | st.builds(Piece, st.text(), inner)
+        | st.builds(Struct, inner)
+        | st.builds(Data, inner)
+        | st.builds(lambda part: Shape(audio=part), inner)
+        | st.tuples(inner, inner)
+    ),
+    max_leaves=6,
+)
 
 
 def kept(chunks: Sequence[object], annotation: object, limits: Limits = Limits()) -> Output:
@@ -135,3 +173,37 @@ def test_what_a_pipeline_promises_is_what_its_chunks_make(chunks: list[object]) 
         else:
             assert isinstance(run.error, EdgeTypeError)
             assert f"a stream of {kind.__name__} gave" in str(run.error)
+
+
+@given(nested)
+def test_a_chunk_counts_what_is_in_it_wherever_that_is(chunk: object) -> None:
+    """A bound in bytes holds, whatever class the chunks are of: one more megabyte counts as such."""
+    if not isinstance(chunk, str | bytes):
+        assert size_bytes([chunk, b"a" * 1000, {"b": "b" * 10}]) == size_bytes([chunk]) + 1011
+
+
+def test_audio_in_an_object_counts_towards_the_bounds_of_an_output() -> None:
+    for wrap in (
+        lambda a: Piece("", a),
+        Struct,
+        Data,
+        lambda a: Shape(audio=a),
+        lambda a: {"": [a]},
+    ):
+        assert size_bytes(wrap(b"a" * 1000)) == 1064
+    with pytest.raises(LimitExceededError, match="output_bytes"):
+        kept([Piece("", b"a" * 60)] * 2, Piece, Limits(output_bytes=200))
+
+
+def test_a_chunk_that_contains_itself_is_counted_once() -> None:
+    chunk: list[object] = ["four"]
+    chunk.append(chunk)
+    assert size_bytes(chunk) == 64 + 4
+
+
+def test_a_chunk_whose_members_cannot_be_read_does_not_fail_its_run() -> None:
+    class Broken(list[object]):
+        def __iter__(self) -> NoReturn:
+            raise ZeroDivisionError
+
+    assert size_bytes([Broken("ab"), "four"]) == 64 + 4
