@@ -93,11 +93,14 @@ def size_bytes(chunk: object) -> int:
 
 
 _NUMBERS = frozenset({float, int, bool, type(None)})  # not counted; a vector has thousands
+_PARTS_MAX = 100_000
+"""The most parts of a chunk that are counted, in up to 0.1 s: it may refer to anything."""
 
 
 def _contents_bytes(chunk: object) -> int:
-    size, seen, ahead = 0, set[int](), [chunk]
-    while ahead:
+    size, counted, seen, ahead = 0, 0, set[int](), [chunk]
+    while ahead and counted < _PARTS_MAX:
+        counted += 1
         part = ahead.pop()
         if isinstance(part, str):
             size += size_bytes(part)

@@ -201,6 +201,12 @@ def test_a_chunk_that_contains_itself_is_counted_once() -> None:
     assert size_bytes(chunk) == 64 + 4
 
 
+def test_only_so_many_parts_of_a_chunk_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk may refer to all that a program holds."""
+    monkeypatch.setattr("orchestra.engine.lanes.output._PARTS_MAX", 10)
+    assert size_bytes([["four"] * 1000]) == 64 + 8 * 4
+
+
 def test_a_chunk_whose_members_cannot_be_read_does_not_fail_its_run() -> None:
     class Broken(list[object]):
         def __iter__(self) -> NoReturn:
