@@ -1,4 +1,4 @@
-"""A mutant is a patch of the code as it is, and names tests that there are.
+"""A mutant is a patch of the code as it is, names tests that there are, and says what users see.
 
 Applying all takes a second, trying all some minutes: who changes the code hears of it here.
 """
@@ -25,6 +25,11 @@ def test_every_patch_applies() -> None:
 def test_every_patch_names_tests_that_there_are() -> None:
     named = {(patch.stem, test) for patch in PATCHES for test in run.tests_of(patch)}
     assert [(name, test) for name, test in sorted(named) if not exists(test)] == []
+
+
+def test_every_patch_says_what_a_user_would_see() -> None:
+    second = {patch.stem: patch.read_text().splitlines()[1] for patch in PATCHES}
+    assert [name for name, line in second.items() if not line.startswith("# what: ")] == []
 
 
 def applies(patch: Path) -> bool:
