@@ -1,9 +1,9 @@
 """`python -m tests.mutants.run`: break the code on purpose, and see that the tests notice.
 
 Each `*.patch` beside this file is one plausible bug. Its first line names the tests that must
-fail with it, and its second what a user would see. To add one: make the change, `git diff >
-tests/mutants/NAME.patch`, write `# tests: tests/...` and `# what: ...` above it, undo the change. A mutant that survives, or a patch that no longer
-applies, is an error.
+fail with it, its second says what a user would see. To add one: make the change, `git diff >
+tests/mutants/NAME.patch`, write `# tests: tests/...` and `# what: ...` above it, undo the change.
+A mutant that survives, or a patch that no longer applies, is an error.
 
 Name the one test that is there for it, `tests/...py::test_...`, where those before it are slow.
 
