@@ -14,7 +14,15 @@ from orchestra.codecs.faults import error_in, http_error
 from orchestra.errors import CapabilityError, MalformedStreamError, ModelError
 from orchestra.eventclass import event
 from orchestra.rankings import Ranking, RerankRequest
-from orchestra.values import ChatRequest, Embeddings, EmbedRequest, ModelEvent
+from orchestra.values import (
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    FilePart,
+    ImagePart,
+    ImageUrlPart,
+    ModelEvent,
+)
 
 
 @event
@@ -156,6 +164,22 @@ def refuse(request: ChatRequest, whom: str, *fields: str) -> None:
         needless = field == "parallel_tool_calls" and (value or not calls)
         if not (unset or wished or needless):
             raise no_field(field, value, whom)
+
+
+def refuse_system_files(request: ChatRequest, whom: str) -> None:
+    """Refuse images and files in system messages, which the provider `whom` takes as text only.
+
+    Raises:
+        CapabilityError: a system message has one.
+    """
+    for message in request.messages:
+        if message.role == "system" and not isinstance(message.content, str):
+            for part in message.content:
+                if isinstance(part, ImagePart | ImageUrlPart | FilePart):
+                    raise CapabilityError(
+                        f"a system message has a part {type(part).__name__}, and {whom} takes only "
+                        "text there: put images and files into a user's message"
+                    )
 
 
 def no_field(field: str, value: object, whom: str) -> CapabilityError:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from orchestra.codecs.data_urls import with_bytes
-from orchestra.codecs.dialect import refuse
+from orchestra.codecs.dialect import refuse, refuse_system_files
 from orchestra.codecs.enforced_schema import enforced, enforced_output
 from orchestra.codecs.files import PDF, text_of, title_of, unread
 from orchestra.codecs.prompt_cache import has_mark
@@ -81,6 +81,7 @@ def anthropic_body(
         CapabilityError: Anthropic's API cannot express something in the request.
     """
     refuse(request, "Anthropic", "seed", "presence_penalty", "frequency_penalty", "logprobs")
+    refuse_system_files(request, "Anthropic")
     system, turns = _conversation(told_apart(request.messages))
     body: Json = {
         "model": model,

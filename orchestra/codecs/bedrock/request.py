@@ -16,7 +16,7 @@ import msgspec
 from orchestra.codecs.bedrock.efforts import CLAUDE, effort_fields
 from orchestra.codecs.bedrock.extra_fields import EXTRAS, extra_field, unknown_field
 from orchestra.codecs.data_urls import with_bytes
-from orchestra.codecs.dialect import refuse
+from orchestra.codecs.dialect import refuse, refuse_system_files
 from orchestra.codecs.enforced_schema import enforced, enforced_output
 from orchestra.codecs.files import PDF, refuse_citations, text_of, title_of, unread
 from orchestra.codecs.prompt_cache import has_mark
@@ -119,6 +119,7 @@ def chat_body(request: ChatRequest, model: str) -> Json:
     Raises:
         CapabilityError: neither can express something in the request.
     """
+    refuse_system_files(request, "Bedrock")
     family = _Family.of(model)
     body: Json = {
         "messages": list(_turns(request, family)),
@@ -130,7 +131,12 @@ def chat_body(request: ChatRequest, model: str) -> Json:
 
 
 def system_texts(request: ChatRequest) -> list[str]:
-    """The texts of the system messages, from anywhere in the conversation, without empty ones."""
+    """The texts of the system messages, from anywhere in the conversation, without empty ones.
+
+    Raises:
+        CapabilityError: a system message has an image or a file.
+    """
+    refuse_system_files(request, "Bedrock")
     texts = (each.text for each in request.messages if each.role == "system")
     return [text for text in texts if text.strip()]
 
@@ -157,10 +163,9 @@ def _system(request: ChatRequest, family: _Family) -> Iterator[Json]:
 def _turns(request: ChatRequest, family: _Family) -> Iterator[Json]:
     """The conversation with alternating roles; tool results come first in the user's turn."""
     turns = alternating(
-        (each.role, blocks)
+        (each.role, _blocks_with_marks(each.parts, family))
         for each in told_apart(request.messages)
-        for blocks in [list(_blocks_with_marks(each.parts, family))]
-        if each.role != "system"  # after its files have been checked
+        if each.role != "system"
     )
     _name_apart(block["document"] for _, turn in turns for block in turn if "document" in block)
     for role, turn in turns:

@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 
 from orchestra.codecs.data_urls import with_bytes
-from orchestra.codecs.dialect import refuse
+from orchestra.codecs.dialect import refuse, refuse_system_files
 from orchestra.codecs.files import as_text_part, refuse_citations
 from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.seals import GEMINI, ON_TEXT, UNSEALED, opened, own
@@ -91,6 +91,7 @@ def gemini_body(model: str, request: ChatRequest, origin: str = GEMINI) -> Json:
         CapabilityError: Gemini's API cannot express something in the request.
     """
     refuse(request, "Gemini", "logprobs", "parallel_tool_calls")
+    refuse_system_files(request, "Gemini")
     system = [{"text": each.text} for each in request.messages if each.role == "system"]
     body: Json = {
         "contents": _contents(request.messages, origin, wants_seals=wants_seals(model)),

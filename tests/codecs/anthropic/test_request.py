@@ -39,6 +39,7 @@ from orchestra.values import (
     ToolChoice,
     ToolResult,
 )
+from tests.codecs.system_messages import sendable
 
 WHOLE: TypeAdapter[Any] = TypeAdapter(MessageCreateParamsNonStreaming)
 STREAMED: TypeAdapter[Any] = TypeAdapter(MessageCreateParamsStreaming)
@@ -95,7 +96,7 @@ parts = st.one_of(
 )
 contents = st.one_of(words, st.lists(parts, max_size=4).map(tuple))
 roles = st.sampled_from(["system", "user", "assistant", "tool"])
-messages = st.lists(st.builds(Message, roles, contents), max_size=6).map(tuple)
+messages = st.lists(st.builds(Message, roles, contents).map(sendable), max_size=6).map(tuple)
 efforts = st.sampled_from([None, *get_args(ReasoningEffort)])
 models = st.sampled_from(["claude-3-7-sonnet-20250219", "claude-opus-4-6", "claude-haiku-4-5"])
 choices = st.sampled_from([None, "auto", "none", "required", ForcedTool("weather")])

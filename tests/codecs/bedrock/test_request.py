@@ -37,6 +37,7 @@ from orchestra.values import (
     ToolChoice,
     ToolResult,
 )
+from tests.codecs.system_messages import sendable
 
 DIALECT = BedrockDialect()
 CLAUDE = "anthropic.claude-sonnet-4-6"
@@ -60,7 +61,7 @@ MESSAGES = st.builds(
     Message,
     st.sampled_from(("system", "user", "assistant", "tool")),
     TEXTS | st.lists(PARTS, max_size=4).map(tuple),
-)
+).map(sendable)
 OBJECTS = st.dictionaries(WORDS, st.just({"type": "string"}), max_size=2).map(
     lambda found: {"type": "object", "properties": found}
 )
@@ -376,9 +377,3 @@ def test_a_strict_tool_is_shown_with_a_closed_schema() -> None:
 def test_blank_text_is_left_out_and_so_is_a_turn_of_nothing_else() -> None:
     blank = ChatRequest((USER, Message("assistant", " \n"), Message("system", " "), USER))
     assert body_of(blank) == {"messages": [{"role": "user", "content": [{"text": "Hi"}] * 2}]}
-
-
-def test_a_file_that_cannot_be_sent_is_refused_in_a_system_message_too() -> None:
-    film = FilePart(b"x", "video/mp4", "film.mp4")
-    with pytest.raises(CapabilityError, match=r"'film\.mp4' cannot be sent to Bedrock"):
-        body_of(ChatRequest((Message("system", (film,)), USER)))

@@ -32,6 +32,7 @@ from orchestra.values import (
     ToolChoice,
     ToolResult,
 )
+from tests.codecs.system_messages import sendable
 
 SCHEMA: Json = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
 TOOL = Tool("weather", "Tells the weather", SCHEMA)
@@ -76,7 +77,7 @@ parts = st.one_of(
 )
 contents = st.one_of(words, st.lists(parts, max_size=4).map(tuple))
 roles = st.sampled_from(["system", "user", "assistant", "tool"])
-messages = st.lists(st.builds(Message, roles, contents), max_size=6).map(tuple)
+messages = st.lists(st.builds(Message, roles, contents).map(sendable), max_size=6).map(tuple)
 choices = st.sampled_from([None, "auto", "none", "required", ForcedTool("weather")])
 requests = st.builds(
     ChatRequest,
