@@ -11,6 +11,7 @@ from enum import Enum
 import attrs
 
 from orchestra.eventclass import event, frozen
+from orchestra.surrogates import is_utf8
 
 UNSENT = "nothing of the request had been sent"
 """The note (`add_note`) of a `Cancelled` that came before any byte of the request was sent.
@@ -38,14 +39,12 @@ NO_ALLOWANCE = KeyAllowance()
 
 
 def _check_name(of: object, field: attrs.Attribute[str], name: str) -> None:
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
+    if not is_utf8(name):
         what = f"{type(of).__name__}({field.name}={name!r:.40})"
         raise ValueError(
             f"{what} contains half of a character (a lone surrogate), which cannot be stored; "
             "remove it"
-        ) from error
+        )
 
 
 @frozen(cache_hash=True)

@@ -10,6 +10,8 @@ from types import MappingProxyType
 from typing import TypeAlias
 from urllib.parse import unquote
 
+from orchestra.surrogates import is_utf8
+
 Tags: TypeAlias = Mapping[str, str]
 
 TAGS_MAX = 16
@@ -33,7 +35,7 @@ def fault_of(tags: object) -> str | None:
                 return f"{what} is {text!r:.80}, and not a text; write {str(text)!r:.80}"
             if not least <= len(text) <= most:
                 return f"{what} has {len(text)} characters: {text!r:.80}; write {least} to {most}"
-            if not text.isascii() and _is_half(text):
+            if not is_utf8(text):
                 return f"{what} contains half of a character (a lone surrogate); remove it"
     return None
 
@@ -83,11 +85,3 @@ def _decoded(part: str) -> tuple[str, str]:
         return unquote(name.rstrip(), errors="strict"), unquote(value.lstrip(), errors="strict")
     except UnicodeDecodeError as error:
         raise ValueError(f"{part!r:.80} is not percent-encoded UTF-8") from error
-
-
-def _is_half(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False

@@ -33,6 +33,7 @@ from orchestra.observe.spans import Attribute, Kind, Link, Span
 from orchestra.observe.tally import Tally
 from orchestra.observe.trace_context import TraceContext
 from orchestra.observe.traces import Trace, Traces
+from orchestra.surrogates import escaped
 
 log = logging.getLogger("orchestra.observe")
 
@@ -121,7 +122,7 @@ class RequestSpan:
         outer = _within(request.parent, remote=True)
         self._method = request.method
         self._span: trace.Span = tracer.start_span(
-            span_name(request.method), outer, SpanKind.SERVER, _all_sound(request.attributes())
+            span_name(request.method), outer, SpanKind.SERVER, _all_sendable(request.attributes())
         )
         self.context = _trace_context(self._span.get_span_context())
 
@@ -172,21 +173,21 @@ class SpanSender:
     def _send(self, span: Span, outer: Context, began_ns: int) -> Context | None:
         """Send a span; return the context for its children, None if the run is sampled out."""
         made = self._tracer.start_span(
-            _sound(span.name),
+            escaped(span.name),
             outer,
             _KINDS.get(span.kind, SpanKind.INTERNAL),
-            _all_sound(span.attributes),
+            _all_sendable(span.attributes),
             tuple(map(_linked, span.links)),
             start_time=began_ns + round(span.began_s * 1e9),
         )
         if span.parent is None and not made.is_recording():
             return None
         for event in span.events:
-            attributes = _all_sound(event.attributes)
+            attributes = _all_sendable(event.attributes)
             made.add_event(event.name, attributes, began_ns + round(event.at_s * 1e9))
         if span.error:
             made.set_attribute("error.type", span.error)
-            made.set_status(Status(StatusCode.ERROR, _sound(span.message) or None))
+            made.set_status(Status(StatusCode.ERROR, escaped(span.message) or None))
         made.end(began_ns + round(span.ended_s * 1e9))
         return set_span_in_context(made, outer)
 
@@ -232,7 +233,7 @@ def _within(context: TraceContext | None, *, remote: bool) -> Context:
     return set_span_in_context(NonRecordingSpan(span), Context())
 
 
-def _all_sound(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+def _all_sendable(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
     return {name: _as_sent(value) for name, value in attributes.items()}
 
 
@@ -241,13 +242,5 @@ def _as_sent(value: Attribute) -> Attribute:
     if isinstance(value, int) and value.bit_length() > _INT_BITS:
         return str(value)
     if isinstance(value, tuple):
-        return tuple(map(_sound, value))
-    return _sound(value) if isinstance(value, str) else value
-
-
-def _sound(text: str) -> str:
-    """The text with lone surrogates escaped; they occur in file names and in models' output.
-
-    A batch with a lone surrogate could not be sent, and all spans in it would be lost.
-    """
-    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+        return tuple(map(escaped, value))
+    return escaped(value) if isinstance(value, str) else value

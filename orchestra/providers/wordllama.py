@@ -26,6 +26,7 @@ import trio
 
 from orchestra.errors import BindingError
 from orchestra.protocols import Embedder
+from orchestra.surrogates import replaced
 from orchestra.values import Purpose, Vector
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class _Weights:
         """
         import numpy as np  # heavy
 
-        valid = text.encode("utf-8", "replace").decode()  # half a surrogate pair becomes "?"
+        valid = replaced(text)
         ids = self.tokenizer.encode_batch_fast([valid or _NOTHING], add_special_tokens=False)[0].ids
         tokens, counts = np.unique(ids, return_counts=True)
         total = counts.astype(np.float64) @ self.vectors[tokens].astype(np.float64)

@@ -15,6 +15,7 @@ from orchestra.accounts import Caller, Usage
 from orchestra.errors import RunLostError
 from orchestra.event_lines import encode
 from orchestra.events import Event, RunCancelled, RunFailed, RunFinished
+from orchestra.surrogates import escaped
 
 LOST_SEQ = 2**53 - 1
 """The number of the last event of a run whose process died. Nobody knows how many events the run
@@ -123,9 +124,9 @@ def ended(record: Record, event: Event, ended_s: float) -> Record:
         case RunFinished():
             outcome = Finished()
         case RunFailed():
-            outcome = FailedWith(event.error, _whole(event.message))
+            outcome = FailedWith(event.error, escaped(event.message))
         case RunCancelled():
-            outcome = CancelledBy(_whole(event.reason))
+            outcome = CancelledBy(escaped(event.reason))
         case _:
             raise ValueError(f"{event.type!r} does not end a run: pass the last event of the run")
     return msgspec.structs.replace(
@@ -141,11 +142,6 @@ def _over(record: Record, outcome: Outcome, ended_s: float) -> Record:
     """The record of an ended run; it never ends before it started, even if a clock was set back."""
     ended_s = max(ended_s, record.created_s)
     return msgspec.structs.replace(record, outcome=outcome, ended_s=ended_s)
-
-
-def _whole(text: str) -> str:
-    """The text with lone surrogates escaped, since they cannot be stored."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 DIED = "the process of this run has died, and the run's later events are lost: start it again"

@@ -23,9 +23,10 @@ from orchestra.errors import InputError
 from orchestra.protocols import DIGEST, Embedder, VectorStore
 from orchestra.steps.texts.digests import Recipe, dimensions_of, embedder_of, is_of_another
 from orchestra.steps.texts.files import CutFile, ReadFile, check_metadata, cut_file
-from orchestra.steps.texts.folder import LIMIT_BYTES, Skipped, find, is_utf8, read
+from orchestra.steps.texts.folder import LIMIT_BYTES, Skipped, find, read
 from orchestra.steps.texts.sources import NamedFolder
 from orchestra.steps.texts.text import OVERLAP_CHARS, SIZE_CHARS
+from orchestra.surrogates import is_utf8
 from orchestra.values import NO_METADATA, Metadata, Passage
 
 BATCH = 64

@@ -13,6 +13,7 @@ from itertools import chain
 import trio
 
 from orchestra.errors import StoreError
+from orchestra.surrogates import is_utf8
 from orchestra.values import Metadata, Passage, Scalar, Vector
 
 # Two embeddings of one text differ by about 1e-7 (float32), and two orders of summing the same
@@ -135,18 +136,9 @@ def digests(pairs: Iterable[tuple[str, Scalar]]) -> dict[str, str]:
     }
 
 
-def can_be_kept(text: str) -> bool:
-    """Whether a text can be stored in UTF-8: it must not contain a lone surrogate."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _check_texts(what: str, passage: Passage) -> None:
     texts = (text for text in chain(*passage.metadata.items()) if isinstance(text, str))
-    if not all(map(can_be_kept, (passage.id, passage.source, passage.text, *texts))):
+    if not all(map(is_utf8, (passage.id, passage.source, passage.text, *texts))):
         raise StoreError(f"{what} contains half of a character (a lone surrogate); remove it")
 
 

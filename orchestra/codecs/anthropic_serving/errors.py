@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestra.codecs.serving.errors import INTERNAL, ServedError
+from orchestra.surrogates import escaped
 from orchestra.values import Json
 
 _STATUSES: Mapping[str | None, int] = {
@@ -59,7 +60,7 @@ def anthropic_error(error: ServedError, request_id: str = "") -> Json:
 
 
 def _message(error: ServedError) -> str:
-    message = error.message.encode(errors="backslashreplace").decode()  # half a character
+    message = escaped(error.message)
     if not error.quoted:
         for ours, theirs in _VALUES.items():
             message = message.replace(ours, theirs)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from orchestra.codecs.serving.errors import INTERNAL, ServedError
+from orchestra.surrogates import escaped
 from orchestra.values import Json
 
 _TYPES: Mapping[int, str] = {
@@ -30,7 +31,7 @@ def openai_error(error: ServedError) -> Json:
     usual = "server_error" if error.status >= INTERNAL else "invalid_request_error"
     kind = "insufficient_quota" if error.code in _QUOTAS else _TYPES.get(error.status, usual)
     return {
-        "message": error.message.encode(errors="backslashreplace").decode(),  # half a character
+        "message": escaped(error.message),
         "type": kind,
         "param": error.param,
         "code": error.code,

@@ -25,6 +25,7 @@ from orchestra.events import RunFailed
 from orchestra.messages import class_name
 from orchestra.server.runs.problems import kind_of
 from orchestra.server.runs.words import asked, failed_at, model_of
+from orchestra.surrogates import escaped
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
@@ -87,7 +88,7 @@ def report(run: Run, causes: Causes, now_s: float) -> None:
     foreign = next((each for each in leaves(error) if not isinstance(each, OrchestraError)), None)
     if foreign is None and not any(kind_of(each).status >= SERVER_FAULT for each in leaves(error)):
         return
-    at, text = failed_at(error), _printable(f"{last.error}: {last.message}")
+    at, text = failed_at(error), escaped(f"{last.error}: {last.message}")
     brief = shortened(text)
     what, level = asked(run), logging.ERROR if error is foreign else logging.WARNING
     before, recent = None, False
@@ -140,7 +141,3 @@ def _places(error: BaseException) -> Iterator[tuple[str, str, int]]:
         found += [each.__cause__, each.__context__]
         if isinstance(each, BaseExceptionGroup):
             found += each.exceptions
-
-
-def _printable(text: str) -> str:
-    return text.encode(errors="backslashreplace").decode()

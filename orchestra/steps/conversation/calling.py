@@ -35,6 +35,7 @@ from orchestra.policies.account import PRESENT
 from orchestra.policies.limits.shares import OwnShares, Shares, in_thread
 from orchestra.protocols import Context
 from orchestra.steps.conversation.tools import FunctionTool
+from orchestra.surrogates import replaced
 from orchestra.values import (
     FilePart,
     ImagePart,
@@ -125,7 +126,7 @@ async def answer(
     except Exception as error:
         if any(map(is_of_code, leaves(error))):
             raise
-        message = _sound("; ".join(map(_described, leaves(error)[:_ERRORS_MAX])))
+        message = replaced("; ".join(map(_described, leaves(error)[:_ERRORS_MAX])))
         _report(call, *name_and_message(error), error)
         return wrong(message)
     late = f"{call.name} was not done within {limit_s:g} s, and was stopped"
@@ -191,12 +192,12 @@ def _content(value: object) -> str | list[Part]:
     """
     several = value if isinstance(value, list | tuple) else [value]
     if not any(isinstance(each, _SHOWN) for each in several):
-        return _sound(_text(value))
+        return replaced(_text(value))
     return [each if isinstance(each, _SHOWN) else _text_part(each) for each in several]
 
 
 def _text_part(value: object) -> TextPart:
-    return value if isinstance(value, TextPart) else TextPart(_sound(_text(value)))
+    return value if isinstance(value, TextPart) else TextPart(replaced(_text(value)))
 
 
 def _text(value: object) -> str:
@@ -213,11 +214,6 @@ def _text(value: object) -> str:
         return msgspec.json.encode(plain).decode()
     except UnicodeEncodeError:  # a lone surrogate, which JSON can escape
         return json.dumps(plain)
-
-
-def _sound(text: str) -> str:
-    """The text with a question mark for each lone surrogate, which file names may contain."""
-    return text.encode(errors="replace").decode()
 
 
 def _plain(value: object) -> object:

@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 
 from orchestra.steps.texts.html import readable
+from orchestra.surrogates import is_utf8
 
 _HTML = (".html", ".htm")
 _PDF = ".pdf"
@@ -109,15 +110,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # the link leads to itself, or into a folder without permission
         return False
-
-
-def is_utf8(name: str) -> bool:
-    """Whether a file name is valid UTF-8; invalid bytes in it are lone surrogates."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _follow_links(links: list[Path], found: Found) -> None:

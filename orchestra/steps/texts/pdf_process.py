@@ -19,6 +19,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
+from orchestra.surrogates import replaced
+
 if TYPE_CHECKING:
     from pypdf import PdfReader
 
@@ -82,7 +84,7 @@ def pages(data: bytes, pages_max: int, chars_max: int) -> Iterator[str]:
 
 def cleaned(text: str) -> str:
     """The text without lone surrogates and NUL characters, which many programs cannot handle."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "")
+    return replaced(text).replace("\0", "")
 
 
 def _opened(data: bytes) -> PdfReader:

@@ -16,7 +16,7 @@ import struct
 from array import array
 from collections.abc import Mapping
 
-from orchestra.stores.rules import can_be_kept
+from orchestra.surrogates import is_utf8
 from orchestra.values import Metadata, Scalar, Vector
 
 _KEPT = re.compile("\1([\1\2])")
@@ -66,7 +66,7 @@ def equals(key: str, value: object) -> list[str]:
         found = [metadata_json({key: each}) for each in alike]
     except ValueError:  # an integer with more digits than Python converts
         return []
-    return [each for each in found if can_be_kept(each)]
+    return [each for each in found if is_utf8(each)]
 
 
 def vector_bytes(vector: Vector) -> bytes:

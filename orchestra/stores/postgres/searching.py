@@ -26,6 +26,7 @@ from orchestra.stores.postgres.encoding import (
     vector_bytes,
 )
 from orchestra.stores.postgres.transactions import begin
+from orchestra.surrogates import is_utf8
 from orchestra.values import Passage, Scalar, Vector
 
 TOP_MAX = 2**31 - 1
@@ -119,7 +120,7 @@ def matching(where: Mapping[str, Scalar]) -> tuple[str, dict[str, object]]:
     conditions, values = [""], dict[str, object]()
     for key, value in where.items():
         if key == "source":
-            sources = [value] if isinstance(value, str) and rules.can_be_kept(value) else []
+            sources = [value] if isinstance(value, str) and is_utf8(value) else []
             choices = [("source = %({})s", kept(source)) for source in sources]
         else:
             choices = [("metadata @> %({})s::jsonb", each) for each in equals(key, value)]
