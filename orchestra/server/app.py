@@ -272,7 +272,7 @@ def table(
     return [
         *pipeline_routes(runs),
         sockets.route("open-socket", at, lambda it: it.open, several, methods=(), access=may_run),
-        *run_routes(runs.registry, runs.settings),
+        *run_routes(runs),
         *openai_routes(runs, openai),
         *anthropic_routes(runs, lambda: openai.get().catalog),
         *health_routes(shared.bindings, shared.nursery, readiness),

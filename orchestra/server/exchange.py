@@ -15,7 +15,7 @@ from orchestra.server.connections.listen import head_held
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.departure import DepartingRequest, Departure
 from orchestra.server.responses.whole_answers import Pairs
-from orchestra.server.runs.pipelines import EventStream
+from orchestra.server.runs.event_streams import EventStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -26,6 +26,7 @@ from quart_trio.asgi import TrioASGIWebsocketConnection
 
 from orchestra.computed import computed
 from orchestra.events import TERMINAL
+from orchestra.graph.nodes import is_stream
 from orchestra.groups import contained
 from orchestra.server.connections.listen import obey
 from orchestra.server.front import ws_messages
@@ -53,7 +54,7 @@ from orchestra.server.responses import problems
 from orchestra.server.responses.caller_problems import NOT_STARTED, not_started
 from orchestra.server.responses.problems import HttpProblem, bad_inputs
 from orchestra.server.responses.whole_answers import answer
-from orchestra.server.runs.fit_events import fit_for_clients
+from orchestra.server.runs.fit_events import fit_for_clients, without_result
 from orchestra.server.runs.pipelines import CANCELLED, Runs
 
 if TYPE_CHECKING:
@@ -299,17 +300,19 @@ class Conversation:
             await self._socket.send(problem_frame(start.id, run))
         else:
             started.begin(run)
-            await self._follow(start.id, run, started)
+            await self._follow(start, run, started)
 
-    async def _follow(self, name: str, run: Run, started: SocketRun) -> None:
-        debug, request_id = self._settings.debug, run.request_id
+    async def _follow(self, start: Start, run: Run, started: SocketRun) -> None:
+        name, debug, request_id = start.id, self._settings.debug, run.request_id
+        minimal = start.minimal and is_stream(self._sockets.runs.pipelines[self._name].output)
         with run.journal.attach() as reader:
             seq = 0
             while batch := await reader.after(seq):
                 for event in batch:
                     if isinstance(event, TERMINAL):
                         self._forget(name, started)  # the client may use the id after this event
-                    fit = fit_for_clients(event, debug=debug)
+                    sent = without_result(event) if minimal else event
+                    fit = fit_for_clients(sent, debug=debug)
                     await self._socket.send(event_frame(name, fit, request_id))
                 seq = batch[-1].seq
 

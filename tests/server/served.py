@@ -92,6 +92,11 @@ async def breaking(how: str) -> str:
     raise AssertionError("nothing comes behind for ever")
 
 
+@step
+async def doubled(number: int) -> int:
+    return 2 * number
+
+
 @pipeline
 def count(count: int = 10, hold: bool = False) -> Stream[str]:
     """Count up from nought.
@@ -125,12 +130,19 @@ def broken(how: str) -> str:
     return breaking(how)
 
 
+@pipeline
+def twice(number: int) -> int:
+    """Twice a number."""
+    return doubled(number)
+
+
 PIPELINES: dict[str, Pipeline[..., Any]] = {
     "count": count,
     "told": told,
     "gate": gate,
     "endless": endless,
     "broken": broken,
+    "twice": twice,
 }
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from orchestra import Stream, pipeline, step
 from orchestra.engine.engine import open_engine
 from orchestra.server import sse
 from orchestra.server.connections.bodies import Body
-from orchestra.server.runs.pipelines import Events
+from orchestra.server.runs.event_streams import Events
 from orchestra.server.settings import Settings
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual

@@ -2,6 +2,7 @@
 
 {"type": "start", "id": "a", "inputs": {...}}       start a run, under an id that the client chooses
 {"type": "start", ..., "tags": {"team": "search"}}  the same, with tags
+{"type": "start", ..., "return": "minimal"}         the same, without the result after a stream
 {"type": "cancel", "id": "a"}                       cancel the run
 
 {"id": "a", "event": {...}}                         an event of the run, as in a stream of events
@@ -52,18 +53,24 @@ CLOSES: Mapping[int, str] = MappingProxyType(
     }
 )
 """The reasons for which the server closes a socket, by close code."""
-_MEMBERS = {"start": {"type", "id", "inputs", "tags"}, "cancel": {"type", "id"}}
+RETURNS = ("representation", "minimal")
+"""What a `start` may ask for as `return`, as in `Prefer` (RFC 7240); the first is the default."""
+_MEMBERS = {"start": {"type", "id", "inputs", "tags", "return"}, "cancel": {"type", "id"}}
 _SHAPE = 'send {"type": "start", "id": "a", "inputs": {...}} or {"type": "cancel", "id": "a"}'
 
 
 @attrs.frozen
 class Start:
-    """Start a run of the socket's pipeline; `large` says whether the message is large."""
+    """Start a run of the socket's pipeline; `large` says whether the message is large.
+
+    `minimal`: the result after a stream, which repeats its chunks, is to be left out.
+    """
 
     id: str
     inputs: Mapping[str, object]
     tags: Tags = NO_TAGS
     large: bool = False
+    minimal: bool = False
 
 
 @attrs.frozen
@@ -108,7 +115,9 @@ def _read(found: dict[str, Any], *, large: bool) -> Start | Cancel | Mistake:
         return _mistake(given, "`inputs` is not an object")
     if fault := fault_of(tags := found.get("tags", NO_TAGS)):
         return Mistake(given, bad_tags(f"`tags`: {fault}"))
-    return Start(given, inputs, tags, large)
+    if (wanted := found.get("return", RETURNS[0])) not in RETURNS:
+        return _mistake(given, f"`return` is {wanted!r:.100}, and not one of {', '.join(RETURNS)}")
+    return Start(given, inputs, tags, large, minimal=wanted == "minimal")
 
 
 def event_frame(run: str, event: Event, request_id: str) -> str:

@@ -31,7 +31,8 @@ from orchestra.server.models.shapes import as_served
 from orchestra.server.models.stream import RUN_ID, ChunkEvents, Chunks, Facts, Writer
 from orchestra.server.responses import problems
 from orchestra.server.responses.whole_answers import answer, as_json
-from orchestra.server.runs.pipelines import CANCELLED, EventStream
+from orchestra.server.runs.event_streams import EventStream
+from orchestra.server.runs.pipelines import CANCELLED
 from orchestra.server.runs.relay import relay, relay_whole
 from orchestra.server.settings import media_type
 

@@ -27,7 +27,7 @@ from orchestra.events import (
 )
 from orchestra.providers.opening import says
 from orchestra.server import sse
-from orchestra.server.runs.pipelines import Events
+from orchestra.server.runs.event_streams import Events
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run

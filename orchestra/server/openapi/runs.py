@@ -32,6 +32,7 @@ from orchestra.server.responses.problems import HttpProblem
 from orchestra.server.runs import preferences
 from orchestra.server.runs import views as run_views
 from orchestra.server.runs.durable import REPLAYED
+from orchestra.server.runs.preferences import APPLIED
 from orchestra.server.runs.problems import FAILED, KINDS, Kind, failed_run
 from orchestra.values import Json
 
@@ -117,10 +118,13 @@ _STARTING = (
 _ANSWER = Answer(
     "The result of the run; or its events as they happen, the last of which ends the run.",
     {**json(reference(RUN_RESULT)), sse.STREAM: EVENTS},
-    (REPLAYED,),
+    (APPLIED, REPLAYED),
 )
 _ENDED = Answer("The client has all events of the run.", status=204)
 _LAST = header("Last-Event-ID", "To resume a stream of events: the last `id` that was received.")
+_SHORTER = f"With `{preferences.MINIMAL}`, `run.finished` does not repeat a stream as its `result`."
+_LATER = f"With `{preferences.BACKGROUND}`, do not wait for the run."
+_PREFER = header("Prefer", _SHORTER)
 _LIMIT: Json = {"type": "integer", "minimum": 1, "maximum": run_views.LIMIT_MAX}
 _ONE = json(reference(RUN))
 
@@ -131,7 +135,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         Answer(
             "The run was started; `Location` is its path.",
             _ONE,
-            ("Location", "Preference-Applied", REPLAYED),
+            ("Location", APPLIED, REPLAYED),
             status=202,
         ),
         problems=(
@@ -146,7 +150,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             _LAST,
             header("Idempotency-Key", "Requests with the same key are answered with the same run."),
             OF_TAGS,
-            header("Prefer", f"With `{preferences.BACKGROUND}`, do not wait for the run."),
+            header("Prefer", f"{_LATER} {_SHORTER}"),
         ),
         body=json(
             {
@@ -157,7 +161,11 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         ),
     ),
     ("start-run", "GET"): Operation(
-        "runs", _ANSWER, _ENDED, problems=(*_STARTING, _NOT_FOUND), parameters=(_LAST, OF_TAGS)
+        "runs",
+        _ANSWER,
+        _ENDED,
+        problems=(*_STARTING, _NOT_FOUND),
+        parameters=(_LAST, OF_TAGS, _PREFER),
     ),
     ("list-runs", "GET"): Operation(
         "runs",
@@ -183,7 +191,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("follow-run", "GET"): Operation(
         "runs",
-        Answer("The events of the run, until its last one.", {sse.STREAM: EVENTS}),
+        Answer("The events of the run, until its last one.", {sse.STREAM: EVENTS}, (APPLIED,)),
         _ENDED,
         problems=(
             problems.not_acceptable("", ()),
@@ -192,6 +200,6 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             _NOT_KEPT,
             _AWAY,
         ),
-        parameters=(_LAST, query("after", "Like `Last-Event-ID`.", TEXT)),
+        parameters=(_LAST, _PREFER, query("after", "Like `Last-Event-ID`.", TEXT)),
     ),
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestra.server.front.bearer import BEARER_PROTOCOL
-from orchestra.server.front.ws_messages import CLOSES, ID_CHARS_MAX, PROTOCOL
+from orchestra.server.front.ws_messages import CLOSES, ID_CHARS_MAX, PROTOCOL, RETURNS
 from orchestra.server.openapi.events import EVENT, PROBLEM, WAIT, reference
 from orchestra.server.openapi.runs import UNKNOWN
 from orchestra.server.openapi.words import OBJECT, TEXT, TEXTS, Answer, Operation, closed, or_null
@@ -27,7 +27,11 @@ _ID: Json = {
     "maxLength": ID_CHARS_MAX,
     "description": "The client's own id for a run; may be used again after the run's last event.",
 }
-_START = closed(type={"const": "start"}, id=_ID, inputs=OBJECT, tags=TEXTS)
+_RETURN: Json = {
+    "enum": list(RETURNS),
+    "description": "With `minimal`, `run.finished` does not repeat a stream as its `result`.",
+}
+_START = closed(type={"const": "start"}, id=_ID, inputs=OBJECT, tags=TEXTS, **{"return": _RETURN})
 SCHEMAS: Mapping[str, Json] = {
     MESSAGE: {
         "title": MESSAGE,

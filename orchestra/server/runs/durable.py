@@ -32,8 +32,9 @@ from orchestra.server.responses.caller_problems import NOT_STARTED, not_started
 from orchestra.server.responses.problems import HttpProblem
 from orchestra.server.responses.whole_answers import answer, as_json
 from orchestra.server.runs import views as run_views
-from orchestra.server.runs.pipelines import Events, EventStream, Runs, finished
-from orchestra.server.runs.preferences import BACKGROUND, Preferences
+from orchestra.server.runs.event_streams import Events, EventStream, minimal
+from orchestra.server.runs.pipelines import Runs, finished
+from orchestra.server.runs.preferences import APPLIED, BACKGROUND, Preferences
 from orchestra.server.runs.problems import problem_again
 from orchestra.server.runs.resources import RunResources
 
@@ -110,7 +111,8 @@ class DurableStart:
         when_over(partial(self.runs.left, run))
         stream = None
         if self.asked.streams:  # attached now, so that it misses no event during the next await
-            stream = EventStream(Events(run, self.runs.settings))
+            brief = minimal(self.asked.pipeline)
+            stream = EventStream(Events(run, self.runs.settings, minimal=brief))
         await self._recorded(run, self.runs.settings.linger_of(run.pipeline), readers=1)
         return stream or await self.runs.result(run)
 
@@ -148,7 +150,7 @@ class DurableStart:
         if self.preferences.background:
             return _accepted(record)
         if self.asked.streams:
-            resources = RunResources(registry, self.runs.settings)
+            resources = RunResources(registry, self.runs.settings, self.runs.pipelines)
             return await resources.stream(record, found[1], sse.resuming_at(run_id))
         following = await registry.follow(run_id)
         if following is None:
@@ -165,7 +167,7 @@ def _accepted(record: Record) -> Response:
     """The response that a run goes on in the background; `Location` is its URL."""
     response = as_json(run_views.shown(record), 202)
     response.headers["Location"] = run_views.address(record.id)
-    response.headers["Preference-Applied"] = BACKGROUND
+    response.headers[APPLIED] = BACKGROUND
     return response
 
 

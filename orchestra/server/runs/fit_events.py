@@ -30,6 +30,11 @@ def fit_for_clients(event: Event, *, debug: bool = False) -> Event:
     return attrs.evolve(event, message=message)
 
 
+def without_result(event: Event) -> Event:
+    """The event with null for its result, for clients that have had all chunks of it."""
+    return attrs.evolve(event, result=None) if isinstance(event, RunFinished) else event
+
+
 def _fit_end(event: RunFailed, *, debug: bool) -> RunFailed:
     from orchestra.server.runs.problems import with_problem  # only failed runs need it
 

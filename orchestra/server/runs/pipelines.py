@@ -12,10 +12,8 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-import trio
 from msgspec import structs
 from quart import request
-from quart.wrappers.response import DataBody
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.computed import computed
@@ -33,7 +31,8 @@ from orchestra.server.inputs.requests import Request, read
 from orchestra.server.responses import problems
 from orchestra.server.responses.caller_problems import NOT_STARTED, not_started
 from orchestra.server.responses.problems import HttpProblem
-from orchestra.server.responses.whole_answers import Pairs, answer, as_json
+from orchestra.server.responses.whole_answers import answer, as_json
+from orchestra.server.runs.event_streams import Events, EventStream, minimal
 from orchestra.server.runs.fit_events import fit_for_clients
 from orchestra.server.runs.outlines import outline
 from orchestra.server.runs.words import model_of
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from orchestra.engine.run import Run
     from orchestra.graph.pipelines import Pipeline
     from orchestra.runs.registry import Registry
-    from orchestra.server.connections.bodies import Body
     from orchestra.server.front.running import Running
     from orchestra.server.inputs.uploads import Uploads
     from orchestra.server.runs.preferences import Preferences
@@ -157,7 +155,7 @@ class Runs(msgspec.Struct, dict=True, eq=False):
         except NOT_STARTED as error:
             return answer(not_started(error))
         if asked.streams:
-            return EventStream(Events(run, self.settings))
+            return EventStream(Events(run, self.settings, minimal=minimal(asked.pipeline)))
         return await self.result(run)
 
     def unknown(self, name: str, arrival: Arrival) -> HttpProblem:
@@ -270,7 +268,7 @@ class Runs(msgspec.Struct, dict=True, eq=False):
             from orchestra.server.runs.resources import RunResources
 
             present().body.discard()  # the inputs were read when the run started
-            resources = RunResources(self.registry, self.settings)
+            resources = RunResources(self.registry, self.settings, self.pipelines)
             return cast("Response", await resources.resume(name, *found))
         if posted:
             from orchestra.server.runs.views import nothing_to_resume
@@ -310,69 +308,6 @@ def finished(run_id: str, result: msgspec.Raw, end: RunFinished | ResultLine) ->
     """The response of a run that has finished, with its result as JSON."""
     of_end = {name: getattr(end, name) for name in ("timings_s", "usage", "usage_by_model", "cut")}
     return as_json({"run_id": run_id, "result": result, **of_end})
-
-
-class EventStream(Response):
-    """A response whose body is a stream of events."""
-
-    def __init__(self, events: Events, headers: Mapping[str, str] | None = None) -> None:
-        pairs = [*sse.HEADERS.items(), *(headers or {}).items()]
-        super().__init__(DataBody(b""), headers=Pairs(pairs))
-        self.events = events
-        when_over(events.leave)
-
-
-class Events:
-    """A run's events, written to one client batch by batch."""
-
-    __slots__ = ("_debug", "_heartbeat_s", "_prefix", "_reader", "_run", "_seq", "_wrote_s")
-    heartbeat = sse.HEARTBEAT
-
-    def __init__(self, run: Run, settings: Settings) -> None:
-        self._run = run
-        self._prefix = sse.resuming_at(run.id)
-        """What precedes an event's number in its frame's id."""
-        self._reader = run.journal.attach()
-        self._heartbeat_s = settings.heartbeat_s
-        self._debug = settings.debug
-        self._seq = 0
-        self._wrote_s = 0.0
-
-    async def write(self, body: Body) -> None:
-        """Send the events as they arrive, and a heartbeat after `heartbeat_s` without one.
-
-        Cancellation detaches the reader and leaves nothing suspended.
-        """
-        hand = partial(self._hand, body, trio.lowlevel.current_clock())
-        self._wrote_s = trio.current_time()
-        with self._reader as reader:
-            goes_on = True
-            while goes_on:
-                with trio.CancelScope(deadline=self._wrote_s + self._heartbeat_s):
-                    goes_on = await reader.feed(self._seq, hand)
-                # Flush outside the cancel scope: a due heartbeat must not cut off a send.
-                if body.waits:
-                    await body.flush()
-                elif goes_on and trio.current_time() >= self._wrote_s + self._heartbeat_s:
-                    await body(self.heartbeat)
-                else:
-                    continue
-                self._wrote_s = trio.current_time()
-
-    def leave(self) -> None:
-        """Detach the reader, so that it no longer slows down the run. May be called again."""
-        self._reader.__exit__(None, None, None)
-
-    def _hand(self, body: Body, clock: trio.abc.Clock, batch: tuple[Any, ...]) -> bool:
-        """Write a batch, in the task that made it ready; whether all of it was sent."""
-        frames = self._frames(batch)
-        self._wrote_s = clock.current_time()
-        return body.write_nowait(frames)
-
-    def _frames(self, batch: tuple[Any, ...]) -> bytes:
-        self._seq = batch[-1].seq
-        fit = [fit_for_clients(event, debug=self._debug) for event in batch]
-        return sse.frames(fit, self._run.request_id, self._prefix)
 
 
 def accepted() -> str | None:

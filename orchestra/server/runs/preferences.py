@@ -1,4 +1,4 @@
-"""A client's preferences for a run: an idempotency key, and running in the background. Pure."""
+"""A client's preferences for a run: an idempotency key, and those of RFC 7240. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from orchestra.server.responses.problems import HttpProblem
 
 BACKGROUND = "respond-async"
 """RFC 7240's preference for a response before the run has ended."""
+MINIMAL = "return=minimal"
+"""RFC 7240's preference for events whose last one does not repeat the chunks as the result."""
+APPLIED = "Preference-Applied"
+"""The header of responses that obey a preference."""
 KEY_LENGTH_MAX = 255
 
 _KEY = re.compile(r'"?([\x21\x23-\x7e]+)"?')
@@ -36,7 +40,7 @@ def preferences_of(
 
     `last_event_id` counts only with a key.
     """
-    background = BACKGROUND in preference_names(prefer)
+    background = BACKGROUND in preferences_in(prefer)
     if key is None:
         return Preferences(background=background)
     found = _KEY.fullmatch(key.strip())
@@ -54,6 +58,19 @@ def bad_key() -> HttpProblem:
     return HttpProblem(400, "bad-idempotency-key", "The key cannot be used.", detail)
 
 
-def preference_names(prefer: str) -> set[str]:
-    """The names of the preferences in a `Prefer` header."""
-    return {part.partition(";")[0].partition("=")[0].strip().lower() for part in prefer.split(",")}
+def prefers_minimal(prefer: str) -> bool:
+    """Whether a `Prefer` header asks for `MINIMAL`."""
+    name, _, value = MINIMAL.partition("=")
+    return preferences_in(prefer).get(name) == value
+
+
+def preferences_in(prefer: str) -> dict[str, str]:
+    """The preferences in a `Prefer` header: their values by name, "" for one without a value.
+
+    Of several with one name the first counts, and parameters do not count (RFC 7240, section 2).
+    """
+    found: dict[str, str] = {}
+    for part in prefer.split(","):
+        name, _, value = part.partition(";")[0].partition("=")
+        found.setdefault(name.strip().lower(), value.strip().strip('"'))
+    return found

@@ -6,6 +6,7 @@ A run that the caller may not see is answered like one that does not exist.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -21,12 +22,14 @@ from orchestra.server.front.routes import Handler
 from orchestra.server.responses import problems
 from orchestra.server.responses.whole_answers import answer, as_json
 from orchestra.server.runs import views as run_views
-from orchestra.server.runs.pipelines import CANCELLED, Events, EventStream, accepted
-from orchestra.server.runs.views import shown
+from orchestra.server.runs.event_streams import Events, EventStream, minimal
+from orchestra.server.runs.pipelines import CANCELLED, accepted
+from orchestra.server.runs.views import line_without_result, shown
 
 if TYPE_CHECKING:
     from orchestra.access.principal import Principal
     from orchestra.engine.journal import Reader
+    from orchestra.graph.pipelines import Pipeline
     from orchestra.runs.registry import Registry
     from orchestra.server.connections.bodies import Body
     from orchestra.server.settings import Settings
@@ -53,6 +56,7 @@ class RunResources:
 
     registry: Registry
     settings: Settings
+    pipelines: Mapping[str, Pipeline[..., Any]]
 
     @reachable
     async def list(self) -> Response:
@@ -136,7 +140,8 @@ class RunResources:
                     return Response(status=204)
             except RunLostError as error:
                 return answer(run_views.not_kept(record.id, str(error)))
-        return EventStream(FollowedEvents(following, self.settings, seq, prefix))
+        brief = minimal(self.pipelines.get(record.pipeline))
+        return EventStream(FollowedEvents(following, self.settings, seq, prefix, minimal=brief))
 
     async def _seen(self, run_id: str) -> Record | None:
         """The record of a run, if there is one and the caller may see it."""
@@ -178,8 +183,15 @@ class FollowedEvents(Events):
     __slots__ = ()
 
     def __init__(
-        self, following: Follower, settings: Settings, seq: int, prefix: bytes = b""
+        self,
+        following: Follower,
+        settings: Settings,
+        seq: int,
+        prefix: bytes = b"",
+        *,
+        minimal: bool,
     ) -> None:
+        self.minimal = minimal
         self._reader = cast("Reader", following)  # a `Follower` has the same contract
         self._heartbeat_s = settings.heartbeat_s
         self._prefix = prefix
@@ -194,4 +206,6 @@ class FollowedEvents(Events):
 
     def _frames(self, batch: tuple[Any, ...]) -> bytes:
         self._seq = batch[-1].seq
+        if self.minimal:
+            batch = (*batch[:-1], line_without_result(batch[-1]))
         return sse.line_frames(cast("tuple[EventLine, ...]", batch), self._prefix)

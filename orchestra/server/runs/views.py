@@ -9,9 +9,10 @@ from typing import TypeVar
 
 import attrs
 import msgspec
+from msgspec import structs
 
 from orchestra.errors import RunLostError
-from orchestra.event_lines import written
+from orchestra.event_lines import read_back, written
 from orchestra.events import RunCancelled, RunFailed, RunFinished
 from orchestra.records import UNREADABLE
 from orchestra.runs.record import LOST_SEQ, STATUSES, CancelledBy, EventLine, FailedWith, Record
@@ -104,6 +105,13 @@ class _ResultWithHalves(msgspec.Struct):
     usage: object
     cut: bool = False
     usage_by_model: object = msgspec.field(default_factory=dict)
+
+
+def line_without_result(line: EventLine) -> EventLine:
+    """The event with null for its result, for clients that have had all chunks of it."""
+    if line.type != RunFinished.type:
+        return line
+    return structs.replace(line, data=written({**read_back(line.data), "result": None}))
 
 
 def failure_of(last: EventLine) -> RunFailed | RunCancelled:

@@ -13,8 +13,9 @@ from orchestra.server.responses.problems import HttpProblem
 from orchestra.server.runs.preferences import (
     NO_PREFERENCES,
     Preferences,
-    preference_names,
+    preferences_in,
     preferences_of,
+    prefers_minimal,
 )
 from orchestra.server.runs.views import (
     LIMIT_MAX,
@@ -42,7 +43,23 @@ RUN = "0123456789abcdef" * 2
 )
 def test_a_preference_is_read_by_its_name(prefer: str, *, background: bool) -> None:
     assert preferences_of(None, prefer) == Preferences(background=background)
-    assert ("respond-async" in preference_names(prefer)) == background
+    assert ("respond-async" in preferences_in(prefer)) == background
+
+
+@pytest.mark.parametrize(
+    ("prefer", "minimal"),
+    [
+        ("return=minimal", True),
+        ('respond-async, Return = "minimal" ; x', True),
+        ("return=minimal, return=representation", True),  # the first counts
+        ("return=representation, return=minimal", False),
+        ("return=Minimal", False),  # values are case-sensitive
+        ("return", False),
+        ("minimal", False),
+    ],
+)
+def test_a_minimal_answer_is_asked_for_by_value(prefer: str, *, minimal: bool) -> None:
+    assert prefers_minimal(prefer) == minimal
 
 
 def test_a_key_is_what_a_client_can_send_again() -> None:
