@@ -73,6 +73,7 @@ def test_what_is_served_is_listed() -> None:
             },
             {"name": "endless", "summary": "As much as you can take, a kilobyte at a time."},
             {"name": "broken", "summary": "Fail in the way that is asked for."},
+            {"name": "twice", "summary": "Twice a number."},
         ]
     }
 
