@@ -51,7 +51,7 @@ _ERRORS_MAX = 8
 _NAME_MAX = 100
 _ITEMS_MAX = 10_000
 """The most items of an iterable result, as a generator may be endless."""
-_SHOWN = (ImagePart, ImageUrlPart, FilePart)
+_PARTS = (TextPart, ImagePart, ImageUrlPart, FilePart)
 _THREADS = OwnShares("threads of tools", Shares.of_threads)
 """Separate from Trio's own worker threads, which all tenants need, for name lookups for instance.
 """
@@ -151,6 +151,10 @@ def _arguments(tool: FunctionTool[..., object], call: ToolCall) -> dict[str, obj
     given = {} if given is None else given  # how some models write "no arguments"
     if not isinstance(given, dict):
         return f"the arguments of {call.name} are one JSON object, not {given!r:.100}"
+    if tool.hidden is not None:
+        if taken := sorted(tool.hidden & given.keys()):
+            return f"the arguments of {call.name} do not fit: there is no {taken[0]!r}"
+        return given
     arguments, misfits = read_members(tool.kinds, tool.required, given)
     if misfits:
         return f"the arguments of {call.name} do not fit: {'; '.join(map(str, misfits))}"
@@ -185,19 +189,17 @@ def _unknown(call: ToolCall, tools: Mapping[str, object]) -> ToolResult:
 
 
 def _content(value: object) -> str | list[Part]:
-    """A value for a model: text, or parts if it is an image or a file, or a list with some.
+    """A value for a model: text; or parts, if it is a part of a message, or a list with some.
 
     Raises:
         EdgeTypeError: as for `_text`.
     """
     several = value if isinstance(value, list | tuple) else [value]
-    if not any(isinstance(each, _SHOWN) for each in several):
+    if not any(isinstance(each, _PARTS) for each in several):
         return replaced(_text(value))
-    return [each if isinstance(each, _SHOWN) else _text_part(each) for each in several]
-
-
-def _text_part(value: object) -> TextPart:
-    return value if isinstance(value, TextPart) else TextPart(replaced(_text(value)))
+    return [
+        each if isinstance(each, _PARTS) else TextPart(replaced(_text(each))) for each in several
+    ]
 
 
 def _text(value: object) -> str:

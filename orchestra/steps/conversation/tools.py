@@ -26,6 +26,7 @@ from orchestra.graph.source.functions import defined_at, underlying
 from orchestra.graph.steps import Kind, Step
 from orchestra.graph.wires import Wire, spelled
 from orchestra.protocols import Context
+from orchestra.steps.conversation.dynamic_tools import checked_schema, parameters_beside
 from orchestra.steps.conversation.pipeline_tools import pipeline_of, with_functions
 from orchestra.values import Tool
 
@@ -61,6 +62,9 @@ class FunctionTool(MayRunPipeline, Generic[P, T_co]):
     timeout_s: float | None = None
     pipeline: Pipeline[..., Any] | None = None
     needs_approval: bool = False
+    hidden: frozenset[str] | None = None
+    """Names that the model may not use, if its arguments have a given schema, and are passed on as
+    they come; None if the schema is that of the function's own parameters."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
         """Call the function."""
@@ -101,6 +105,7 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
     thread: bool = False,
     timeout_s: float | None = None,
     needs_approval: bool = False,
@@ -111,6 +116,7 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
     thread: bool = False,
     timeout_s: float | None = None,
     needs_approval: bool = False,
@@ -129,13 +135,17 @@ def tool(
     `thread=True`, a plain one is called in a worker thread. `timeout_s` bounds each call of an
     async function, in place of the step's `tool_timeout_s`; plain functions cannot be interrupted.
 
+    `parameters` is the JSON Schema of the arguments if it comes from elsewhere, as from an MCP
+    server. The function then takes `**arguments`, as plain values of JSON, and has to check them.
+
     With `needs_approval`, a call by a model does not run: once the other calls of the round have
     run, `generate` raises an `orchestra.transcripts.ApprovalNeededError`, from which another run
     can go on. A call whose arguments do not fit is answered at once, as without it.
 
     Raises:
         DefinitionError: a parameter has no annotation, or one without a form in JSON; the
-            function has no valid name; or a bound is invalid.
+            function has no valid name; a bound is invalid; or `parameters` are no schema of an
+            object, or do not fit the function.
     """
     if timeout_s is not None and not timeout_s > 0:
         raise DefinitionError(
@@ -146,6 +156,7 @@ def tool(
     def decorate(function: Function) -> FunctionTool[..., object]:
         return _made(
             *(function, name, description),
+            parameters=parameters,
             thread=thread,
             timeout_s=timeout_s,
             needs_approval=needs_approval,
@@ -219,6 +230,7 @@ def _made(
     name: str | None,
     description: str | None,
     *,
+    parameters: Mapping[str, Any] | None = None,
     thread: bool,
     timeout_s: float | None,
     needs_approval: bool = False,
@@ -230,22 +242,27 @@ def _made(
         name, thread = name or inner.declaration.name, thread or inner.thread
         description = inner.declaration.description if description is None else description
         timeout_s = inner.timeout_s if timeout_s is None else timeout_s
+        if parameters is None and inner.hidden is not None:
+            parameters = inner.declaration.parameters
         needs_approval = needs_approval or inner.needs_approval
     name = name or str(getattr(inner, "__name__", ""))
     _refuse_shape(function, name, thread=thread, timeout_s=timeout_s)
-    kinds, defaults, injected = _parameters(function, name)
     doc = described(inspect.getdoc(inner))
-    declaration = Tool(
-        name,
-        doc.text if description is None else description,
-        parameters_schema(kinds, defaults, doc.members),
-    )
-    required = frozenset(kinds.keys() - defaults.keys())
-    runs = pipeline_of(inner)
-    made = FunctionTool(
-        *(function, declaration, kinds, required, injected),
-        *(thread, timeout_s, runs, needs_approval),
-    )
+    text = doc.text if description is None else description
+    settings = (thread, timeout_s, pipeline_of(inner), needs_approval)
+    made: FunctionTool[..., object]
+    if parameters is None:
+        kinds, defaults, injected = _parameters(function, name)
+        declaration = Tool(name, text, parameters_schema(kinds, defaults, doc.members))
+        required = frozenset(kinds.keys() - defaults.keys())
+        made = FunctionTool(function, declaration, kinds, required, injected, *settings)
+    else:
+        where = f"{_where(function)}: tool {name!r}"
+        schema = checked_schema(parameters, where)
+        open_parameters = _open_parameters(function, name)
+        hidden, injected = parameters_beside(function, open_parameters, schema, where)
+        declaration = Tool(name, text, schema)
+        made = FunctionTool(function, declaration, {}, frozenset(), injected, *settings, hidden)
     names: tuple[str, ...] = WRAPPER_ASSIGNMENTS
     found = {each: getattr(inner, each) for each in names if hasattr(inner, each)}
     found |= handed_on(inner)  # the annotations: from Python 3.14 on, not among these names

@@ -445,6 +445,17 @@ def test_images_and_files_of_tools_are_shown_after_all_results() -> None:
     assert pictures == [PICTURE, REPORT, PICTURE]
 
 
+def test_text_parts_are_text() -> None:
+    def parts() -> list[TextPart | str]:
+        return [TextPart("one"), "two"]
+
+    def part() -> TextPart:
+        return TextPart("one")
+
+    found = [result.content for result in answers([parts, part], ("parts", "{}"), ("part", "{}"))]
+    assert found == ["one\ntwo", "one"]
+
+
 def test_a_tool_that_fails_is_heard_of_by_the_run_and_its_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
