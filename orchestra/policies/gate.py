@@ -117,7 +117,7 @@ class Gate:
             if call.permit is None:
                 raise self._open_error(self.breaker)
         at_once = self.limiter.begin(now_s, tokens)
-        call.admitted = at_once or await self._wait(call.permit, tokens)
+        call.admitted = at_once or await self._wait(call, tokens)
         try:
             if self.shared is not None:
                 await self._share(call, self.shared)
@@ -176,16 +176,16 @@ class Gate:
             raise self._open_error(self.breaker)
         call.admitted.began_s = self.clock.now_s()
 
-    async def _wait(self, permit: Permit | None, tokens: int) -> Admitted:
+    async def _wait(self, call: GuardedCall, tokens: int) -> Admitted:
         """Wait for the limits of this process, unless the breaker opens meanwhile."""
-        breaker = self.breaker
+        breaker, permit, caller = self.breaker, call.permit, call.account.caller.full_user
 
         def check() -> None:
             if breaker is not None and permit is not None and breaker.outdated(permit):
                 raise self._open_error(breaker)
 
         try:
-            return await self.limiter.enter(tokens=tokens, check=check)
+            return await self.limiter.enter(caller, tokens=tokens, check=check)
         except BaseException as error:
             note_unsent(error)
             self.take_back(permit)

@@ -1,7 +1,8 @@
 """Limits of calls: concurrency, requests and tokens per minute, and the queue for them.
 
-There is one queue for all limits, first come, first served: the call at its head waits for
-whatever is missing, and no call overtakes it. So a large request is not starved by small ones.
+There is one queue for all limits: the call at its head waits for whatever is missing, and no call
+overtakes it. So a large request is not starved by small ones. Callers take turns in the queue, and
+the calls of one caller stay in order. So no caller waits for all calls of another.
 
 Rules of the file: there is no background task. The head of the queue sleeps until its time, and a
 call that leaves the queue (admitted, refused or cancelled) wakes the next one. Nothing is awaited
@@ -12,7 +13,6 @@ also when it is cancelled.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 
 import attrs
@@ -23,6 +23,7 @@ from orchestra.policies.account import left_s
 from orchestra.policies.clock import Clock
 from orchestra.policies.limits.adaptive import Adaptive
 from orchestra.policies.limits.gcra import BURST_SHARE, Meter, Taken
+from orchestra.policies.limits.turns import Turns
 from orchestra.protocols import WhenStateFails
 
 
@@ -45,7 +46,8 @@ class CallLimits:
     wait_max_s: float | None = 30.0
     """How long a call may wait, unless its deadline is earlier; None means until its deadline."""
     waiting_max: int = 1_000
-    """Waiting calls; further ones are refused at once. As many as the transport allows."""
+    """Waiting calls; further ones are refused at once. As many as the transport allows. If others
+    have more calls in the queue than the caller, the last one of these is refused instead."""
     shared: bool = False
     """Whether all processes with the same state share the limits."""
     when_state_fails: WhenStateFails = "open"
@@ -84,8 +86,12 @@ class Admitted:
 
 @attrs.define(eq=False)
 class _Waiter:
+    line: str
+    """The name of the caller's line in the queue."""
     tokens: int
     woken: trio.Event = attrs.field(factory=trio.Event)
+    displaced: bool = False
+    """Whether the call has lost its place in the full queue to that of another caller."""
 
 
 class Limiter:
@@ -96,7 +102,7 @@ class Limiter:
         self._clock = clock
         self._name = name
         self._running = 0
-        self._queue: deque[_Waiter] = deque()
+        self._queue: Turns[_Waiter] = Turns()
         adapts = limits.adaptive and limits.concurrency is not None
         self._adaptive = Adaptive(limits.concurrency or 1) if adapts else None
         self._requests = _meter(limits.requests_per_minute, limits.burst_share)
@@ -116,22 +122,25 @@ class Limiter:
             return None
         return self._begun(now_s, tokens)
 
-    async def enter(self, *, tokens: int = 0, check: Callable[[], None] = lambda: None) -> Admitted:
+    async def enter(
+        self, caller: str = "", *, tokens: int = 0, check: Callable[[], None] = lambda: None
+    ) -> Admitted:
         """Wait until a call with so many tokens may begin; on return, it has begun.
 
-        While the call waits, `check` may raise to refuse it: it is called before the call begins,
-        and whenever `wake_all` is called. If cancelled or refused, nothing is taken.
+        Callers, by name, take turns. While the call waits, `check` may raise to refuse it: it is
+        called before the call begins, and whenever `wake_all` is called. If cancelled or refused,
+        nothing is taken.
 
         Raises:
-            LimitReachedError: too many calls wait already; the call has waited for `wait_max_s`; or
-                it would certainly wait longer than that, or past the caller's deadline.
+            LimitReachedError: too many calls wait; the call has waited for `wait_max_s`; or it
+                would certainly wait longer than that, or past the caller's deadline.
         """
         at_once = self.begin(self._clock.now_s(), tokens)
         if at_once is not None:
             return at_once
         # Otherwise a cancelled caller would be refused, as it has no time left.
         await trio.lowlevel.checkpoint_if_cancelled()
-        waiter = _Waiter(tokens)
+        waiter = _Waiter(caller, tokens)
         self._refuse_too_long_wait(waiter)
         await self._wait(waiter, check)
         return self._begun(self._clock.now_s(), tokens)
@@ -167,12 +176,17 @@ class Limiter:
 
     async def _wait(self, waiter: _Waiter, check: Callable[[], None]) -> None:
         wait_max_s = self.limits.wait_max_s
-        self._queue.append(waiter)
+        self._join(waiter)
+        served = False
         try:
             with trio.move_on_after(math.inf if wait_max_s is None else wait_max_s) as patience:
                 await self._wait_turn(waiter, check)
+                served = True
         finally:
-            self._queue.remove(waiter)
+            if served:
+                self._queue.serve()
+            elif not waiter.displaced:
+                self._queue.remove(waiter.line, waiter)
             self._wake_head()
         if patience.cancelled_caught:
             wait_s, _ = self._rates(waiter)
@@ -181,8 +195,10 @@ class Limiter:
     async def _wait_turn(self, waiter: _Waiter, check: Callable[[], None]) -> None:
         while True:
             check()
+            if waiter.displaced:
+                raise self._refused("waiting_max", "callers with fewer calls come before this one")
             missing_s = math.inf
-            if self._queue[0] is waiter:
+            if self._queue.head is waiter:
                 missing_s = self._missing_s(self._clock.now_s(), waiter.tokens)
             if missing_s <= 0:
                 return
@@ -215,15 +231,16 @@ class Limiter:
         return missing_s
 
     def _rates(self, waiter: _Waiter) -> tuple[float, str]:
-        """Seconds until the rates allow a call behind the whole queue, and the slowest rate."""
+        """Seconds until the rates allow a call that now joins the queue, and the slowest rate."""
         now_s = self._clock.now_s()
         found = (0.0, "")
+        ahead = self._queue.ahead(waiter.line)
         if self._requests is not None:
-            wait_s = self._requests.wait_s(now_s, 1, len(self._queue))
+            wait_s = self._requests.wait_s(now_s, 1, len(ahead))
             found = max(found, (wait_s, "requests_per_minute"))
         if self._tokens is not None:
-            ahead = sum(each.tokens for each in self._queue)
-            wait_s = self._tokens.wait_s(now_s, waiter.tokens, ahead)
+            tokens_ahead = sum(each.tokens for each in ahead)
+            wait_s = self._tokens.wait_s(now_s, waiter.tokens, tokens_ahead)
             found = max(found, (wait_s, "tokens_per_minute"))
         return found
 
@@ -231,7 +248,7 @@ class Limiter:
         """Refuse a call that would certainly have to wait longer than it may."""
         limits = self.limits
         wait_s, rate = self._rates(waiter)
-        if len(self._queue) >= limits.waiting_max:
+        if len(self._queue) >= limits.waiting_max and self._displaceable(waiter) is None:
             raise self._refused("waiting_max", "so many calls wait already", wait_s or None)
         begins = f"the call could begin only in {wait_s:.3g} s"
         allowed_s = math.inf if limits.wait_max_s is None else limits.wait_max_s
@@ -239,6 +256,25 @@ class Limiter:
             raise self._refused(rate, f"{begins}, after wait_max_s = {allowed_s:g}", wait_s)
         if wait_s > (allowed_s := left_s()):
             raise self._refused(rate, f"{begins}, after its deadline in {allowed_s:.3g} s", wait_s)
+
+    def _displaceable(self, waiter: _Waiter) -> str | None:
+        """The line whose last call has to leave the full queue for this one; None without one.
+
+        It is the longest, if it is still the longer one afterwards, or as long.
+        """
+        longest = self._queue.longest()
+        fair = self._queue.count(longest) > self._queue.count(waiter.line) + 1
+        return longest if fair else None
+
+    def _join(self, waiter: _Waiter) -> None:
+        """Add a call to the queue; if it is full, the last call of the longest line is refused."""
+        if len(self._queue) >= self.limits.waiting_max:
+            line = self._displaceable(waiter)
+            assert line is not None, "otherwise the call was refused"
+            last = self._queue.pop(line)
+            last.displaced = True
+            last.woken.set()
+        self._queue.add(waiter.line, waiter)
 
     def _refused(self, limit: str, why: str, wait_s: float | None = None) -> LimitReachedError:
         return LimitReachedError(
@@ -250,8 +286,8 @@ class Limiter:
         )
 
     def _wake_head(self) -> None:
-        if self._queue:
-            self._queue[0].woken.set()
+        if (head := self._queue.head) is not None:
+            head.woken.set()
 
 
 def _meter(per_minute: int | None, burst_share: float) -> Meter | None:

@@ -1,4 +1,4 @@
-"""Limits: never exceeded, whoever comes first goes first, and every slot is given back."""
+"""Limits: never exceeded, callers take turns, and every slot is given back."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Call:
     tokens: int = 10
     really: int = 10
     patience_s: float = 1e4
+    caller: str = ""
 
 
 SECONDS = st.integers(0, 60).map(lambda n: n / 4)
@@ -35,6 +36,7 @@ CALLS = st.lists(
         tokens=st.integers(0, 60),
         really=st.integers(0, 80),
         patience_s=SECONDS | st.just(1e4),
+        caller=st.sampled_from(["", "ada", "bob"]),
     ),
     max_size=14,
 )
@@ -69,7 +71,7 @@ async def play(limiter: Limiter, calls: list[Call]) -> Seen:
         seen.came.append(number)
         with trio.move_on_after(call.patience_s):
             try:
-                admitted = await limiter.enter(tokens=call.tokens)
+                admitted = await limiter.enter(call.caller, tokens=call.tokens)
             except LimitReachedError as error:
                 seen.refused.append(error)
                 return
@@ -110,7 +112,12 @@ def test_limits_hold_the_queue_is_fair_and_everything_is_given_back(
     assert limiter._tokens is None or not limiter._tokens.state.open
     assert seen.running_max <= (limits.concurrency or 14)
     assert seen.waiting_max <= limits.waiting_max
-    assert seen.went == [number for number in seen.came if number in seen.went], "nobody passes"
+    for caller in ("", "ada", "bob"):
+        came, went = (
+            [number for number in each if calls[number].caller == caller and number in seen.went]
+            for each in (seen.came, seen.went)
+        )
+        assert came == went, "a caller's calls stay in order"
     for began_s in seen.times_s:
         inside = [at_s for at_s in seen.times_s if began_s <= at_s < began_s + 60 - 1e-6]
         assert len(inside) <= (limits.requests_per_minute or 1000)
@@ -207,7 +214,7 @@ def refusal(limits: CallLimits, calls: list[Call]) -> tuple[LimitReachedError, f
             await trio.sleep(calls[-1].comes_s)
             patience = trio.CancelScope(deadline=trio.current_time() + calls[-1].patience_s)
             with patience, pytest.raises(LimitReachedError) as caught:
-                await limiter.enter(tokens=calls[-1].tokens)
+                await limiter.enter(calls[-1].caller, tokens=calls[-1].tokens)
             nursery.cancel_scope.cancel()
         return caught.value, trio.current_time()
 
@@ -223,6 +230,34 @@ def test_a_full_queue_refuses_at_once() -> None:
     assert str(error) == (
         "m: refused by our own limit waiting_max = 2: so many calls wait already; ask for less at once, ask another model, or have the limit raised"
     )
+
+
+def test_a_caller_with_many_calls_does_not_hold_up_another() -> None:
+    flood = [Call(0, 1, caller="ada")] * 8
+    calls = [*flood, *[Call(0.5, 1, caller="bob")] * 2, Call(0.75, 1, caller="eve")]
+
+    async def main() -> Seen:
+        return await play(Limiter(CallLimits(concurrency=1), Clock()), calls)
+
+    callers = [calls[number].caller for number in virtual(main).went]
+    assert callers == ["ada", "ada", "bob", "eve", "ada", "bob", "ada", "ada", "ada", "ada", "ada"]
+
+
+def test_in_a_full_queue_the_last_call_of_who_has_most_makes_room() -> None:
+    limits = CallLimits(concurrency=1, waiting_max=3)
+    flood = [Call(0, 5, caller="ada")] * 4
+    calls = [*flood, *[Call(1, 5, caller="bob")] * 2, Call(2, 5, caller="ada")]
+
+    async def main() -> tuple[Seen, Limiter]:
+        limiter = Limiter(limits, Clock())
+        return await play(limiter, calls), limiter
+
+    seen, limiter = virtual(main)
+    callers = [calls[number].caller for number in seen.went]
+    assert callers == ["ada", "ada", "bob", "ada"]
+    assert [each.code for each in seen.refused] == ["waiting_max"] * 3
+    assert any("callers with fewer calls come before" in str(each) for each in seen.refused)
+    assert (seen.waiting_max, limiter.load) == (3, Load(0, 0))
 
 
 def test_a_wait_has_an_end() -> None:

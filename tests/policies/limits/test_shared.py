@@ -111,6 +111,35 @@ def test_a_share_of_a_minute_may_begin_at_once(shared: bool) -> None:
     assert virtual(main) == [0, 0, 0, 0, 0, 10, 20]
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_callers_of_a_model_take_turns(shared: bool) -> None:
+    """However many calls one of them has sent before the other."""
+    limits = CallLimits(concurrency=1, shared=shared)
+
+    async def main() -> list[str]:
+        began: list[str] = []
+
+        class Noted(Fake):
+            def check(self) -> None:
+                began.append(PRESENT.get().caller.user)
+
+        state = MemoryState(now_s=trio.current_time)
+        own = GuardedModel(Noted(), name="m", limits=limits)
+        model = guarded(Noted(), limits, state) if shared else own
+
+        async def one(user: str) -> None:
+            PRESENT.set(Told("", user))
+            await stream(model)
+
+        async with trio.open_nursery() as nursery:
+            for user in ("ada",) * 5 + ("bob",) * 2:
+                nursery.start_soon(one, user)
+                await trio.sleep(0.01)
+        return began
+
+    assert virtual(main)[:5] == ["ada", "ada", "bob", "ada", "bob"]
+
+
 @given(LIMITS, CALLS, st.sampled_from([0.0, 0.001]), st.booleans(), schedules())
 def test_two_processes_together_keep_every_limit_and_leave_nothing_behind(
     limits: CallLimits, calls: list[Call], slow_s: float, fails: bool, schedule: int
