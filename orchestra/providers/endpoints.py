@@ -37,4 +37,5 @@ def endpoint(settings: ModelSettings, environ: Environ) -> Endpoint:
         capabilities=known,
         extras={provider.extras: settings.extras} if settings.extras else {},
         prompt_cache=settings.prompt_cache,
+        reasoning_tags=settings.reasoning_tags,
     )

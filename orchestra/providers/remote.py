@@ -22,6 +22,7 @@ from orchestra.answers import Completion
 from orchestra.codecs.dialect import Call, Decoder, Dialect
 from orchestra.codecs.framing.frames import BEFORE_JSON
 from orchestra.codecs.prompt_cache import with_marks
+from orchestra.codecs.reasoning_tags import ReasoningTags, TaggedDecoder, untagged
 from orchestra.computed import computed
 from orchestra.errors import (
     InvalidRequestError,
@@ -62,7 +63,8 @@ class Endpoint:
 
     `provider` is the provider's name in errors and telemetry. `extras` are added to every request;
     the extras of the request itself take precedence. With `prompt_cache`, marks for the provider's
-    prompt cache are added to each request that has none.
+    prompt cache are added to each request that has none. `reasoning_tags` are those in the text of
+    answers, if the server leaves its reasoning there.
     """
 
     provider: str
@@ -75,6 +77,7 @@ class Endpoint:
     capabilities: Capabilities = Capabilities()
     extras: Extras = attrs.field(factory=dict)
     prompt_cache: bool = False
+    reasoning_tags: ReasoningTags | None = None
 
     def request(self, call: Call, *, streamed: bool) -> HttpRequest:
         """The call as an HTTP request, without credentials.
@@ -111,6 +114,16 @@ class Endpoint:
                 f"the request contains half of a character, {error.object[error.start]!r}, which "
                 'cannot be sent; repair the text: text.encode(errors="replace").decode()'
             ) from None  # the cause would keep the whole text in memory
+
+    def decoder(self) -> Decoder:
+        """A decoder for one streamed answer."""
+        found, tags = self.dialect.decoder(), self.reasoning_tags
+        return found if tags is None else TaggedDecoder(found, tags)
+
+    def decode(self, body: bytes) -> list[ModelEvent]:
+        """The events of a whole answer; raises as `Dialect.decode`."""
+        found, tags = self.dialect.decode(body), self.reasoning_tags
+        return found if tags is None else untagged(found, tags)
 
     def located(self, error: ModelError) -> ModelError:
         """Add provider and model to an error, and remove keys and frames from it and its cause."""
@@ -170,10 +183,9 @@ class RemoteModel(Model):
         return RemoteAnswer(self.endpoint, self._transport, request)
 
     async def complete(self, request: ChatRequest) -> Completion:
-        dialect = self.endpoint.dialect
         try:
             call = await _asked(self.endpoint, request)
-            return Completion.of(dialect.decode(await self._ask(call)))
+            return Completion.of(self.endpoint.decode(await self._ask(call)))
         except ModelError as error:
             raise self.endpoint.located(error) from error.__cause__
 
@@ -247,7 +259,7 @@ class RemoteAnswer:
         self._request = request
         self._exchange: AbstractAsyncContextManager[HttpReply] | None = None
         self._reply: HttpReply | None = None
-        self._decoder: Decoder = endpoint.dialect.decoder()
+        self._decoder: Decoder = endpoint.decoder()
         self._whole = False
         self._ended = False
 
@@ -346,7 +358,7 @@ class RemoteAnswer:
             return events
         self._ended = True
         try:
-            return self._endpoint.dialect.decode(body)
+            return self._endpoint.decode(body)
         except MalformedStreamError as error:
             try:
                 return self._decoder.close()

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from orchestra.codecs.reasoning_tags import ReasoningTags
 from orchestra.config.deployment.deployment import EMBEDDED, Deployment
 from orchestra.config.finding import find_file, read_deployment
 from orchestra.config.reading import FILE_BYTES_MAX, read, read_file
@@ -24,6 +25,7 @@ from orchestra.policies.limits.allowance import OwnerLimits
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.protocols import Timeouts
 from orchestra.providers.connections.http1 import located
+from orchestra.providers.endpoints import endpoint
 from orchestra.providers.known.settings import Prices
 from orchestra.values import Capabilities
 from tests.config.mistakes import FILE, problem, problems
@@ -558,6 +560,17 @@ def test_a_provider_is_told_to_keep_nothing_unless_that_is_switched_on() -> None
     text = '[models.a]\nprovider = "anthropic"\nmodel = "m"\n'
     assert not read(text, FILE).models["a"].prompt_cache
     assert read(text + "prompt_cache = true\n", FILE).models["a"].prompt_cache
+
+
+def test_the_tags_of_reasoning_are_those_that_the_file_names() -> None:
+    text = '[models.a]\nprovider = "openai-compatible"\nmodel = "m"\nbase_url = "http://gpu/v1"\n'
+    assert endpoint(read(text, FILE).models["a"], {}).reasoning_tags is None
+    text += 'reasoning_tags = ["", "</think>"]\n'
+    made = endpoint(read(text, FILE).models["a"], {})
+    assert made.reasoning_tags == ReasoningTags("", "</think>")
+    for wrong in ('["<think>"]', '["<think>", ""]', '"<think>"'):
+        with pytest.raises(ConfigError, match=r"reasoning_tags.*a list of two texts"):
+            read(text.replace('["", "</think>"]', wrong), FILE)
 
 
 def test_a_model_has_a_breaker_unless_it_is_switched_off() -> None:

@@ -19,12 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.accounts import Certainty, Usage
+from orchestra.answers import Completion
 from orchestra.codecs.anthropic.dialect import AnthropicDialect
 from orchestra.codecs.dialect import Dialect
 from orchestra.codecs.gemini.dialect import GeminiDialect
 from orchestra.codecs.ollama.dialect import OllamaDialect
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.codecs.openai.quirks import TEI
+from orchestra.codecs.reasoning_tags import ReasoningTags
 from orchestra.errors import (
     AuthenticationError,
     CapabilityError,
@@ -53,6 +55,7 @@ from orchestra.values import (
     Message,
     ModelEvent,
     ReasoningEffort,
+    ReasoningPart,
     Stopped,
     StopReason,
     TextDelta,
@@ -338,6 +341,17 @@ def test_an_answer_in_one_piece_to_a_stream_is_an_answer(
     """Whether the server labels it as JSON, as the stream that it was asked for, or not at all."""
     transport = canned(*pieces, headers={"content-type": kind})
     assert TextDelta("Because") in run(heard, model(transport))
+
+
+@pytest.mark.parametrize("way", ["stream", "whole", "whole to a stream"])
+def test_reasoning_in_the_text_is_no_part_of_the_answer(way: str) -> None:
+    tagged = b"<think>Why not?</think>\\n\\nBecause"
+    body = STREAMED.replace(b"Be", tagged[:-5]) if way == "stream" else WHOLE
+    transport = canned(body.replace(b"Because", tagged), headers={"content-type": ""})
+    asked = model(transport, reasoning_tags=ReasoningTags("<think>", "</think>"))
+    found = run(asked.complete, ASKED) if way == "whole" else Completion.of(run(heard, asked))
+    assert found.text == "Because"
+    assert [part.text for part in found.parts if isinstance(part, ReasoningPart)] == ["Why not?"]
 
 
 LINES = (

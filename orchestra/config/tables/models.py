@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from orchestra.codecs.reasoning_tags import ReasoningTags
 from orchestra.config.tables.caches import cache_of
 from orchestra.config.tables.coalescing import read_coalesce
 from orchestra.config.tables.headers import check_headers
@@ -307,6 +308,9 @@ def _settings(
         name=str(at[-1]),
         provider=provider.name,
         **{key: right[key] for key in as_it_is if key in right},
+        reasoning_tags=ReasoningTags(*right["reasoning_tags"])
+        if "reasoning_tags" in right
+        else None,
         options={name: right[name] for name in _options_of(provider) if name in right},
         key_file=here / key_file if key_file else None,
         timeouts=Timeouts(**without_none(right.get("timeouts", {}))),

@@ -128,6 +128,12 @@ NAMES = Kind(
     f"a list of 1 to {ROUTE_MODELS_MAX} names of models",
     '["fast", "smart"]',
 )
+_Tag: TypeAlias = Annotated[str, Meta(max_length=64)]
+TAGS = Kind(
+    tuple[_Tag, Annotated[_Tag, Meta(min_length=1)]],
+    "a list of two texts of up to 64 characters, of which the second is not empty",
+    '["<think>", "</think>"]',
+)
 BY = _one_of("order", "weight", "cost", "latency", example="order")
 WEIGHT = Kind(Annotated[float, Meta(gt=0, le=1_000_000)], "a number over 0 and up to 1000000", "2")
 FALLBACK = Kind(
@@ -193,6 +199,7 @@ REMOTE: Spec = {
     "timeouts": _names(Timeouts, SECONDS),
     "extras": EXTRAS,
     "prompt_cache": FLAG,
+    "reasoning_tags": TAGS,
     **POLICIES,
 }
 """The keys of every model that is reached over HTTP."""

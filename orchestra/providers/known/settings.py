@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
+from orchestra.codecs.reasoning_tags import ReasoningTags
 from orchestra.errors import ModelError
 from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
@@ -67,8 +68,9 @@ class ModelSettings:
     `name` is its name in pipelines, `model` its name at the provider. `options` are keys that only
     this provider has (`region`, `deployment`). `capabilities` override the known ones. `extras` are
     added to the body of each request; with `prompt_cache`, marks for the provider's prompt cache
-    are added to each request. `breaker`, `cache` and `coalesce` are the settings of these policies;
-    None turns one off. `origin` tells people where these settings are.
+    are added to each request; `reasoning_tags` are those in the text of answers. `breaker`, `cache`
+    and `coalesce` are the settings of these policies; None turns one off. `origin` tells people
+    where these settings are.
 
     With `own`, the model is a class of the project: `provider` is then the catalog's entry for
     classes, and `model` is the class.
@@ -89,6 +91,7 @@ class ModelSettings:
     headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False)
     extras: Json = attrs.field(factory=dict)
     prompt_cache: bool = False
+    reasoning_tags: ReasoningTags | None = None
     coalesce: CoalesceRule | None = None
     cache: CacheRule | None = None
     own: OwnClass | None = None
