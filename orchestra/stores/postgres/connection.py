@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 import trio
-from psycopg import conninfo, pq
+from psycopg import conninfo, generators, pq
 from psycopg.rows import TupleRow
 from psycopg.waiting import Ready, Wait
 
@@ -91,7 +91,9 @@ class TrioConnection(psycopg.AsyncConnection[TupleRow]):
         except (trio.Cancelled, KeyboardInterrupt):
             if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                 with trio.move_on_after(STOP_S, shield=True), suppress(psycopg.Error):
-                    await _waited_anywhere(self._cancel_gen())
+                    cancellation = self.pgconn.cancel_conn()
+                    cancellation.start()
+                    await _waited_anywhere(generators.cancel(cancellation))
                     await _waited(gen, self.pgconn.socket)  # the server confirms the cancellation
             raise
 
