@@ -50,6 +50,11 @@ OF_THE_LANGUAGE = (
     *("tests/testing", "tests/test_pickling.py"),
 )
 """Tests that may fail on a Python between the oldest and the newest, and on no other."""
+OF_DEPENDENCIES = (
+    *("tests/stores", "tests/providers", "tests/observe", "tests/steps/texts"),
+    *("tests/steps/test_read.py", "tests/server/front", "tests/server/runs"),
+)
+"""Tests of the code that calls other packages."""
 _ASYNC = re.compile(r"\b(async|await|trio)\b")
 
 nox.needs_version = ">=2026.10"
@@ -123,6 +128,20 @@ def tests(session: nox.Session) -> None:
         options += [] if session.python == newest else OF_THE_LANGUAGE
     # worksteal: properties take a hundred times as long as examples
     session.run("pytest", "-n2", "--dist=worksteal", *(session.posargs or options))
+
+
+@nox.session
+def oldest(session: nox.Session) -> None:
+    """Run the tests of what calls other packages with the oldest versions that we allow.
+
+    All other sessions install the newest.
+    """
+    if session.venv_backend != "uv":
+        session.skip("only uv can install the oldest versions: pip install uv")
+    needed = nox.project.dependency_groups(PROJECT, "tests")
+    session.install("--resolution", "lowest-direct", *needed, "-e", ".[all]")
+    options = ("-n2", "--dist=worksteal", "--hypothesis-profile=again")
+    session.run("pytest", *options, *(session.posargs or OF_DEPENDENCIES))
 
 
 def _is_here(version: str) -> bool:
