@@ -27,7 +27,7 @@ def anchors(document: Path) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md", "docs/decisions.md"])
 def test_a_path_that_contributors_read_is_there(document: str) -> None:
     """A path of the package may be without `orchestra/`, and a module without `.py`."""
     for path in {*PATH.findall((ROOT / document).read_text("utf-8"))}:
