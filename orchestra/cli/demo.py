@@ -52,8 +52,8 @@ def demo(
     docs
         The folder to answer from.
     config
-        The configuration; by default none, so that built-in models answer, at no cost, also if
-        there is a provider's key in the environment.
+        The configuration; by default none, so that built-in models answer, at no cost, even if
+        the environment has a provider's key.
     """
     import trio
 

@@ -19,7 +19,7 @@ HEADINGS = ("STORE", "DOCUMENTS", "PASSAGES", "DIMENSIONS")
 def list_stores(*, data: Data = None, config: Config = None, json: Flag = False) -> int:
     """List all stores, with how many documents and passages each holds.
 
-    An empty store has no dimensions; those of a store of your own class are not known.
+    An empty store has no dimensions; those of a store of your own class are unknown.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""An evaluation is repeated without network: a cache in a file answers, as docs/how-to.md says."""
+"""An evaluation is repeated without network: a cache in a file answers, as docs/batches.md says."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_file_of_an_evaluation_is_the_deployments_own_with_another_state(
     tmp_path: Path,
 ) -> None:
     """Made by the command of the page, so that no model has to be written twice."""
-    page = (Path(__file__).parents[2] / "docs/how-to.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs/batches.md").read_text("utf-8")
     recipe = page.partition("**In CI, without network or keys**")[2]
     more, command = re.findall(r"```(?:toml|sh)\n(.*?)```", recipe, re.DOTALL)[:2]
     for state in ("", '[state]\nurl = "redis://host:6379/0"\ntimeout_s = 1\n\n'):

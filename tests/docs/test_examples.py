@@ -89,7 +89,7 @@ def ran(
     run_document: Callable[[Path], ModuleType], tmp_path: Path
 ) -> Callable[[str], tuple[int, list[str]]]:
     """The exit code and output of a process that has the recipes and runs this code."""
-    module = run_document(ROOT / "docs/how-to.md").__name__
+    module = run_document(ROOT / "docs/conversations.md").__name__
 
     def ran(code: str) -> tuple[int, list[str]]:
         done = subprocess.run(

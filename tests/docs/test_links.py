@@ -27,7 +27,9 @@ def anchors(document: Path) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])
+@pytest.mark.parametrize(
+    "document", ["CONTRIBUTING.md", "docs/architecture.md", "docs/decisions.md"]
+)
 def test_a_path_that_contributors_read_is_there(document: str) -> None:
     """A path of the package may be without `orchestra/`, and a module without `.py`."""
     for path in {*PATH.findall((ROOT / document).read_text("utf-8"))}:
@@ -43,3 +45,9 @@ def test_a_link_leads_somewhere(document: Path) -> None:
         target = document.parent / name if name else document
         assert target.exists(), name
         assert not anchor or anchor in anchors(target), f"{name}#{anchor}"
+
+
+def test_the_readme_lists_every_page() -> None:
+    listed = {name for name, _ in LINK.findall((ROOT / "README.md").read_text("utf-8"))}
+    pages = {f"docs/{each.name}" for each in DOCUMENTS if each.parent.name == "docs"}
+    assert pages - listed == set()

@@ -18,7 +18,10 @@ from orchestra.providers.known.provider import AwsScheme, HeaderScheme, Provider
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
 EXAMPLES = [
     text
-    for document in (DOCUMENT, *map(DOCUMENT.with_name, ("policies.md", "coming-from.md")))
+    for document in (
+        DOCUMENT,
+        *map(DOCUMENT.with_name, ("stores.md", "policies.md", "coming-from.md")),
+    )
     for text in re.findall(r"```toml\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
 ]
 

@@ -38,7 +38,8 @@ def list_budgets(
 ) -> int:
     """List what each key, its user and its organisation have spent, and what is left.
 
-    Others, for whom `orchestra run` or `batch` has spent something, are listed by name only.
+    Callers without a key (end users, and those of `orchestra run` and `batch`) are listed only if
+    `--organisation` and `--user` name them.
 
     Parameters
     ----------

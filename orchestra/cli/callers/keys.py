@@ -77,7 +77,7 @@ def create(
     metrics
         It may read /metrics, which covers all callers: for Prometheus.
     end_users
-        Its requests may name the end user that they are for, of the organisation: for a backend.
+        For a backend: each request may name the user of the organisation that it is made for.
     expires
         When it expires, from now: 90d, 12h; by default never.
     json
@@ -172,7 +172,7 @@ def change(
     metrics
         It may read /metrics, or no longer.
     end_users
-        Its requests may name the end user that they are for, or no longer.
+        Each request may name the user that it is made for, or no longer.
     expires
         When it expires, from now: 90d, 12h, or never.
     json

@@ -75,8 +75,8 @@ def serve(
     drain_s
         Seconds that runs may go on after a stop signal; by default what `[server]` says, else 20.
     shutdown_delay_s
-        Seconds before that in which `/readyz` says 503, but clients are still accepted; by default
-        what `[server]` says, else 0.
+        Seconds from the stop signal to the drain time, in which `/readyz` says 503 and clients are
+        still accepted; by default what `[server]` says, else 0.
     reload
         For development: reload whenever a module of the pipelines or the configuration changes.
     debug
