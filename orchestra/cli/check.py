@@ -96,6 +96,7 @@ def _check(pipeline: AnyPipeline, bindings: LocalBindings | None, *, explain: bo
         missing_for_pipeline,
         never_falling_back,
         perhaps_missing,
+        without_keyword_search,
     )
     from orchestra.compiler.plan import plan
     from orchestra.errors import CheckError, StoreError
@@ -109,7 +110,10 @@ def _check(pipeline: AnyPipeline, bindings: LocalBindings | None, *, explain: bo
     slow = () if bindings is None else never_falling_back(made, bindings.deployment)
     for note in (*perhaps_missing(made), *slow):
         terminal.note(note, "yellow")
-    lacks = [] if bindings is None else [*missing_for_pipeline(made, bindings.deployment)]
+    lacks: list[str] = []
+    if bindings is not None:
+        for find in (missing_for_pipeline, without_keyword_search):
+            lacks += find(made, bindings.deployment)
     if explain and not lacks:
         terminal.say(made.explain())
     return lacks

@@ -8,12 +8,13 @@ packages are checked; one that only some inputs need is a note, not a problem.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
 from orchestra.compiler.plan import named_by
-from orchestra.errors import OrchestraError
+from orchestra.errors import BindingError, OrchestraError
 from orchestra.graph.nodes import Call
 
 if TYPE_CHECKING:
@@ -165,6 +166,26 @@ def unservable(pipelines: Iterable[AnyPipeline]) -> Iterator[str]:
         _, refused = sorted_out({each.name: each})
         for error in refused.values():
             yield f"{each.where}: {error}"
+
+
+def without_keyword_search(plan: Plan, deployment: Deployment) -> Iterator[str]:
+    """The calls of `retrieve` with keywords in a store of an own class that has no such search."""
+    from orchestra.closing import close
+    from orchestra.config.deployment.own_classes import make_own
+    from orchestra.steps.retrieve import check_has_keywords, retrieve
+
+    for node in plan.nodes:
+        if not isinstance(node, Call) or node.step is not retrieve:
+            continue
+        name = node.arguments["store"]
+        settings = deployment.stores.get(name) if isinstance(name, str) else None
+        if settings is None or node.arguments.get("keywords") is None:
+            continue
+        with suppress(BindingError):  # `missing_for` has reported it
+            store = make_own(settings.own, settings.name, settings.origin)
+            check = partial(check_has_keywords, store, settings.name)
+            yield from _complaint_of(f"{node.origin.where}: retrieve", check, "store-unfit")
+            close(store)
 
 
 _ARTICLES = {"model": "a model", "embedder": "an embedder"}

@@ -55,7 +55,7 @@ async def retrieve(
                 field="keywords",
             )
         return await kept.search(vector, top=top, where=where)
-    _check_has_keywords(kept, store)
+    check_has_keywords(kept, store)
     if vector is None:
         return await kept.search_keywords(keywords, top=top, where=where)
     most = max(CANDIDATES_MIN, 2 * top)
@@ -101,7 +101,12 @@ def has_keyword_search(store: VectorStore) -> bool:
     return found not in (None, VectorStore.search_keywords)
 
 
-def _check_has_keywords(store: VectorStore, name: str) -> None:
+def check_has_keywords(store: VectorStore, name: str) -> None:
+    """Check that the store of this name can be searched with keywords.
+
+    Raises:
+        StoreError: it has no such search.
+    """
     if not has_keyword_search(store):
         raise StoreError(
             f"the store {name!r}, a {type(store).__name__}, has no keyword search; leave out "

@@ -233,6 +233,47 @@ def test_a_model_that_would_be_refused_for_its_price_is_told(say: Project) -> No
     assert say.orchestra("check")[0] == 0
 
 
+SHELF = """\
+    class Shelf:
+        async def search(self, vector, *, top, where=None):
+            return []
+
+
+    class Worded(Shelf):
+        async def search_keywords(self, query, *, top, where=None):
+            return []
+"""
+WORDED = """\
+    from orchestra import pipeline
+    from orchestra.steps import embed, retrieve
+    from orchestra.values import Passage
+
+
+    @pipeline
+    def near(text: str) -> list[Passage]:
+        return retrieve(embed(text), store="mine")
+
+
+    @pipeline
+    def worded(text: str) -> list[Passage]:
+        return retrieve(embed(text), store="mine", keywords=text)
+"""
+
+
+def test_a_store_of_an_own_class_that_has_no_words_is_told_where_they_are_asked_for(
+    project: Project,
+) -> None:
+    project.write("shelves.py", SHELF)
+    project.write("pipelines/search.py", WORDED)
+    project.write("orchestra.toml", '[stores.mine]\nclass = "shelves:Worded"\n')
+    assert project.orchestra("check")[:2] == (0, "2 pipelines, no problems\n")
+    project.write("orchestra.toml", '[stores.mine]\nclass = "shelves:Shelf"\n')
+    code, out, _ = project.orchestra("check")
+    assert code == FAILED
+    assert out.startswith("pipelines/search.py:13: retrieve: the store 'mine', a Shelf, has no ")
+    assert out.endswith("[store-unfit]\n2 pipelines, 1 problem\n")
+
+
 NAMED_OWNERS = """\
     [limits.users.ada]
     runs = 2
