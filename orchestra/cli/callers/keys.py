@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from cyclopts import Parameter
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from orchestra.access.keys import KeyRecord
     from orchestra.config import LocalBindings
 
-T = TypeVar("T")
 Names: TypeAlias = Annotated[list[str] | None, Parameter(show_default=False)]
 Metrics: TypeAlias = Annotated[bool | None, Parameter(negative="--no-metrics", show_default=False)]
 EndUsers: TypeAlias = Annotated[

@@ -23,7 +23,7 @@ import ssl
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
     from orchestra.stores.state.redis_connection import Answer, Command, Login, RedisConnection
 
-T = TypeVar("T")
 
 log = logging.getLogger("orchestra.stores")
 
