@@ -59,7 +59,7 @@ def ping(*names: str, config: Config = None, timeout_s: Seconds = 30, at_once: C
         pinged = trio.run(until_signal, ask)
     width = max((len(each.name) for each in pinged), default=0)
     for each in pinged:
-        terminal.say(terminal.visible(f"{each.name:<{width}}  {each.text}"))
+        terminal.show(f"{each.name:<{width}}  {each.text}")
     return FAILED if any(not each.answered for each in pinged) else 0
 
 

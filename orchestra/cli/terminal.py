@@ -47,6 +47,15 @@ def say(text: str, *, needed: bool = True) -> None:
     _write(sys.stdout, text, needed=needed)
 
 
+def show(text: str) -> None:
+    """Write a line, or several, to standard output, without control characters; else as `say`.
+
+    Raises:
+        OSError: as of `say`.
+    """
+    say(visible(text))
+
+
 def say_json(value: object) -> None:
     """Write a value to standard output, as indented JSON."""
     import msgspec  # deferred, since other commands do not need it

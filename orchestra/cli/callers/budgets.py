@@ -13,7 +13,6 @@ from orchestra.accounts import Caller
 from orchestra.cli import terminal
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.parameters import Config, Data, Flag, Word
-from orchestra.cli.terminal import say_json
 
 if TYPE_CHECKING:
     from orchestra.access.keys import KeyRecord
@@ -133,9 +132,9 @@ async def _list(
     ]
     found.sort(key=Owned.order)
     if json:
-        say_json([as_object(each) for each in found])
+        terminal.say_json([as_object(each) for each in found])
     elif found:
-        terminal.say(terminal.visible(as_table(found, terminal.width())))
+        terminal.show(as_table(found, terminal.width()))
     elif not records:
         terminal.note(
             f"there are no keys yet in {bindings.keys_at}, so no server has spent anything for "
@@ -207,10 +206,10 @@ async def _reset(
     before = [each for payer in chosen for each in await reset_budgets(payer, periods, state)]
     if json:
         after = (Owned(attrs.evolve(each, spent=0), caller) for each in before)
-        say_json([as_object(each) for each in after])
+        terminal.say_json([as_object(each) for each in after])
     else:
         for each in before:
-            terminal.say(terminal.visible(was_spent(each)))
+            terminal.show(was_spent(each))
 
 
 async def _refuse_strangers(caller: Caller, kind: str, bindings: LocalBindings) -> None:
