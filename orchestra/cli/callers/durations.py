@@ -1,8 +1,9 @@
-"""Durations on a command line: `90d`, `1h`, `30s`. Pure."""
+"""Durations on a command line (`90d`, `1h`, `30s`), and times in its lists. Pure."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 from orchestra.cli.failures import MISUSED, CommandError
 
@@ -34,3 +35,8 @@ def duration_text(duration_s: float) -> str:
         if count:
             return f"{count} {name.removesuffix('s') if count == 1 else name}"
     return "no time"
+
+
+def time_text(at_s: float) -> str:
+    """A time in seconds since 1970, to the minute, in UTC: `2026-12-01 13:51`."""
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M}"
