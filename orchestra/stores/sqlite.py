@@ -170,12 +170,17 @@ class SqliteCollection(VectorStore):
     def _place(self) -> str:
         return f"{self.path}: collection {self.name!r}"
 
-    def _search(
-        self, query: Vector, top: int, where: Mapping[str, Scalar], db: sqlite3.Connection
-    ) -> list[Passage]:
+    def _there(self, db: sqlite3.Connection) -> _Collection:
+        """The row of this collection. Raises StoreError if it does not exist."""
         row = _find(db, self.name)
         if row is None:
             raise rules.missing(self._place, self.name, "the file", _names(db))
+        return row
+
+    def _search(
+        self, query: Vector, top: int, where: Mapping[str, Scalar], db: sqlite3.Connection
+    ) -> list[Passage]:
+        row = self._there(db)
         version = self._reads.opened, row.version
         index = self._cache.get(self.name, version, partial(_load, db, row, version))
         if not len(index.keys):
@@ -194,9 +199,7 @@ class SqliteCollection(VectorStore):
         adds: bool,
     ) -> list[Passage] | None:
         """What matches; None if passages are missing in the index, also after it `adds` some."""
-        row = _find(db, self.name)
-        if row is None:
-            raise rules.missing(self._place, self.name, "the file", _names(db))
+        row = self._there(db)
         look = keyword_index.add_missing if adds else keyword_index.is_complete
         if not look(db, row.key):
             return None
