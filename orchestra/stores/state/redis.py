@@ -193,7 +193,7 @@ class RedisState(GroupedState):
         """The outcome of `recall`, or of `remember`, whose outcome is None."""
         if self._redis.is_refusal(answer):
             return self._refused(answer)
-        return answer[8:] if isinstance(answer, bytes) else None
+        return answer[_UNTIL_BYTES:] if isinstance(answer, bytes) else None
 
     def _memory(self, call: Recalling | Remembering) -> Command:
         ahead_s = repr(self._ahead_s())
