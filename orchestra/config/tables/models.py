@@ -363,11 +363,10 @@ def _named_model(
 
 def _fits(settings: ModelSettings, at: Place, seam: Seam, complaints: Complaints) -> bool:
     """Whether a model fits its seam; if not, add a complaint."""
-    provider = PROVIDERS[settings.provider]
-    can = (seam in provider.seams or settings.own is not None) and capabilities(
-        settings
-    ).embeddings is not False
-    if seam == "model" or can:
+    if seam == "model":
+        return True
+    may_embed = settings.own is not None or seam in PROVIDERS[settings.provider].seams
+    if may_embed and capabilities(settings).embeddings is not False:
         return True
     message = f"model {shown(settings.model)} of {settings.provider!r} makes no vectors"
     complaints.add("wrong-value", at, message, "name one that does, such as an embedding model")
