@@ -25,3 +25,11 @@ def problem(text: str) -> Problem:
     """The problem of a file with this text, which has one."""
     (told,) = problems(text)
     return told
+
+
+def check_told(text: str, line: int, says: str) -> None:
+    """Check that a file with this text has one problem: in this line, with this in its text."""
+    told = problem(text)
+    assert told.where == f"{FILE}:{line}"
+    assert says in str(told)
+    assert "sesame" not in str(told), "it shows a secret"
