@@ -78,11 +78,11 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     return FAILED if problems else 0
 
 
-def _load(found: Sequence[str], named: Sequence[str]) -> tuple[list[AnyPipeline], list[str]]:
+def _load(modules: Sequence[str], named: Sequence[str]) -> tuple[list[AnyPipeline], list[str]]:
     """The pipelines of these modules, and why others could not be loaded."""
     pipelines: list[AnyPipeline] = []
     problems: list[str] = []
-    for each in found:
+    for each in modules:
         try:
             pipelines += load_all(each, needed=each in named)
         except CommandError as error:
