@@ -24,9 +24,9 @@ from orchestra.protocols import Change, Entry
 from orchestra.runs import inbox
 from orchestra.runs.archive import Archive, live_key, record_of
 from orchestra.runs.following import RENEW_S
-from orchestra.runs.keeping import EVENT_BYTES, Fit
+from orchestra.runs.keeping import EVENT_BYTES
 from orchestra.runs.local import LocalRuns
-from orchestra.runs.record import EventLine, event_lines_of
+from orchestra.runs.record import EventLine, Fit, event_lines_of
 from orchestra.runs.recorder import unforeseen
 
 if TYPE_CHECKING:

@@ -17,12 +17,11 @@ from math import inf
 import trio
 
 from orchestra.errors import StateError
-from orchestra.events import Event
 from orchestra.groups import stopping
 from orchestra.runs.archive import Archive
-from orchestra.runs.keeping import Final, Fit, final, unwritable
+from orchestra.runs.keeping import Final, final, unwritable
 from orchestra.runs.local import LocalRun
-from orchestra.runs.record import Record
+from orchestra.runs.record import Fit, Record, unchanged
 
 log = logging.getLogger("orchestra.runs")
 
@@ -37,11 +36,6 @@ LATE_BYTES = 64 * 1024 * 1024
 """Bounds of the records that wait for an unreachable state; beyond them, the oldest are lost."""
 REST_S = 0.5
 """The delay before a failed batch is retried."""
-
-
-def unchanged(event: Event) -> Event:
-    """The event itself: the default for `fit`."""
-    return event
 
 
 class Recorder:

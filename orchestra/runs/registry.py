@@ -34,11 +34,11 @@ from orchestra.protocols import State
 from orchestra.runs import inbox, index
 from orchestra.runs.archive import Archive
 from orchestra.runs.idempotency import Claimed, Claims, NewClaim
-from orchestra.runs.keeping import Final, Fit
+from orchestra.runs.keeping import Final
 from orchestra.runs.keys import claim_key, head_key
 from orchestra.runs.local import CANCEL, LocalRun, LocalRuns
-from orchestra.runs.record import Record
-from orchestra.runs.recorder import REST_S, Recorder, unchanged
+from orchestra.runs.record import Fit, Record, unchanged
+from orchestra.runs.recorder import REST_S, Recorder
 from orchestra.runs.settings import RunsSettings
 from orchestra.tags import NO_TAGS, Tags
 
