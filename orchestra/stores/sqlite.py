@@ -38,6 +38,8 @@ class SqliteStores(Closing):
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.place = str(path)
+        """The path, as messages name it; stores in a database have a `place`, too."""
         self._place = place_of(self.path)
         self._reads = FileConnection(self._place, begin="BEGIN")
         self._writes = FileConnection(self._place, begin="BEGIN IMMEDIATE")
