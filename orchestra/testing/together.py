@@ -17,6 +17,7 @@ import trio
 from orchestra.accounts import Caller
 from orchestra.engine.engine import Engine
 from orchestra.errors import DefinitionError
+from orchestra.eventclass import not_default
 from orchestra.events import Event
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wrapping import refuse_others
@@ -64,8 +65,7 @@ class Start:
         """As source code, without default values."""
         written = [self.pipeline.name, repr(self.inputs)]
         written += [repr(self.caller)] if self.caller != Caller() else []
-        written += [f"at_s={self.at_s!r}"] if self.at_s else []
-        written += [f"cancel_at_s={self.cancel_at_s!r}"] if self.cancel_at_s is not None else []
+        written += not_default(self, "at_s", "cancel_at_s")
         return f"Start({', '.join(written)})"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
