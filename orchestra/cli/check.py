@@ -11,6 +11,7 @@ from orchestra.cli import terminal
 from orchestra.cli.failures import FAILED, CommandError, store_advice
 from orchestra.cli.loading import AnyPipeline, chosen, load_all, namesakes
 from orchestra.cli.parameters import Config, Data, Flag
+from orchestra.messages import counted
 
 if TYPE_CHECKING:
     from orchestra.config import LocalBindings
@@ -120,4 +121,4 @@ def _check(pipeline: AnyPipeline, bindings: LocalBindings | None, *, explain: bo
 
 
 def _number(count: int, noun: str) -> str:
-    return f"{count or 'no'} {noun}" + ("" if count == 1 else "s")
+    return counted(count, noun) if count else f"no {noun}s"

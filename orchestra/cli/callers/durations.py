@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 
 from orchestra.cli.failures import MISUSED, CommandError
+from orchestra.messages import counted
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
@@ -29,11 +30,11 @@ def parse_duration_s(option: str, text: str) -> float:
 
 def duration_text(duration_s: float) -> str:
     """A duration in its largest unit, for people: `3 days`."""
-    names = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+    names = {"d": "day", "h": "hour", "m": "minute", "s": "second"}
     for unit, name in names.items():
         count = int(duration_s // UNITS_S[unit])
         if count:
-            return f"{count} {name.removesuffix('s') if count == 1 else name}"
+            return counted(count, name)
     return "no time"
 
 
