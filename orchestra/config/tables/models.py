@@ -192,9 +192,9 @@ def _misspelt(table: Table) -> str | None:
     return nearest_name("provider", table) or None
 
 
-def _known(providers: Any) -> dict[str, Any]:
+def _known(providers: Iterable[Provider]) -> spec.Spec:
     """The keys that a model of one of these providers may have, besides `provider`."""
-    found: dict[str, Any] = {}
+    found: spec.Spec = {}
     for provider in providers:
         if provider.remote:
             options = dict.fromkeys(_options_of(provider), spec.WORD)
