@@ -1,6 +1,7 @@
 """Output for people: lines, tables and progress bars; plain in a pipe, coloured on a terminal.
 
-Rules of the file: nothing else in `orchestra.cli` writes to standard output or error.
+Rules of the file: nothing else in `orchestra.cli` writes to standard output, and to standard error
+only the log of a server, which must never wait, and its watchdog.
 """
 
 from __future__ import annotations
