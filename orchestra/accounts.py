@@ -10,7 +10,7 @@ from enum import Enum
 
 import attrs
 
-from orchestra.eventclass import event, frozen
+from orchestra.eventclass import event, frozen, not_default
 from orchestra.surrogates import is_utf8
 
 UNSENT = "nothing of the request had been sent"
@@ -67,14 +67,8 @@ class Caller:
 
     def __repr__(self) -> str:
         """As code, without the fields that have their default: `Caller('acme', 'ann')`."""
-        written = [repr(self.organisation), repr(self.user)]
-        if self.key:
-            written.append(f"key={self.key!r}")
-        if self.allowance != NO_ALLOWANCE:
-            written.append(f"allowance={self.allowance!r}")
-        if self.end_user:
-            written.append("end_user=True")
-        return f"Caller({', '.join(written)})"
+        rest = not_default(self, "key", "allowance", "end_user")
+        return f"Caller({', '.join([repr(self.organisation), repr(self.user), *rest])})"
 
     @property
     def tenant(self) -> str:

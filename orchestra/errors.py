@@ -78,7 +78,7 @@ class CheckError(OrchestraError):
     def __init__(self, pipeline: str, problems: Sequence[Problem]) -> None:
         self.pipeline = pipeline
         self.problems = tuple(problems)
-        count = f"{len(problems)} problem" + ("s" if len(problems) != 1 else "")
+        count = messages.counted(len(problems), "problem")
         super().__init__(f"pipeline {pipeline!r} has {count}:\n" + "\n".join(map(str, problems)))
 
 

@@ -3,7 +3,8 @@
 attrs sets each field of a frozen class with a separate call, which was 5 % of the cost of a step.
 So events, and values between the server and the provider of which each relayed request makes some,
 are frozen only for type checkers: mypy refuses an assignment to a field. All classes share one
-`__repr__`, since compiling one for each took a thirtieth of the start-up time.
+`__repr__`, since compiling one for each took a thirtieth of the start-up time; `not_default` is for
+a class with a shorter one of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +29,14 @@ else:
 
     event = partial(frozen, made=attrs.define, unsafe_hash=True)
 
-__all__ = ["event", "frozen"]
+__all__ = ["event", "frozen", "not_default"]
+
+
+def not_default(value: attrs.AttrsInstance, *names: str) -> list[str]:
+    """Those of these fields that do not have their default value, as in source code: `key='k1'`."""
+    fields = attrs.fields_dict(type(value))
+    found = {name: getattr(value, name) for name in names}
+    return [f"{name}={each!r}" for name, each in found.items() if each != fields[name].default]
 
 
 def _shown(self: attrs.AttrsInstance) -> str:

@@ -58,6 +58,11 @@ def safe_repr(value: object) -> str:
         return object.__repr__(value)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: `1 problem`, `2 problems`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def dotted(path: Iterable[str | int]) -> str:
     """A path as written in a TOML file: `models."my model".timeouts.idle_s`."""
     keys = map(str, path)

@@ -46,8 +46,6 @@ from orchestra.values import (
 )
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-D = TypeVar("D")
 
 DIGEST = "digest"
 """The metadata key under which ingestion stores the digest of a source's content."""

@@ -1,4 +1,4 @@
-"""The steps of an event loop, counted in calls of Python functions: no clock is as exact."""
+"""The length of an event loop's steps in calls of Python functions, which no busy machine changes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trio
 
 
 class Steps(trio.abc.Instrument):
-    """Counts the calls of each step of the loop; `longest` is the most of any."""
+    """Counts the function calls in each step of the loop; `longest` is the largest count."""
 
     def __init__(self) -> None:
         self.longest = 0
@@ -29,7 +29,7 @@ class Steps(trio.abc.Instrument):
 
 @contextmanager
 def counted_steps() -> Iterator[Steps]:
-    """The steps of this loop, which lies in this thread; other threads are not counted."""
+    """Count the steps of the loop in this thread, without the calls in other threads."""
     steps = Steps()
     before = sys.getprofile()
     trio.lowlevel.add_instrument(steps)

@@ -1,6 +1,6 @@
-"""Waiting, in tests, for what others do: for the thing itself, within a bound, and with words.
+"""Bounded waits of tests for another process or thread.
 
-A test that waits without a bound hangs where something is wrong, and tells nobody what.
+A test that waited without a bound would hang if something is wrong, without a word about what.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from hypothesis import settings
 T = TypeVar("T")
 
 PATIENCE_S = 10.0 if settings.get_current_profile_name() == "mutants" else 30.0
-"""How long a test waits for what must happen: far more than it ever takes. A busy machine is slow.
+"""How long a test waits at most: far longer than anything takes, even on a busy machine.
 
-A mutant that makes a test hang is to be noticed earlier.
+It is shorter for mutants, some of which make a test wait in vain.
 """
 PAUSE_S = 0.01
-"""Between two looks: without it, who looks would take the core from those who are waited for."""
+"""The pause between two looks, which leaves the processor to the process that is waited for."""
 
 
 def eventually(awaited: str, look: Callable[[], T], wanted: Callable[[T], bool] = bool) -> T:
-    """What is seen, as soon as it is what is wanted.
+    """Call `look` until its result is `wanted`, and return that result.
 
     Raises:
-        AssertionError: it was not within `PATIENCE_S`; it says what was awaited, and seen last.
+        AssertionError: `PATIENCE_S` passed; the message has `awaited` and the last result.
     """
     until_s = time.monotonic() + PATIENCE_S
     while not wanted(seen := look()):
@@ -38,12 +38,12 @@ def eventually(awaited: str, look: Callable[[], T], wanted: Callable[[T], bool] 
 
 
 def line_with(stream: IO[bytes], wanted: str, passed_by: list[str] | None = None) -> str:
-    """The next line of a pipe that has this in it; those before it are put into `passed_by`.
+    """The next line of a pipe that contains `wanted`; it and those before it go into `passed_by`.
 
-    The pipe is not buffered (`bufsize=0`): what is in a buffer nobody could wait for.
+    The pipe must not be buffered (`bufsize=0`): `select` does not see lines in a buffer.
 
     Raises:
-        AssertionError: it has ended without, or has not said so within `PATIENCE_S`.
+        AssertionError: the pipe ended, or `PATIENCE_S` passed, without such a line.
     """
     before = [] if passed_by is None else passed_by
     until_s = time.monotonic() + PATIENCE_S

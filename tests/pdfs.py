@@ -1,4 +1,4 @@
-"""PDFs written by hand, so that what is read is what was written, and not what a library agreed on."""
+"""PDFs made without a library, so that tests know exactly what is in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FONT = "<< /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >>"
 
 
 def pdf(*texts: str) -> bytes:
-    """A PDF of pages that say these."""
+    """A PDF with a page for each of these texts."""
     return of_streams([f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET".encode() for text in texts])
 
 
@@ -19,7 +19,7 @@ def bomb(size_bytes: int) -> bytes:
 
 
 def of_streams(streams: Sequence[bytes], also: str = "") -> bytes:
-    """A PDF of pages with these contents."""
+    """A PDF with a page for each of these content streams; `also` goes into their dictionaries."""
     kids = " ".join(f"{3 + 2 * number} 0 R" for number in range(len(streams)))
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",

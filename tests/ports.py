@@ -1,4 +1,4 @@
-"""Ports of the loopback for servers that are told theirs, and are started on it again and again."""
+"""Ports of the loopback for servers that tests start on the same port several times."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """A port that the system gives to nobody else meanwhile, also while no server listens on it.
+    """A port that no other process gets meanwhile, also while no server listens on it.
 
-    One that was only free a moment ago may be another test's by now. A server can listen on it all
-    the same, if it sets `SO_REUSEADDR`, since this socket does, too, and does not listen.
+    A port that was merely free a moment ago may be another test's by now. The server has to set
+    `SO_REUSEADDR`: then it can listen on the port although this socket is bound to it.
     """
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,6 +1,6 @@
-"""The recorded provider traffic beside the project, where it is; read, never copied.
+"""Recorded traffic of providers, in a folder beside the project.
 
-A test that needs it is skipped, with the reason, where the folder is absent.
+Tests that need it are skipped if the folder is missing.
 """
 
 from __future__ import annotations
@@ -66,5 +66,5 @@ def _all() -> tuple[Recording, ...]:
 
 
 def recordings(wanted: Callable[[Recording], bool] = lambda _: True) -> list[Recording]:
-    """Those that are wanted; none where the folder is absent."""
+    """The recordings for which `wanted` is true; none if the folder is missing."""
     return [each for each in _all() if wanted(each)]

@@ -180,7 +180,7 @@ class Batch:
         """The rows that have no result yet, each with its digest."""
         for row in self._rows:
             digest = digest_of(self._pipeline.name, row.inputs)
-            if results.ledger.has(row.id, digest):
+            if results.finished.get(row.id) == digest:
                 self.progress.done_before += 1
             else:
                 yield row, digest

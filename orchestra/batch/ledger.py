@@ -59,39 +59,18 @@ class _Line(msgspec.Struct):
     status: str = ""
 
 
-class Ledger:
-    """Which rows are done, and with which inputs."""
-
-    def __init__(self) -> None:
-        self.unreadable = 0
-        """Lines that are not valid, such as one truncated by a crash."""
-        self._digests: dict[str, str] = {}
-
-    @classmethod
-    def of(cls, lines: Iterable[bytes]) -> Ledger:
-        """The ledger that these lines describe; empty lines are ignored."""
-        made = cls()
-        for line in lines:
-            if line.strip():
-                made._read(line)
-        return made
-
-    def __len__(self) -> int:
-        return len(self._digests)
-
-    def has(self, row_id: str, digest: str) -> bool:
-        """Whether a row has finished with inputs of this digest."""
-        return self._digests.get(row_id) == digest
-
-    def _read(self, line: bytes) -> None:
+def finished_rows(lines: Iterable[bytes]) -> dict[str, str]:
+    """The rows that are done by these lines: their ids, each with the digest of its inputs."""
+    digests: dict[str, str] = {}
+    for line in lines:
         decoded = _decoded_line(line)
-        if decoded is None:
-            self.unreadable += 1
-            return
+        if decoded is None:  # such as an empty line, or one that a crash has truncated
+            continue
         if decoded.status == FINISHED:
-            self._digests[decoded.id] = decoded.digest
+            digests[decoded.id] = decoded.digest
         else:
-            self._digests.pop(decoded.id, None)
+            digests.pop(decoded.id, None)
+    return digests
 
 
 def _decoded_line(line: bytes) -> _Line | None:

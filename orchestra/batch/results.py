@@ -10,18 +10,18 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-from orchestra.batch.ledger import Ledger
+from orchestra.batch.ledger import finished_rows
 from orchestra.errors import BatchError
 
 
 class Results:
-    """An open results file; `ledger` is what it contained when it was opened."""
+    """An open results file; `finished` are the rows that were done when it was opened."""
 
     def __init__(self, path: Path, file: FileIO) -> None:
         self._path = path
         self._file = file
         with path.open("rb") as lines:
-            self.ledger = Ledger.of(lines)
+            self.finished = finished_rows(lines)
         if file.seek(0, os.SEEK_END) and not _ends_whole(file):
             self.append(b"\n")  # ends a line that was truncated
 

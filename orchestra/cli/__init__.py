@@ -1,4 +1,4 @@
-"""The command line: `orchestra run | serve | check | draw | ingest | models | keys | demo`."""
+"""The command line: `orchestra run ...`, `orchestra serve ...`; `app` lists all commands."""
 
 from __future__ import annotations
 

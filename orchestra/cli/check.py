@@ -11,6 +11,7 @@ from orchestra.cli import terminal
 from orchestra.cli.failures import FAILED, CommandError, store_advice
 from orchestra.cli.loading import AnyPipeline, chosen, load_all, namesakes
 from orchestra.cli.parameters import Config, Data, Flag
+from orchestra.messages import counted
 
 if TYPE_CHECKING:
     from orchestra.config import LocalBindings
@@ -78,11 +79,11 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     return FAILED if problems else 0
 
 
-def _load(found: Sequence[str], named: Sequence[str]) -> tuple[list[AnyPipeline], list[str]]:
+def _load(modules: Sequence[str], named: Sequence[str]) -> tuple[list[AnyPipeline], list[str]]:
     """The pipelines of these modules, and why others could not be loaded."""
     pipelines: list[AnyPipeline] = []
     problems: list[str] = []
-    for each in found:
+    for each in modules:
         try:
             pipelines += load_all(each, needed=each in named)
         except CommandError as error:
@@ -120,4 +121,4 @@ def _check(pipeline: AnyPipeline, bindings: LocalBindings | None, *, explain: bo
 
 
 def _number(count: int, noun: str) -> str:
-    return f"{count or 'no'} {noun}" + ("" if count == 1 else "s")
+    return counted(count, noun) if count else f"no {noun}s"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from orchestra.providers.known.settings import ModelSettings
 
 
-def missing_for(found: Deployment) -> Iterator[str]:
+def missing_for(deployment: Deployment) -> Iterator[str]:
     """The missing requirements of the configuration, each with its line."""
     from orchestra.closing import close
     from orchestra.config.deployment.own_classes import make_own
@@ -34,54 +34,54 @@ def missing_for(found: Deployment) -> Iterator[str]:
     from orchestra.stores.postgres import settings as postgres
     from orchestra.stores.state.settings import check_installed
 
-    if found.database is not None:
-        at = f"{found.where('stores', 'url')}: stores.url"
-        yield from _complaint_of(at, partial(postgres.check_installed, found.database))
-    if found.state is not None:
-        at = f"{found.where('state', 'url')}: state.url"
-        yield from _complaint_of(at, partial(check_installed, found.state))
-    if found.server.settings.get("metrics"):  # by default on only if installed
-        at = f"{found.where('server', 'metrics')}: server.metrics"
+    if deployment.database is not None:
+        at = f"{deployment.where('stores', 'url')}: stores.url"
+        yield from _complaint_of(at, partial(postgres.check_installed, deployment.database))
+    if deployment.state is not None:
+        at = f"{deployment.where('state', 'url')}: state.url"
+        yield from _complaint_of(at, partial(check_installed, deployment.state))
+    if deployment.server.settings.get("metrics"):  # by default on only if installed
+        at = f"{deployment.where('server', 'metrics')}: server.metrics"
         yield from _complaint_of(at, counting.check_installed)
-    owns = [(each.own, each.name, each.origin) for each in found.stores.values()]
-    owns += [(own, each.name, each.origin) for own, each in found.own_classes()]
+    owns = [(each.own, each.name, each.origin) for each in deployment.stores.values()]
+    owns += [(own, each.name, each.origin) for own, each in deployment.own_classes()]
     for own, name, origin in owns:
         try:
             close(make_own(own, name, origin))
         except OrchestraError as error:
             yield f"{error} [{own.seam}-unfit]"
-    yield from unpriced_models(found)
+    yield from unpriced_models(deployment)
 
 
-def unpriced_models(found: Deployment) -> Iterator[str]:
+def unpriced_models(deployment: Deployment) -> Iterator[str]:
     """Models that cannot be called, since their price is unknown and such calls are refused."""
-    if found.budgets is None or found.budgets.unknown_price == "flag":
+    if deployment.budgets is None or deployment.budgets.unknown_price == "flag":
         return
-    by_place = {(model.origin, model.name): model for model in found.models.values()}
+    by_place = {(model.origin, model.name): model for model in deployment.models.values()}
     for (origin, _), model in by_place.items():
         yield from _complaint_of(origin, partial(_check_price, model), "unknown-price")
 
 
 def forgotten_budgets(bindings: LocalBindings) -> Iterator[str]:
     """A note if budgets are reset by each start."""
-    found = bindings.deployment
-    if found.budgets is None or not found.budgets.lasting:
+    deployment = bindings.deployment
+    if deployment.budgets is None or not deployment.budgets.lasting:
         return
-    if found.state is not None and bindings.state_settings.url == "memory:":
+    if deployment.state is not None and bindings.state_settings.url == "memory:":
         yield (
-            f"{found.where('state', 'url')}: state.url: daily and monthly spending is forgotten "
-            "when the server stops; to keep it in state.sqlite, leave [state] out, or write "
-            '"sqlite:state.sqlite" (which then holds limits, caches and keys, too)'
+            f"{deployment.where('state', 'url')}: state.url: daily and monthly spending is "
+            "forgotten when the server stops; to keep it in state.sqlite, leave [state] out, or "
+            'write "sqlite:state.sqlite" (which then holds limits, caches and keys, too)'
         )
 
 
-def missing_for_pipeline(plan: Plan, found: Deployment) -> Iterator[str]:
+def missing_for_pipeline(plan: Plan, deployment: Deployment) -> Iterator[str]:
     """The packages that a pipeline needs and that are not installed, each with its step's line."""
     from orchestra.providers.wordllama import home
 
     for node in plan.nodes:
         named = [(seam, name) for _, seam, name in named_by(node)]
-        if found.uses_built_in(named):
+        if deployment.uses_built_in(named):
             yield from _complaint_of(f"{node.origin.where}: {node.label}", home)
 
 
@@ -96,7 +96,7 @@ def perhaps_missing(plan: Plan) -> Iterator[str]:
             yield from _complaint_of(f"{node.origin.where}: {node.label}", check)
 
 
-def never_falling_back(plan: Plan, found: Deployment) -> Iterator[str]:
+def never_falling_back(plan: Plan, deployment: Deployment) -> Iterator[str]:
     """The steps whose `first_chunk_s` ends before a stalled model of their route is left.
 
     Own classes and built-in models are left out: they have no timeouts of ours. So is the last
@@ -109,7 +109,9 @@ def never_falling_back(plan: Plan, found: Deployment) -> Iterator[str]:
         bound_s = node.policy.first_chunk_s if isinstance(node, Call) else None
         if bound_s is None:
             continue
-        routes = [found.routes.get(name) for _, seam, name in named_by(node) if seam == "model"]
+        routes = [
+            deployment.routes.get(name) for _, seam, name in named_by(node) if seam == "model"
+        ]
         for route in filter(None, routes):
             models = [*route.models.items()]
             slow = [
@@ -129,19 +131,19 @@ def never_falling_back(plan: Plan, found: Deployment) -> Iterator[str]:
                 )
 
 
-def unknown_pipelines(pipelines: Iterable[AnyPipeline], found: Deployment) -> Iterator[str]:
+def unknown_pipelines(pipelines: Iterable[AnyPipeline], deployment: Deployment) -> Iterator[str]:
     """Pipelines that the configuration names and that do not exist."""
     from orchestra.config.toml.complaints import nearest
     from orchestra.messages import dotted
     from orchestra.problem import Problem
 
     known = [each.name for each in pipelines]
-    for name in found.server.pipelines:
+    for name in deployment.server.pipelines:
         if name not in known:
             path = ("server", "pipelines", name)
             message = f"{dotted(path)}: there is no pipeline {name!r}"
             fix = nearest(name, known) if known else "write it, or leave this out"
-            yield str(Problem("unknown-name", found.where(*path), message, fix))
+            yield str(Problem("unknown-name", deployment.where(*path), message, fix))
 
 
 def hidden_by_models(pipelines: Iterable[AnyPipeline], bindings: Bindings) -> Iterator[str]:

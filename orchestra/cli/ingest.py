@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Entries: TypeAlias = Annotated[list[str] | None, Parameter(show_default=False, negative="")]
 TELL_S = 10.0
-"""How often a line tells the progress in a pipe, as of a batch."""
+"""Seconds between progress lines, if the output is not a terminal."""
 NAMED_MAX = 10
 """How many other stores are named when a new one is made."""
 CHANGES = ("added", "changed", "removed")

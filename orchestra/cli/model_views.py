@@ -23,44 +23,46 @@ Row = tuple[str, ...]
 _ABILITIES = ("tools", "vision", "files", "json_schema", "reasoning", "embeddings", "reranking")
 
 
-def as_text(found: Deployment, environ: Environ, width: int | None = None) -> str:
+def as_text(deployment: Deployment, environ: Environ, width: int | None = None) -> str:
     """Tables of the models, routes and embedders, and the configuration's path; as `table`."""
-    where = f"configured in {found.file}" if found.file else "no configuration file"
+    where = f"configured in {deployment.file}" if deployment.file else "no configuration file"
     rows: list[Row] = [("NAME", "PROVIDER", "MODEL", "ADDRESS", "KEY", "CAN")]
     rows += [
         (*_model_row(name, each.name, each, environ), _abilities_text(capabilities(each)))
-        for name, each in found.models.items()
+        for name, each in deployment.models.items()
     ]
     routes: list[Row] = [("ROUTE", "BY", "MODELS", "FALLBACK")]
-    routes += [_route_row(name, each) for name, each in found.routes.items()]
+    routes += [_route_row(name, each) for name, each in deployment.routes.items()]
     vectors: list[Row] = [("EMBEDDER", "PROVIDER", "MODEL", "ADDRESS", "KEY", "NUMBERS")]
-    vectors += [_embedder_row(name, each, environ) for name, each in found.embedders.items()]
-    listed = [rows, *([routes] if found.routes else []), vectors]
+    vectors += [_embedder_row(name, each, environ) for name, each in deployment.embedders.items()]
+    listed = [rows, *([routes] if deployment.routes else []), vectors]
     tables = (table(each, width) for each in listed)
-    return "\n\n".join((where, *tables, *misread_in(found, environ), *unset_in(found, environ)))
+    return "\n\n".join(
+        (where, *tables, *misread_in(deployment, environ), *unset_in(deployment, environ))
+    )
 
 
-def misread_in(found: Deployment, environ: Environ) -> list[str]:
+def misread_in(deployment: Deployment, environ: Environ) -> list[str]:
     """The errors in addresses from the environment, each once."""
-    return [*filter(None, dict.fromkeys(misread(each, environ) for each in _reached(found)))]
+    return [*filter(None, dict.fromkeys(misread(each, environ) for each in _reached(deployment)))]
 
 
-def unset_in(found: Deployment, environ: Environ) -> list[str]:
+def unset_in(deployment: Deployment, environ: Environ) -> list[str]:
     """What models and embedders need to be reached and do not have, each once."""
-    return [*filter(None, dict.fromkeys(unset(each, environ) for each in _reached(found)))]
+    return [*filter(None, dict.fromkeys(unset(each, environ) for each in _reached(deployment)))]
 
 
-def _reached(found: Deployment) -> tuple[ModelSettings, ...]:
-    return (*found.models.values(), *(each.model for each in found.embedders.values()))
+def _reached(deployment: Deployment) -> tuple[ModelSettings, ...]:
+    return (*deployment.models.values(), *(each.model for each in deployment.embedders.values()))
 
 
-def as_json(found: Deployment, environ: Environ) -> dict[str, Any]:
+def as_json(deployment: Deployment, environ: Environ) -> dict[str, Any]:
     """The whole configuration; only the names of headers and extras, as values may be private."""
     return {
-        "file": str(found.file) if found.file else None,
-        "data": str(found.data) if found.data else None,
-        "models": [_model(name, each, environ) for name, each in found.models.items()],
-        "routes": [_route(name, each) for name, each in found.routes.items()],
+        "file": str(deployment.file) if deployment.file else None,
+        "data": str(deployment.data) if deployment.data else None,
+        "models": [_model(name, each, environ) for name, each in deployment.models.items()],
+        "routes": [_route(name, each) for name, each in deployment.routes.items()],
         "embedders": [
             {
                 **_model(name, each.model, environ),
@@ -68,7 +70,7 @@ def as_json(found: Deployment, environ: Environ) -> dict[str, Any]:
                 "dimensions": _dimensions(each),
                 "from": each.origin,
             }
-            for name, each in found.embedders.items()
+            for name, each in deployment.embedders.items()
         ],
     }
 
@@ -153,10 +155,10 @@ def _key(key: KeyState) -> str:
     return f"MISSING: {key.source}" if key.needed else "none needed"
 
 
-def _abilities_text(found: Capabilities) -> str:
+def _abilities_text(able: Capabilities) -> str:
     """A model's known capabilities in short: `400k tokens, tools, vision`."""
-    context = [f"{_short_count(found.context_tokens)} tokens"] if found.context_tokens else []
-    abilities = [name for name in _ABILITIES if getattr(found, name)]
+    context = [f"{_short_count(able.context_tokens)} tokens"] if able.context_tokens else []
+    abilities = [name for name in _ABILITIES if getattr(able, name)]
     return ", ".join((*context, *abilities)) or "-"
 
 

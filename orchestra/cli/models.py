@@ -26,11 +26,11 @@ def models(*, config: Config = None, json: Flag = False) -> int:
     from orchestra.cli.model_views import as_json, as_text
     from orchestra.config import read_deployment
 
-    found = read_deployment(config)
+    deployment = read_deployment(config)
     if json:
-        terminal.say_json(as_json(found, os.environ))
+        terminal.say_json(as_json(deployment, os.environ))
     else:
-        terminal.say(as_text(found, os.environ, terminal.width()))
+        terminal.say(as_text(deployment, os.environ, terminal.width()))
     return 0
 
 
@@ -59,15 +59,15 @@ def ping(*names: str, config: Config = None, timeout_s: Seconds = 30, at_once: C
         pinged = trio.run(until_signal, ask)
     width = max((len(each.name) for each in pinged), default=0)
     for each in pinged:
-        terminal.say(terminal.visible(f"{each.name:<{width}}  {each.text}"))
+        terminal.show(f"{each.name:<{width}}  {each.text}")
     return FAILED if any(not each.answered for each in pinged) else 0
 
 
-def _known(names: Sequence[str], found: Deployment) -> Sequence[str]:
+def _known(names: Sequence[str], deployment: Deployment) -> Sequence[str]:
     """Check that each name exists, and return the names."""
     from orchestra.config.toml.complaints import nearest
 
-    known = [*dict.fromkeys((*found.models, *found.routes, *found.embedders))]
+    known = [*dict.fromkeys((*deployment.models, *deployment.routes, *deployment.embedders))]
     for name in names:
         if name not in known:
             raise CommandError(

@@ -14,7 +14,6 @@ _DATA = (
     "`.orchestra`."
 )
 _CONFIG = "The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if there is one."
-_BEHALF = "The organisation whose budgets and limits count."
 Flag: TypeAlias = Annotated[bool, Parameter(show_default=False)]
 """A flag, off by default; its help does not show the default."""
 
@@ -36,11 +35,13 @@ def _host(kind: object, host: str) -> None:
 
 
 Host: TypeAlias = Annotated[str, Parameter(validator=_host)]
-Organisation: TypeAlias = Annotated[str, Parameter(show_default=False, help=_BEHALF)]
+Organisation: TypeAlias = Annotated[
+    str, Parameter(show_default=False, help="The organisation whose budgets and limits count.")
+]
 User: TypeAlias = Annotated[
     str, Parameter(show_default=False, help="The user whose budgets and limits count.")
 ]
-"""The calling user, which on a server comes from the key; "" if it is not given."""
+"""The caller, which on a server comes from the key; "" if they are not given."""
 
 TagOptions: TypeAlias = Annotated[
     list[str] | None,

@@ -47,23 +47,23 @@ class Pinged:
     text: str
 
 
-def targets(found: Deployment, names: Sequence[str]) -> list[Target]:
+def targets(deployment: Deployment, names: Sequence[str]) -> list[Target]:
     """The targets with these names, or all targets; each once, with its own name beside another.
 
     Routes are tested only by name: otherwise each of their models is tested anyway.
     """
     chosen: dict[str, Target] = {}
-    for name in names or found.models:
-        if settings := found.models.get(name):
+    for name in names or deployment.models:
+        if settings := deployment.models.get(name):
             ask = partial(_way_to_ask([settings]), name)
             shown = name if names or name == settings.name else f"{name} (= {settings.name})"
             chosen.setdefault(f"model {settings.origin} {settings.name}", Target(shown, ask))
     for name in names:
-        if route := found.routes.get(name):
+        if route := deployment.routes.get(name):
             ask = partial(_way_to_ask(route.models.values()), name)
             chosen.setdefault(f"route {route.name}", Target(f"{name} (route)", ask))
-    for name in names or found.embedders:
-        if name in found.embedders:
+    for name in names or deployment.embedders:
+        if name in deployment.embedders:
             chosen[f"embedder {name}"] = Target(f"{name} (embedder)", partial(_ask_embedder, name))
     return list(chosen.values())
 
@@ -108,14 +108,14 @@ async def _ask_text(name: str, bindings: LocalBindings) -> str:
 
 
 async def _ask_vectors(name: str, bindings: LocalBindings) -> str:
-    found = await bindings.model(name).embed(EmbedRequest(("hello",), extras=_NOT_CACHED))
-    return f"a vector of {len(found.vectors[0])} numbers"
+    answer = await bindings.model(name).embed(EmbedRequest(("hello",), extras=_NOT_CACHED))
+    return f"a vector of {len(answer.vectors[0])} numbers"
 
 
 async def _ask_ranking(name: str, bindings: LocalBindings) -> str:
     request = RerankRequest("hello", ("hello", "goodbye"), extras=_NOT_CACHED)
-    found = await bindings.model(name).rerank(request)
-    return f"a ranking of {len(found.results)} texts"
+    ranking = await bindings.model(name).rerank(request)
+    return f"a ranking of {len(ranking.results)} texts"
 
 
 async def _ask_embedder(name: str, bindings: LocalBindings) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
 from orchestra.cli.parameters import Config, Data, Flag
+from orchestra.messages import counted
 
 if TYPE_CHECKING:
     from orchestra.config.deployment.stores import Stores
@@ -57,7 +58,7 @@ async def _list(json: bool, stores: Stores) -> None:
     if json:
         terminal.say_json(found)
     elif found:
-        terminal.say(terminal.visible(as_table(found, terminal.width())))
+        terminal.show(as_table(found, terminal.width()))
     else:
         terminal.note(
             f"there are no stores in {stores.place}; make one: orchestra ingest FOLDER --store NAME"
@@ -66,8 +67,7 @@ async def _list(json: bool, stores: Stores) -> None:
 
 async def _delete(name: str, stores: Stores) -> None:
     gone = await stores.drop(name)
-    passages = "1 passage" if gone == 1 else f"{gone} passages"
-    terminal.say(terminal.visible(f"{stores.place}: deleted {name}, with {passages}"))
+    terminal.show(f"{stores.place}: deleted {name}, with {counted(gone, 'passage')}")
 
 
 def as_table(found: Iterable[StoreSummary], width: int | None = None) -> str:

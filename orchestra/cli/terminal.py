@@ -1,6 +1,7 @@
 """Output for people: lines, tables and progress bars; plain in a pipe, coloured on a terminal.
 
-Rules of the file: nothing else in `orchestra.cli` writes to standard output or error.
+Rules of the file: nothing else in `orchestra.cli` writes to standard output, and to standard error
+only the log of a server, which must never wait, and its watchdog.
 """
 
 from __future__ import annotations
@@ -45,6 +46,15 @@ def say(text: str, *, needed: bool = True) -> None:
         OSError: a needed line cannot be written: its reader has gone, or a disk is full.
     """
     _write(sys.stdout, text, needed=needed)
+
+
+def show(text: str) -> None:
+    """Write a line, or several, to standard output, without control characters; else as `say`.
+
+    Raises:
+        OSError: as of `say`.
+    """
+    say(visible(text))
 
 
 def say_json(value: object) -> None:

@@ -56,12 +56,14 @@ async def unknown_owners(bindings: LocalBindings) -> list[str]:
 
 async def _records(keyring: Keyring, wanted: set[tuple[str, ...]]) -> list[KeyRecord]:
     """The keys, read until all owners are found; none if there are too many keys to read."""
+    from orchestra.config.toml.spec import OWNER_TABLES
+
     found: list[KeyRecord] = []
     number: int | None = 0
     while number is not None and len(found) < KEYS_MAX:
         page = await keyring.list(number)
         found += page.keys
-        for kind, one in (("users", "user"), ("organisations", "organisation")):
+        for kind, one in OWNER_TABLES.items():
             wanted -= {(kind, getattr(each, one)) for each in page.keys}
         number = page.next if wanted else None
     return found if number is None else []
@@ -74,16 +76,16 @@ def without_keys(
 
     If requests of a key may name end users, any user may exist.
     """
+    from orchestra.config.toml.spec import OWNER_TABLES
     from orchestra.messages import dotted
     from orchestra.nearest import did_you_mean
 
-    kinds = ("user", "organisation")
-    known = {one: {getattr(each, one) for each in records} - {""} for one in kinds}
+    known = {one: {getattr(each, one) for each in records} - {""} for one in OWNER_TABLES.values()}
     any_user = any(each.end_users for each in records)
     told = 0
     for path in named if records else ():
         _, kind, name = path
-        one = kind.removesuffix("s")
+        one = OWNER_TABLES[kind]
         if name not in known[one] and not (one == "user" and any_user):
             near = told < NOTES_MAX and len(known[one]) <= COMPARED_MAX
             fix = did_you_mean(name, sorted(known[one])) if near else ""

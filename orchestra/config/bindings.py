@@ -238,7 +238,7 @@ class LocalBindings(DeploymentBindings, Closing):
     @property
     def shares_state(self) -> bool:
         """Whether other processes can use the state, too."""
-        return self._several or self._shared
+        return self._several or self._state_lasts
 
     def check_there(self) -> None:
         """Raise StateError if an open file of state or keys has been removed."""
@@ -260,7 +260,7 @@ class LocalBindings(DeploymentBindings, Closing):
         """
         if self._given_state is not None:
             return self._given_state
-        if self._shared:
+        if self._state_lasts:
             return self._patient
         from orchestra.stores.state.private import PrivateState
 
@@ -298,7 +298,7 @@ class LocalBindings(DeploymentBindings, Closing):
     @property
     def keys_file(self) -> Path | None:
         """The file that holds the keys; None if they are not in a file."""
-        if self._given_state is None and not self._shared:
+        if self._given_state is None and not self._state_lasts:
             return self._data / KEYS_FILE
         from orchestra.stores.state.sqlite import SqliteState
 
@@ -313,7 +313,7 @@ class LocalBindings(DeploymentBindings, Closing):
         return Keyring(self.keys)
 
     async def keys_made(self) -> bool:
-        if self._given_state is None and not self._shared and "keys" not in vars(self):
+        if self._given_state is None and not self._state_lasts and "keys" not in vars(self):
             try:  # enough for most servers, and it makes the start faster
                 (self._data / KEYS_FILE).stat()  # noqa: ASYNC240 - it does not wait
             except FileNotFoundError:
@@ -323,7 +323,7 @@ class LocalBindings(DeploymentBindings, Closing):
         return await self.keyring.any_made()
 
     @property
-    def _shared(self) -> bool:
+    def _state_lasts(self) -> bool:
         """Whether the state outlives this process."""
         return self._configured_state is not None and self._configured_state.url != "memory:"
 

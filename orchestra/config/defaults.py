@@ -31,7 +31,7 @@ def default_bindings(
     """
     if find_file(config, environ) is None:
         return LocalBindings(data or DATA, environ=environ, several=several, patient=patient)
-    found = read_deployment(config, environ)
+    deployment = read_deployment(config, environ)
     return LocalBindings(
-        data or found.data or DATA, found, environ, several=several, patient=patient
+        data or deployment.data or DATA, deployment, environ, several=several, patient=patient
     )

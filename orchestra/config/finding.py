@@ -41,9 +41,9 @@ def read_deployment(
     from orchestra.config.deployment.environment import from_environment
 
     file = find_file(config, environ)
-    found = from_environment(environ)
+    deployment = from_environment(environ)
     if file is None:
-        return found
+        return deployment
     from orchestra.config.reading import read_file  # lazy: a dozen modules
 
-    return read_file(file, found)
+    return read_file(file, deployment)

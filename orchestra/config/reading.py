@@ -90,20 +90,22 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     Raises:
         ConfigError: the file has problems; the error lists all of them, in the order of the file.
     """
-    found, lines = _parsed(text, file)
+    parsed, lines = _parsed(text, file)
     complaints = Complaints(str(file), lines)
-    tables = {name: value for name, value in found.items() if _is_table(name, value, complaints)}
+    tables = {name: value for name, value in parsed.items() if _is_table(name, value, complaints)}
     here = file.parent
     models = read_models(tables.get("models", {}), here, complaints)
-    there = models if tables.get("models") else otherwise.models
-    routes = read_routes(tables.get("routes", {}), tables.get("models", {}), there, complaints)
+    all_models = models if tables.get("models") else otherwise.models
+    routes = read_routes(tables.get("routes", {}), tables.get("models", {}), all_models, complaints)
     embedders = read_embedders(tables.get("embedders", {}), models, routes, here, complaints)
-    named = {**EMBEDDED.embedders, **tables.get("embedders", {})}
-    shared = [*models.values(), *there.values()]
+    embedder_names = {**EMBEDDED.embedders, **tables.get("embedders", {})}
+    shared = [*models.values(), *all_models.values()]
     own = {name: e.model for name, e in embedders.items() if e.model not in shared}
-    check_embedders(tables, named, complaints)
+    check_embedders(tables, embedder_names, complaints)
     check_circles(embedders, complaints)
-    check_semantics({"models": models, "routes": routes, "embedders": own}, named, complaints)
+    check_semantics(
+        {"models": models, "routes": routes, "embedders": own}, embedder_names, complaints
+    )
     stores = read_stores(tables.get("stores", {}), here, complaints)
     limits = read_limits(tables.get("limits", {}), complaints)
     state = read_state(tables.get("state"), here, complaints)
@@ -113,7 +115,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
         raise ConfigError(_in_order(complaints.problems))
     return Deployment(
         models=with_usual(models, routes) if models else _without(otherwise.models, routes),
-        routes=with_usual_routes(routes, there),
+        routes=with_usual_routes(routes, all_models),
         embedders=MappingProxyType({**EMBEDDED.embedders, **embedders}),
         stores=MappingProxyType(dict(stores.own)),
         data=None if stores.data is None else here / stores.data,

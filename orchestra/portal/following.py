@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -132,10 +132,10 @@ class Following(Generic[T]):
         """How the author wrote it."""
         return "portal.events(...)" if self._pick is itself else "portal.stream(...)"
 
-    def _take(self, batch: Iterable[Event]) -> None:
-        self._over = True
+    def _take(self, batch: Sequence[Event]) -> None:
+        self._over = not batch
         for event in batch:
-            self._over, self._seq = False, event.seq
+            self._seq = event.seq
             self._ready += self._pick(event)
 
     # --- in the portal's Trio thread -------------------------------------------------------------

@@ -19,8 +19,7 @@ from orchestra.closing import Closing
 from orchestra.protocols import Change
 from orchestra.runs import inbox
 from orchestra.runs.archive import Archive, live_key, record_of
-from orchestra.runs.keeping import Fit
-from orchestra.runs.record import EventLine, Record, event_lines_of, last_of_lost, newer
+from orchestra.runs.record import EventLine, Fit, Record, event_lines_of, last_of_lost, newer
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run

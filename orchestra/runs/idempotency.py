@@ -90,9 +90,13 @@ class Claims(msgspec.Struct, eq=False):
             if not isinstance(claimed, ExistingClaim):
                 return claimed
             record = await self._begins(claimed.run_id)
-            dead = claimed.run_id if record is not None and never_began(record) else None
-            known = record is not None and dead is None
-            if known or (dead is None and not await self._given_back(at, claimed)):
+            if record is None:
+                if not await self._given_back(at, claimed):
+                    return claimed
+                dead = None
+            elif never_began(record):
+                dead = claimed.run_id
+            else:
                 return claimed
         raise StateError(
             f"other requests claimed this idempotency key and gave it back {TRIES_MAX} times in a "

@@ -74,14 +74,12 @@ def published_key(run_id: str, seq: int | str) -> str:
     return f"run:told:{run_id}:{seq}"
 
 
-def put(at: str, request: PeerRequest, stored: Sequence[bytes | None], _: float) -> Change[bool]:
-    """Add a request to the inbox, unless it is there; the result is whether the inbox has it."""
+def put(at: str, request: PeerRequest, stored: Sequence[bytes | None], _: float) -> Change[None]:
+    """Add a request to the inbox, unless it is there already, or the inbox is full."""
     requests = opened(stored[0])
-    if request in requests:
-        return Change(True)
-    if len(requests) >= REQUESTS_MAX:
-        return Change(False)
-    return Change(True, {at: _entry((*requests, request))})
+    if request in requests or len(requests) >= REQUESTS_MAX:
+        return Change(None)
+    return Change(None, {at: _entry((*requests, request))})
 
 
 def take(

@@ -6,7 +6,7 @@ last event; the last event alone; no event.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -15,13 +15,10 @@ import msgspec
 
 from orchestra.events import Event
 from orchestra.records import readable
-from orchestra.runs.record import UNWRITABLE, EventLine, Record, ended, event_line_of, lost
+from orchestra.runs.record import UNWRITABLE, EventLine, Fit, Record, ended, event_line_of, lost
 
 if TYPE_CHECKING:
     from orchestra.engine.journal import Journal
-
-Fit = Callable[[Event], Event]
-"""A function that makes an event fit for clients, for example by removing internal details."""
 
 EVENT_BYTES = 16
 """The overhead of an event in addition to its line: its number, its type, its end."""

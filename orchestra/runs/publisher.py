@@ -24,10 +24,10 @@ from orchestra.protocols import Change, Entry
 from orchestra.runs import inbox
 from orchestra.runs.archive import Archive, live_key, record_of
 from orchestra.runs.following import RENEW_S
-from orchestra.runs.keeping import EVENT_BYTES, Fit
+from orchestra.runs.keeping import EVENT_BYTES
 from orchestra.runs.local import LocalRuns
-from orchestra.runs.record import EventLine, event_lines_of
-from orchestra.runs.recorder import unforeseen
+from orchestra.runs.record import EventLine, Fit, event_lines_of
+from orchestra.runs.retrying import OutageLog
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
@@ -69,7 +69,10 @@ class Publisher:
         self._beats_at_s = trio.current_time()
         self._lapsed = False
         """Whether the heartbeat had expired, and runs that were lost then are not cancelled yet."""
-        self._away = False
+        self._outage = OutageLog(
+            "runs of this process cannot be followed elsewhere",
+            "runs of this process can be followed elsewhere again",
+        )
 
     async def serve(self) -> None:
         """Run rounds until cancelled; errors are logged, once per outage."""
@@ -77,18 +80,10 @@ class Publisher:
         while True:
             try:
                 await self.round()
-            except Exception as error:
-                if not self._away:
-                    self._away = True
-                    log.warning(
-                        "runs of this process cannot be followed elsewhere: %s",
-                        error,
-                        exc_info=unforeseen(error),
-                    )
+            except Exception as error:  # noqa: BLE001 - it is logged, and the next round tries again
+                self._outage.failed(error)
             else:
-                if self._away:
-                    log.warning("runs of this process can be followed elsewhere again")
-                self._away = False
+                self._outage.succeeded()
             await trio.sleep(settings.publish_s if self._followed else settings.inbox_s)
 
     async def round(self) -> None:

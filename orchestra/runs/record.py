@@ -144,6 +144,15 @@ def _over(record: Record, outcome: Outcome, ended_s: float) -> Record:
     return msgspec.structs.replace(record, outcome=outcome, ended_s=ended_s)
 
 
+Fit: TypeAlias = Callable[[Event], Event]
+"""A function that makes an event fit for clients, for example by removing internal details."""
+
+
+def unchanged(event: Event) -> Event:
+    """The event itself: the default for `fit`."""
+    return event
+
+
 DIED = "the process of this run has died, and the run's later events are lost: start it again"
 UNWRITABLE = "the result of this run cannot be encoded, and is lost: the server's log says why"
 
@@ -154,10 +163,8 @@ def lost(record: Record, now_s: float, why: str = DIED) -> Record:
     return msgspec.structs.replace(_over(record, outcome, now_s), last_seq=LOST_SEQ)
 
 
-def last_of_lost(
-    record: Record, fit: Callable[[Event], Event] = lambda event: event
-) -> tuple[EventLine, ...]:
-    """The last event of a lost run, which is the same for all followers; `fit` is as in `Fit`."""
+def last_of_lost(record: Record, fit: Fit = unchanged) -> tuple[EventLine, ...]:
+    """The last event of a lost run, which is the same for all followers."""
     assert isinstance(record.outcome, FailedWith), "a lost run has failed"
     at_s = max((record.ended_s or record.created_s) - record.created_s, 0.0)
     event = RunFailed(LOST_SEQ, at_s, record.outcome.error, record.outcome.message)

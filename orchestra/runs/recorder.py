@@ -16,13 +16,12 @@ from math import inf
 
 import trio
 
-from orchestra.errors import StateError
-from orchestra.events import Event
 from orchestra.groups import stopping
 from orchestra.runs.archive import Archive
-from orchestra.runs.keeping import Final, Fit, final, unwritable
+from orchestra.runs.keeping import Final, final, unwritable
 from orchestra.runs.local import LocalRun
-from orchestra.runs.record import Record
+from orchestra.runs.record import Fit, Record, unchanged
+from orchestra.runs.retrying import OutageLog
 
 log = logging.getLogger("orchestra.runs")
 
@@ -37,11 +36,6 @@ LATE_BYTES = 64 * 1024 * 1024
 """Bounds of the records that wait for an unreachable state; beyond them, the oldest are lost."""
 REST_S = 0.5
 """The delay before a failed batch is retried."""
-
-
-def unchanged(event: Event) -> Event:
-    """The event itself: the default for `fit`."""
-    return event
 
 
 class Recorder:
@@ -61,7 +55,10 @@ class Recorder:
         self._resting = trio.CancelScope()
         self._writing = trio.Lock()
         self._undos: deque[Callable[[], Awaitable[object]]] = deque(maxlen=LATE_MAX)
-        self._away = False
+        self._outage = OutageLog(
+            "runs cannot be recorded now; they go on, and are recorded when possible",
+            "records of runs are written again",
+        )
         self._losing = False
 
     def started(self, record: Record) -> None:
@@ -146,11 +143,10 @@ class Recorder:
             try:
                 await self._write(self._batch())
             except Exception as error:  # noqa: BLE001 - it is retried, and runs go on
-                self._failed(error)
+                self._outage.failed(error)
                 return False
-        if self._away:
-            log.warning("records of runs are written again")
-        self._away = self._losing = False
+        self._outage.succeeded()
+        self._losing = False
         return True
 
     @property
@@ -234,17 +230,3 @@ class Recorder:
                 LATE_MAX,
                 LATE_BYTES,
             )
-
-    def _failed(self, error: Exception) -> None:
-        if not self._away:
-            self._away = True
-            log.warning(
-                "runs cannot be recorded now; they go on, and are recorded when possible: %s",
-                error,
-                exc_info=unforeseen(error),
-            )
-
-
-def unforeseen(error: Exception) -> Exception | None:
-    """The error, if its traceback should be logged: not for a StateError."""
-    return None if isinstance(error, StateError) else error

@@ -34,13 +34,12 @@ from orchestra.protocols import State
 from orchestra.runs import inbox, index
 from orchestra.runs.archive import Archive
 from orchestra.runs.idempotency import Claimed, Claims, NewClaim
-from orchestra.runs.keeping import Final, Fit
+from orchestra.runs.keeping import Final
 from orchestra.runs.keys import claim_key, head_key
 from orchestra.runs.local import CANCEL, LocalRun, LocalRuns
-from orchestra.runs.record import Record
-from orchestra.runs.recorder import REST_S, Recorder, unchanged
+from orchestra.runs.record import Fit, Record, unchanged
+from orchestra.runs.recorder import REST_S, Recorder
 from orchestra.runs.settings import RunsSettings
-from orchestra.stores.state.memory import MemoryState
 from orchestra.tags import NO_TAGS, Tags
 
 if TYPE_CHECKING:
@@ -75,8 +74,8 @@ class Registry:
         nursery: trio.Nursery,
         *,
         shared: bool,
-        fit: Fit = unchanged,
-        tell_end: Callable[[Run], None] | None = None,
+        fit: Fit,
+        tell_end: Callable[[Run], None] | None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self.process = secrets.token_hex(8)
@@ -363,26 +362,21 @@ def _both(first: Callable[[Run], None], second: Callable[[Run], None], run: Run)
 
 @asynccontextmanager
 async def open_registry(
-    state: State | None = None,
+    state: State,
     settings: RunsSettings | None = None,
     *,
-    shared: bool | None = None,
+    shared: bool,
     fit: Fit = unchanged,
     tell_end: Callable[[Run], None] | None = None,
     now_s: Callable[[], float] = time.time,
 ) -> AsyncIterator[Registry]:
     """Open a registry of runs until the context is left; leave it after the engine is closed.
 
-    Without `state`, runs are kept in memory, within `kept_total_bytes`. `shared` is whether other
-    registries use the state; by default, it is assumed for all states that are not in memory. `fit`
-    is applied to each event before clients see it. `tell_end` is called once with each run of this
-    process that has ended; it must not block, and an exception that it raises is only logged.
+    `shared` is whether other registries use the state. `fit` is applied to each event before
+    clients see it. `tell_end` is called once with each run of this process that has ended; it must
+    not block, and an exception that it raises is only logged.
     """
     settings = settings or RunsSettings()
-    if shared is None:
-        shared = state is not None and not state.at_once
-    if state is None:
-        state = MemoryState(limit_bytes=settings.kept_total_bytes, now_s=now_s)
     async with groupless_nursery() as nursery:
         registry = Registry(
             state, settings, nursery, shared=shared, fit=fit, tell_end=tell_end, now_s=now_s

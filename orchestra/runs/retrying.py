@@ -1,7 +1,11 @@
-"""Retries of calls to the state about runs, so that clients do not notice a short outage."""
+"""Calls to the state about runs, while it is unreachable: retries, and one line of the log.
+
+With retries, clients do not notice a short outage.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -10,6 +14,7 @@ import trio
 from orchestra.errors import StateError
 
 T = TypeVar("T")
+log = logging.getLogger("orchestra.runs")
 
 WAITS_S = (0.02, 0.1, 0.3)
 """The delay before each retry. Only for calls about runs: a client that looks up a run would rather
@@ -31,3 +36,25 @@ async def ask_with_retries(
         except StateError:
             await trio.sleep(wait_s)
     return await ask()
+
+
+class OutageLog:
+    """Logs the first of several failures in a row, and the first success after them."""
+
+    def __init__(self, begins: str, ends: str) -> None:
+        self._begins = begins
+        self._ends = ends
+        self._lasts = False
+
+    def failed(self, error: Exception) -> None:
+        """Note a failure; its traceback is logged as well, unless it is a StateError."""
+        if not self._lasts:
+            self._lasts = True
+            foreseen = isinstance(error, StateError)
+            log.warning("%s: %s", self._begins, error, exc_info=None if foreseen else error)
+
+    def succeeded(self) -> None:
+        """Note a success."""
+        if self._lasts:
+            self._lasts = False
+            log.warning(self._ends)

@@ -78,7 +78,7 @@ class Index:
         rough = self._rough(exact.astype(np.float32), rows)
         if top < len(rough):
             bar = np.partition(rough, len(rough) - top)[len(rough) - top]
-            chosen = np.flatnonzero(rough >= bar - _error_max(len(exact)))
+            chosen = np.flatnonzero(rough >= bar - rules.error_max(len(exact)))
         else:
             chosen = np.arange(len(rough))
         rows = chosen if rows is None else rows[chosen]
@@ -163,8 +163,3 @@ def _column(key: str, described: Described) -> dict[Scalar, Rows]:
         elif key in metadata:
             rows.setdefault(metadata[key], []).append(row)
     return {value: np.array(which, np.intp) for value, which in rows.items()}
-
-
-def _error_max(dimensions: int) -> float:
-    """Twice the most that two float32 products of unit vectors can be wrong by (Higham, 3.1)."""
-    return 2 * (dimensions + 2) * 2.0**-23

@@ -120,6 +120,11 @@ def score(cosine: float) -> float:
     return round(max(-1.0, min(1.0, cosine)), SCORE_PLACES) + 0.0  # + 0.0: never -0.0
 
 
+def error_max(dimensions: int) -> float:
+    """Twice the most that two float32 products of unit vectors can be wrong by (Higham, 3.1)."""
+    return 2 * (dimensions + 2) * 2.0**-23
+
+
 def digests(pairs: Iterable[tuple[str, Scalar]]) -> dict[str, str]:
     """The digest of each source; `pairs` has the source and the digest of each passage.
 

@@ -38,6 +38,8 @@ class SqliteStores(Closing):
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.place = str(path)
+        """The path, as messages name it; stores in a database have a `place`, too."""
         self._place = place_of(self.path)
         self._reads = FileConnection(self._place, begin="BEGIN")
         self._writes = FileConnection(self._place, begin="BEGIN IMMEDIATE")
@@ -170,12 +172,17 @@ class SqliteCollection(VectorStore):
     def _place(self) -> str:
         return f"{self.path}: collection {self.name!r}"
 
-    def _search(
-        self, query: Vector, top: int, where: Mapping[str, Scalar], db: sqlite3.Connection
-    ) -> list[Passage]:
+    def _there(self, db: sqlite3.Connection) -> _Collection:
+        """The row of this collection. Raises StoreError if it does not exist."""
         row = _find(db, self.name)
         if row is None:
             raise rules.missing(self._place, self.name, "the file", _names(db))
+        return row
+
+    def _search(
+        self, query: Vector, top: int, where: Mapping[str, Scalar], db: sqlite3.Connection
+    ) -> list[Passage]:
+        row = self._there(db)
         version = self._reads.opened, row.version
         index = self._cache.get(self.name, version, partial(_load, db, row, version))
         if not len(index.keys):
@@ -194,9 +201,7 @@ class SqliteCollection(VectorStore):
         adds: bool,
     ) -> list[Passage] | None:
         """What matches; None if passages are missing in the index, also after it `adds` some."""
-        row = _find(db, self.name)
-        if row is None:
-            raise rules.missing(self._place, self.name, "the file", _names(db))
+        row = self._there(db)
         look = keyword_index.add_missing if adds else keyword_index.is_complete
         if not look(db, row.key):
             return None

@@ -17,9 +17,11 @@ import trio
 from orchestra.accounts import Caller
 from orchestra.engine.engine import Engine
 from orchestra.errors import DefinitionError
+from orchestra.eventclass import not_default
 from orchestra.events import Event
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wrapping import refuse_others
+from orchestra.groups import in_order
 from orchestra.testing import valid
 from orchestra.testing.pace import FAR_S, JUMPS
 from orchestra.testing.playing.reset import forget_earlier_runs
@@ -63,8 +65,7 @@ class Start:
         """As source code, without default values."""
         written = [self.pipeline.name, repr(self.inputs)]
         written += [repr(self.caller)] if self.caller != Caller() else []
-        written += [f"at_s={self.at_s!r}"] if self.at_s else []
-        written += [f"cancel_at_s={self.cancel_at_s!r}"] if self.cancel_at_s is not None else []
+        written += not_default(self, "at_s", "cancel_at_s")
         return f"Start({', '.join(written)})"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
@@ -125,27 +126,17 @@ def _refuse_what_is_each_ones(starts: Sequence[object], world: World) -> None:
 
 async def _run(starts: Sequence[Start], world: World, engine: Engine, plans: Plans) -> list[Ended]:
     """Run all to their ends, and return them in the order of the list."""
-    ended: dict[int, Ended] = {}
     ids = run_ids(world, len(starts))
-    failed: list[Exception] = []
 
-    async def one(place: int, start: Start) -> None:
+    async def one(place: int) -> Ended:
+        start = starts[place]
         await trio.sleep_until(start.at_s)
         own = attrs.evolve(world, caller=start.caller, cancel_at_s=start.cancel_at_s)
         plan, run_id = plans[start.pipeline], ids[place]
-        try:
-            run = engine.start(plan, start.inputs, caller=start.caller, run_id=run_id)
-            ended[place] = run, own, await to_the_end(run, own)
-        except Exception as error:  # noqa: BLE001 - the first is raised, without a group
-            failed.append(error)
-            nursery.cancel_scope.cancel()
+        run = engine.start(plan, start.inputs, caller=start.caller, run_id=run_id)
+        return run, own, await to_the_end(run, own)
 
-    async with trio.open_nursery() as nursery:
-        for place, start in enumerate(starts):
-            nursery.start_soon(one, place, start)
-    if failed:
-        raise failed[0]
-    return [ended[place] for place in range(len(starts))]
+    return await in_order(one, range(len(starts)), len(starts))
 
 
 def _by_moment(starts: Sequence[Start], runs: Sequence[Simulation[Any]]) -> list[Event]:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import attrs
 
 from orchestra.errors import ModelError
+from orchestra.eventclass import not_default
 from orchestra.protocols import Model, ModelReply
 from orchestra.testing import valid
 from orchestra.testing.world import ScriptedModel
@@ -61,7 +62,8 @@ class ScriptedTurns(Model):
 
     def __repr__(self) -> str:
         """As source code."""
-        return f"{type(self).__name__}({self.turns!r}{_keywords(self)})"
+        rest = not_default(self, "capabilities", "repeats")
+        return f"{type(self).__name__}({', '.join([repr(self.turns), *rest])})"
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
@@ -97,7 +99,8 @@ class ScriptedAnswers(Model):
     def __repr__(self) -> str:
         """As source code, with the name of the function."""
         by = getattr(self.by, "__qualname__", None) or repr(self.by)
-        return f"{type(self).__name__}({by}{_keywords(self)})"
+        rest = not_default(self, "every_s", "capabilities")
+        return f"{type(self).__name__}({', '.join([by, *rest])})"
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
@@ -106,14 +109,6 @@ class ScriptedAnswers(Model):
         answer = self.by(request)
         model = answer if isinstance(answer, ScriptedModel) else scripted(answer, self.every_s)
         yield model.reply()
-
-
-def _keywords(model: ScriptedTurns | ScriptedAnswers) -> str:
-    """The keywords of a model that have no default value, as source code."""
-    fields = attrs.fields_dict(type(model))
-    names = ("every_s", "capabilities", "repeats")
-    given = {name: getattr(model, name) for name in names if name in fields}
-    return "".join(f", {k}={v!r}" for k, v in given.items() if v != fields[k].default)
 
 
 def scripted(turn: TurnPart | Sequence[TurnPart], every_s: float) -> ScriptedModel:

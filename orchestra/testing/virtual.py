@@ -28,7 +28,7 @@ __all__ = ["FAR_S", "THREAD_S", "HangError", "virtual"]
 
 T = TypeVar("T")
 
-_TRIO = cast("Any", _run)  # traps.md, 1; tests notice when Trio removes it
+_TRIO = cast("Any", _run)  # its scheduler is private; tests notice when it changes
 _SCHEDULER = threading.Lock()  # Trio's random generator is one per process
 _WITHIN: ContextVar[bool] = ContextVar("within", default=False)
 """Whether this is a thread of a simulated run, whose clock stands still meanwhile."""

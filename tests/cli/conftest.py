@@ -1,4 +1,4 @@
-"""A project of a user's own in a temporary folder, and the command line in it."""
+"""A user's project in a temporary folder, and the command line in it."""
 
 from __future__ import annotations
 
@@ -155,13 +155,13 @@ def say(project: Project) -> Project:
 
 
 def out_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
-    """Its standard output, which is a pipe."""
+    """The standard output of a process, which must be a pipe."""
     assert process.stdout is not None
     return process.stdout
 
 
 def err_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
-    """Its standard error, which is a pipe."""
+    """The standard error of a process, which must be a pipe."""
     assert process.stderr is not None
     return process.stderr
 
@@ -172,14 +172,14 @@ def read_terminal(descriptor: int) -> str:
     while True:
         try:
             shown += os.read(descriptor, 4096)
-        except OSError:  # how Linux says that
+        except OSError:  # Linux's way to report it
             break
     os.close(descriptor)
     return shown.decode().replace("\r\n", "\n")
 
 
 def said(process: subprocess.Popen[bytes], wanted: str, passed_by: list[str] | None = None) -> str:
-    """The next line of its log that has this; what is passed by until then is kept, if asked for."""
+    """The next line of a process's log that contains `wanted`: see `line_with`."""
     return line_with(err_of(process), wanted, passed_by)
 
 
@@ -202,7 +202,7 @@ def wait_for() -> Callable[[subprocess.Popen[bytes], bytes], bytes]:
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """A command that was stopped lets the next signal kill: not so in the tests' own process."""
+    """Restore the handlers of signals: a stopped command lets the next signal kill the process."""
     kept = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in kept.items():

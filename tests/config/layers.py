@@ -1,4 +1,4 @@
-"""What stands around a configured model."""
+"""The layers of policies around a configured model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from orchestra.protocols import Model
 
 
 def unlimited(model: Model) -> Model:
-    """What is behind the limits of callers, which are around every model."""
+    """The model inside the limits of callers, which are the outermost layer."""
     assert isinstance(model, CallerLimitedModel)
     return model.model

@@ -1,4 +1,4 @@
-"""What is told of the mistakes in a deployment's file."""
+"""The problems that are reported of a configuration file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILE = Path("some/orchestra.toml")
 
 
 def problems(text: str, file: Path = FILE) -> list[Problem]:
-    """All problems of a file with this text, which has some."""
+    """All problems of a file with this text, which must have some."""
     with pytest.raises(ConfigError) as caught:
         read(text, file)
     assert str(caught.value) == "\n".join(map(str, caught.value.problems))
@@ -22,6 +22,14 @@ def problems(text: str, file: Path = FILE) -> list[Problem]:
 
 
 def problem(text: str) -> Problem:
-    """The problem of a file with this text, which has one."""
+    """The only problem of a file with this text."""
     (told,) = problems(text)
     return told
+
+
+def check_told(text: str, line: int, says: str) -> None:
+    """Check that a file with this text has one problem: in this line, with this in its text."""
+    told = problem(text)
+    assert told.where == f"{FILE}:{line}"
+    assert says in str(told)
+    assert "sesame" not in str(told), "it shows a secret"

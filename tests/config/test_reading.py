@@ -28,7 +28,7 @@ from orchestra.providers.connections.http1 import located
 from orchestra.providers.endpoints import endpoint
 from orchestra.providers.known.settings import Prices
 from orchestra.values import Capabilities
-from tests.config.mistakes import FILE, problem, problems
+from tests.config.mistakes import FILE, check_told, problem, problems
 
 SECRET = "sk-proj-Zq3x9Lw7Tb2Vn8Rk5Yd1Hc6M"
 
@@ -343,9 +343,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize(("text", "line", "says"), EXAMPLES)
 def test_a_mistake_is_explained(text: str, line: int, says: str) -> None:
-    told = problem(text)
-    assert told.where == f"{FILE}:{line}"
-    assert says in str(told)
+    check_told(text, line, says)
 
 
 MODEL = '[models.a]\nprovider = "openai"\nmodel = "m"\n'

@@ -1,4 +1,4 @@
-"""A collector of OpenTelemetry's, on the loopback: what it was sent."""
+"""A collector of OpenTelemetry on the loopback, which keeps the spans that it is sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 
 class Collector(ThreadingHTTPServer):
-    """The server; `spans` are those that it was sent, `resources` whose they are."""
+    """The server; `spans` has the spans that it was sent, and `resources` their senders."""
 
     daemon_threads = True
 
@@ -22,7 +22,7 @@ class Collector(ThreadingHTTPServer):
         self.spans: list[Any] = []
         self.resources: list[dict[str, str]] = []
         self.held = threading.Event()
-        """Answers wait until it is set."""
+        """Every answer waits until it is set, as it is at first."""
         self.held.set()
 
     @property

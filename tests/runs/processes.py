@@ -1,4 +1,4 @@
-"""Processes over one state, in one `trio.run`: each a registry, an engine and a cable of its own."""
+"""Simulated processes that share a state: each has its registry, its engine and its connection."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ T = TypeVar("T")
 ACME = Caller("acme", "ann", "k1")
 SOON = RunsSettings(batch_s=0.01, publish_s=0.02, inbox_s=0.02, heartbeat_s=0.2, dead_after_s=0.7)
 REAL = attrs.evolve(SOON, dead_after_s=3.0)
-"""For tests in real time: on a busy machine, who lives may be silent for a second."""
+"""For tests in real time: on a busy machine, a live process may be silent for a second."""
 
 
 class Cable(State):
-    """The way of one process to the state: slow, broken now and then, or cut for good."""
+    """The connection of one process to the state: slow, failing now and then, or cut."""
 
     def __init__(self, inner: State, random: Random | None = None, *, breaks: float = 0.0) -> None:
         self._inner = inner
@@ -41,13 +41,13 @@ class Cable(State):
         self.breaks = breaks
         self.cut = False
         self.error: BaseException = StateError("the cable is broken; mend it")
-        """How it fails then."""
+        """The error of calls that fail."""
         self.deaf = False
-        """Whether what is asked for is done, and the answer does not come back."""
+        """Whether writes are made, but their callers get the error in place of an answer."""
         self.closed_to: str | None = None
-        """What the keys begin with that cannot be reached."""
+        """Changes of keys that begin with this cannot reach the state."""
         self.opens: trio.Event | None = None
-        """When these can be reached: so long it waits who asks for them."""
+        """Such changes wait until it is set; without it, they fail at once."""
         self.waiting = 0
         self.calls = 0
 
@@ -96,13 +96,13 @@ async def say(script: list[tuple[float, str]]) -> AsyncIterator[str]:
 
 @pipeline
 def speech(script: list[tuple[float, str]]) -> Stream[str]:
-    """What the script says, when it says it."""
+    """The chunks of a script, each so many seconds after the one before."""
     return say(script)
 
 
 @attrs.frozen
 class Process:
-    """One process."""
+    """One simulated process."""
 
     registry: Registry
     engine: Engine
@@ -139,7 +139,7 @@ def memory(limit_bytes: int = 1 << 20) -> MemoryState:
 
 
 class Spied(list[Event]):
-    """The events of a journal; what is appended is also `told`."""
+    """The events of a journal; the line of each appended event is also added to `told`."""
 
     def __init__(self, run: Run, told: list[EventLine]) -> None:
         super().__init__(run.journal._events)
@@ -152,19 +152,19 @@ class Spied(list[Event]):
 
 
 def spied(run: Run) -> list[EventLine]:
-    """All that a run tells from now on, also what its journal drops."""
+    """A list that gets the lines of all later events of a run, also of those that its journal drops."""
     events: list[EventLine] = []
     run.journal._events = Spied(run, events)
     return events
 
 
 def lines(run: Run) -> list[EventLine]:
-    """All that a run has told."""
+    """The lines of all events that the journal of a run has."""
     return list(event_lines_of(run.journal.kept, run.request_id))
 
 
 async def heard(registry: Registry, run_id: str, after: int = 0) -> list[EventLine]:
-    """All that one follower is given, from a number on."""
+    """All lines that a new follower of the run gets, after the event of this number."""
     following = await registry.follow(run_id)
     assert following is not None
     events: list[EventLine] = []

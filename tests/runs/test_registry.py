@@ -86,18 +86,19 @@ def test_a_bound_of_settings_is_a_number_over_0(wrong: Any) -> None:
 
 def test_a_run_is_kept_in_memory_where_no_state_is_shared() -> None:
     async def main() -> None:
-        async with open_registry(now_s=trio.current_time) as registry:
-            assert not registry._archive.shared
-            async with process(Cable(memory())) as other:
-                run = other.start([(0.0, "a"), (0.1, "b")], request_id="r1")
-                registry.adopt(run)
-                assert await heard(registry, run.id) == lines(run)
-                for _ in range(2):  # on its way, and written
-                    record = await registry.get(run.id)
-                    assert record is not None
-                    assert (record.status, record.request_id) == ("finished", "r1")
-                    assert await heard(registry, run.id, 2) == lines(run)[2:]
-                    await trio.sleep(0.2)
+        async with (
+            open_registry(memory(), shared=False, now_s=trio.current_time) as registry,
+            process(Cable(memory())) as other,
+        ):
+            run = other.start([(0.0, "a"), (0.1, "b")], request_id="r1")
+            registry.adopt(run)
+            assert await heard(registry, run.id) == lines(run)
+            for _ in range(2):  # on its way, and written
+                record = await registry.get(run.id)
+                assert record is not None
+                assert (record.status, record.request_id) == ("finished", "r1")
+                assert await heard(registry, run.id, 2) == lines(run)[2:]
+                await trio.sleep(0.2)
 
     virtual(main)
 
@@ -277,7 +278,7 @@ def test_what_a_task_of_a_registry_raises_leaves_it_in_no_group() -> None:
         raise error
 
     async def main() -> None:
-        async with open_registry(memory()) as registry:
+        async with open_registry(memory(), shared=False) as registry:
             registry._nursery.start_soon(fails)
             await trio.sleep(2)
 
@@ -625,7 +626,10 @@ def test_who_fails_to_hear_of_an_end_ends_no_other_run(caplog: pytest.LogCapture
         raise ConnectionError("nobody takes the line")
 
     async def main() -> None:
-        async with open_registry(tell_end=tell) as registry, open_engine() as engine:
+        async with (
+            open_registry(memory(), shared=False, tell_end=tell) as registry,
+            open_engine() as engine,
+        ):
             runs = [engine.start(speech, {"script": [(float(at), "x")]}) for at in (1, 2)]
             for run in runs:
                 registry.adopt(run)

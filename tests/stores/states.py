@@ -1,4 +1,4 @@
-"""A state of each kind, empty, for a test."""
+"""Empty states of each kind, for tests."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from orchestra.stores.state.sqlite import SqliteState
 from tests.servers.redis import Redis, redis
 
 HOW = ["memory", "sqlite", "redis"]
-SLOW_S = 10.0  # a test machine is busy; what is in time is tested where it is meant
+SLOW_S = 10.0  # a test machine is busy; tests of timeouts have their own
 
 
 class Hand:
-    """A clock that is set by hand."""
+    """A clock that stands still; a test sets its `at_s`."""
 
     def __init__(self) -> None:
         self.at_s = time.time()
@@ -36,7 +36,7 @@ _numbers = itertools.count()
 
 @cache
 def shared_redis() -> Redis:
-    """One server for all tests of this process; it ends with it."""
+    """A Redis server for all tests of this process, which stops it when it ends."""
     server = ExitStack()
     atexit.register(server.close)
     return server.enter_context(redis())
@@ -46,7 +46,7 @@ def shared_redis() -> Redis:
 def opened(
     how: str, *, limit_bytes: int = 1000, clock: Hand | None = None, timeout_s: float = SLOW_S
 ) -> Iterator[State]:
-    """A state that is empty; without a clock, with the real one."""
+    """An empty state of this kind, with the real time if no clock is given."""
     now_s = clock or time.time
     if how == "memory":
         yield MemoryState(limit_bytes=limit_bytes, now_s=now_s)
@@ -69,7 +69,7 @@ def opened(
 
 
 def place(state: State) -> str:
-    """Where a state is, for another process."""
+    """Where a state is, as text for another process: see `at_place`."""
     if isinstance(state, RedisState):
         return f"redis {state._address.port} {state._prefix}"
     assert isinstance(state, SqliteState)
@@ -77,7 +77,7 @@ def place(state: State) -> str:
 
 
 def at_place(said: str) -> State:
-    """The state that another process has told of."""
+    """The state at the place that another process has named with `place`."""
     how, *where = said.split()
     if how == "redis":
         return RedisState(port=int(where[0]), prefix=where[1], timeout_s=SLOW_S)

@@ -44,7 +44,7 @@ def order(schedule: int, tasks: int = 6) -> list[int]:
 
 
 def test_distinct_schedules_run_ready_tasks_in_distinct_orders() -> None:
-    """Hypothesis by itself seeds Trio with 0 for every example, and explores one: traps.md, 1."""
+    """Hypothesis by itself seeds Trio with 0 for every example, and explores one order."""
     orders = {tuple(order(schedule)) for schedule in range(100)}
     assert len(orders) > 80
     assert all(sorted(found) == list(range(6)) for found in orders)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 import attrs
 
 from orchestra.accounts import Caller
+from orchestra.cli.callers.durations import time_text
 from orchestra.cli.terminal import table
 from orchestra.policies.money.balances import Balance
 from orchestra.policies.money.prices import in_dollars
@@ -67,6 +67,6 @@ def _row(balance: Balance) -> tuple[str, ...]:
         in_dollars(balance.spent),
         in_dollars(balance.held),
         in_dollars(balance.left),
-        f"{datetime.fromtimestamp(balance.resets_at_s, UTC):%Y-%m-%d %H:%M}",
+        time_text(balance.resets_at_s),
         "-" if balance.previous is None else in_dollars(balance.previous),
     )

@@ -13,7 +13,6 @@ from orchestra.accounts import Caller
 from orchestra.cli import terminal
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.parameters import Config, Data, Flag, Word
-from orchestra.cli.terminal import say_json
 
 if TYPE_CHECKING:
     from orchestra.access.keys import KeyRecord
@@ -133,9 +132,9 @@ async def _list(
     ]
     found.sort(key=Owned.order)
     if json:
-        say_json([as_object(each) for each in found])
+        terminal.say_json([as_object(each) for each in found])
     elif found:
-        terminal.say(terminal.visible(as_table(found, terminal.width())))
+        terminal.show(as_table(found, terminal.width()))
     elif not records:
         terminal.note(
             f"there are no keys yet in {bindings.keys_at}, so no server has spent anything for "
@@ -180,6 +179,7 @@ async def _reset(
     caller: Caller, period: str | None, json: bool, bindings: LocalBindings, state: State
 ) -> None:
     from orchestra.cli.callers.budget_views import Owned, as_object, was_spent
+    from orchestra.cli.callers.key_views import owner
     from orchestra.policies.money.balances import is_known
     from orchestra.policies.money.balances import reset as reset_budgets
     from orchestra.policies.money.budget import NO_BUDGETS, Period
@@ -196,24 +196,24 @@ async def _reset(
         for payer in payers
         if payer.kind == kind and any(each.period in periods for each in payer.budgets)
     ]
+    whose = f"{kind} {caller.key or owner(caller)}"
     if not chosen:
-        whose = caller.key or "/".join(filter(None, (caller.organisation, caller.user)))
         raise CommandError(
-            f"{kind} {whose} has no budget of a {period or 'day or a month'}: there is nothing to "
+            f"{whose} has no budget of a {period or 'day or a month'}: there is nothing to "
             "reset; `orchestra budgets list` shows all budgets"
         )
     if kind != "key" and not await is_known(chosen, state):
-        await _refuse_strangers(caller, kind, bindings)
+        await _refuse_strangers(caller, whose, bindings)
     before = [each for payer in chosen for each in await reset_budgets(payer, periods, state)]
     if json:
         after = (Owned(attrs.evolve(each, spent=0), caller) for each in before)
-        say_json([as_object(each) for each in after])
+        terminal.say_json([as_object(each) for each in after])
     else:
         for each in before:
-            terminal.say(terminal.visible(was_spent(each)))
+            terminal.show(was_spent(each))
 
 
-async def _refuse_strangers(caller: Caller, kind: str, bindings: LocalBindings) -> None:
+async def _refuse_strangers(caller: Caller, whose: str, bindings: LocalBindings) -> None:
     """Check that the named caller has a key, had one, or may be an end user.
 
     Raises:
@@ -228,8 +228,7 @@ async def _refuse_strangers(caller: Caller, kind: str, bindings: LocalBindings) 
         return
     same = sorted({each.organisation for each in records if each.user == caller.user != ""})
     near = "".join(f"; there is --organisation {name} --user {caller.user}" for name in same)
-    whose = "/".join(filter(None, (caller.organisation, caller.user)))
     raise CommandError(
-        f"{kind} {whose} has no key and has spent nothing: there is nothing to reset{near}; "
+        f"{whose} has no key and has spent nothing: there is nothing to reset{near}; "
         "`orchestra budgets list` shows all budgets"
     )

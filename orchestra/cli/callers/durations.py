@@ -1,10 +1,12 @@
-"""Durations on a command line: `90d`, `1h`, `30s`. Pure."""
+"""Durations on a command line (`90d`, `1h`, `30s`), and times in its lists. Pure."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 from orchestra.cli.failures import MISUSED, CommandError
+from orchestra.messages import counted
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
@@ -28,9 +30,14 @@ def parse_duration_s(option: str, text: str) -> float:
 
 def duration_text(duration_s: float) -> str:
     """A duration in its largest unit, for people: `3 days`."""
-    names = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+    names = {"d": "day", "h": "hour", "m": "minute", "s": "second"}
     for unit, name in names.items():
         count = int(duration_s // UNITS_S[unit])
         if count:
-            return f"{count} {name.removesuffix('s') if count == 1 else name}"
+            return counted(count, name)
     return "no time"
+
+
+def time_text(at_s: float) -> str:
+    """A time in seconds since 1970, to the minute, in UTC: `2026-12-01 13:51`."""
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from types import MappingProxyType
 
 import attrs
 
 from orchestra.access.keys import KeyRecord
+from orchestra.accounts import Caller
+from orchestra.cli.callers.durations import time_text
 from orchestra.cli.terminal import table
 from orchestra.policies.money.prices import in_dollars
 
@@ -81,16 +82,15 @@ def as_table(
     return table([tuple(row[at] for at in shown) for row in rows], width)
 
 
-def owner(record: KeyRecord) -> str:
-    """The owner of a key: `acme/ada`, `acme`, `ada`."""
-    return "/".join(filter(None, (record.organisation, record.user)))
+def owner(of: KeyRecord | Caller) -> str:
+    """The owner of a key or of a budget: `acme/ada`, `acme`, `ada`."""
+    return "/".join(filter(None, (of.organisation, of.user)))
 
 
 def ends(record: KeyRecord) -> str:
     """The text about a key's expiry."""
-    return (
-        "it does not expire" if record.expires_s is None else f"until {_day(record.expires_s)} UTC"
-    )
+    until_s = record.expires_s
+    return "it does not expire" if until_s is None else f"until {time_text(until_s)} UTC"
 
 
 def _row(record: KeyRecord, now_s: float, used_s: float | None) -> tuple[str, ...]:
@@ -106,9 +106,9 @@ def _row(record: KeyRecord, now_s: float, used_s: float | None) -> tuple[str, ..
         "yes" if record.metrics else "-",
         "yes" if record.end_users else "-",
         _limits(record) or "-",
-        _day(record.created_s),
-        "-" if used_s is None else _day(used_s),
-        state if until is None else f"{state} {preposition} {_day(until)}",
+        time_text(record.created_s),
+        "-" if used_s is None else time_text(used_s),
+        state if until is None else f"{state} {preposition} {time_text(until)}",
     )
 
 
@@ -120,7 +120,3 @@ def _limits(record: KeyRecord) -> str:
             money = name.endswith("nanodollars")
             limits.append(text.format(in_dollars(limit) if money else limit))
     return ", ".join(limits)
-
-
-def _day(at_s: float) -> str:
-    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M}"

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from cyclopts import Parameter
 
@@ -27,14 +27,12 @@ from orchestra.cli.callers.key_options import (
 )
 from orchestra.cli.failures import CommandError
 from orchestra.cli.parameters import Config, Data, Flag, Word
-from orchestra.cli.terminal import say_json
 
 if TYPE_CHECKING:
     from orchestra.access.changes import Made
     from orchestra.access.keys import KeyRecord
     from orchestra.config import LocalBindings
 
-T = TypeVar("T")
 Names: TypeAlias = Annotated[list[str] | None, Parameter(show_default=False)]
 Metrics: TypeAlias = Annotated[bool | None, Parameter(negative="--no-metrics", show_default=False)]
 EndUsers: TypeAlias = Annotated[
@@ -125,10 +123,10 @@ def list_keys(
         found = owned_by(records, organisation, user)
         used_s = await bindings.keyring.last_used([each.id for each in found])
         if json:
-            say_json([as_object(each, now_s, used_s) for each in found])
+            terminal.say_json([as_object(each, now_s, used_s) for each in found])
         elif found:
             shown = as_table(found, now_s, terminal.width(), used_s)
-            terminal.say(terminal.visible(shown))
+            terminal.show(shown)
         else:
             which = "no such keys" if records else "no keys yet"
             terminal.note(f"there are {which} in {bindings.keys_at}")
@@ -252,9 +250,9 @@ def revoke(
 
         record = await bindings.keyring.revoke(id)
         if json:
-            say_json(as_object(record, record.created_s))
+            terminal.say_json(as_object(record, record.created_s))
         else:
-            terminal.say(terminal.visible(f"key {record.id} of {owner(record)} is revoked"))
+            terminal.show(f"key {record.id} of {owner(record)} is revoked")
 
     return _with_bindings(end, data, config)
 
@@ -281,7 +279,7 @@ def _show(made: Made, *, json: bool) -> None:
 
     try:
         if json:
-            say_json({"key": made.text, **as_object(made.record, made.record.created_s)})
+            terminal.say_json({"key": made.text, **as_object(made.record, made.record.created_s)})
         else:
             terminal.say(made.text)
     except OSError as error:
@@ -320,10 +318,10 @@ async def _change(
     _note_unknown(wanted.pipelines or (), wanted.models or (), bindings)
     found = await bindings.keyring.change(id, wanted)
     if json:
-        say_json(as_object(found.record, found.now_s))
+        terminal.say_json(as_object(found.record, found.now_s))
     else:
         shown = as_table([found.record], found.now_s, terminal.width())
-        terminal.say(terminal.visible(shown))
+        terminal.show(shown)
 
 
 def _note_unknown(pipelines: Iterable[str], models: Iterable[str], bindings: LocalBindings) -> None:

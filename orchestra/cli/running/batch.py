@@ -34,6 +34,7 @@ from orchestra.cli.running.rows import RowsFile, is_piped, readable_twice
 from orchestra.cli.stopping import CODES, NAMES, on_signal
 from orchestra.engine.engine import open_engine
 from orchestra.groups import groupless_nursery
+from orchestra.messages import counted
 from orchestra.policies.money.prices import in_dollars
 
 if TYPE_CHECKING:
@@ -157,8 +158,8 @@ async def _batch(
             code=CODES[stopped[0]],
         )
     if failed := batch.progress.failed:
-        rows = "row" if failed == 1 else "rows"
-        terminal.complain(f"{failed} {rows} failed; the last was {batch.progress.last_failure}")
+        rows = counted(failed, "row")
+        terminal.complain(f"{rows} failed; the last was {batch.progress.last_failure}")
         return FAILED
     return 0
 

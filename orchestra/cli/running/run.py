@@ -84,27 +84,27 @@ def run(
         raise CommandError("--events and --json exclude each other", code=MISUSED)
     start = {"caller": caller_of(organisation, user), "tags": tags_given(tag)}
     view = Lines() if events else Result() if json else None
-    found: list[Trace] = []
+    traces: list[Trace] = []
+    observe = _traced(traces) if trace else None
+    act = partial(_run, pipeline, given, view, start=start, quiet=quiet, observe=observe)
     with default_bindings(data, config=config) as bindings:
-        observe = _traced(found) if trace else None
         try:
-            ask = partial(_run, pipeline, given, view, bindings, start=start)
-            return trio.run(partial(ask, quiet=quiet, observe=observe))
+            return trio.run(act, bindings)
         finally:
-            _tell(found)
+            _tell(traces)
 
 
-def _traced(found: list[Trace]) -> Observe:
-    """The observer of a run that builds its trace, which is in `found` at the end."""
+def _traced(traces: list[Trace]) -> Observe:
+    """The observer of a run that builds its trace, which is in `traces` at the end."""
     from orchestra.observe.names import convention
     from orchestra.observe.traces import Traces
 
-    return Traces(found.append, convention(os.environ))
+    return Traces(traces.append, convention(os.environ))
 
 
-def _tell(found: list[Trace]) -> None:
+def _tell(traces: list[Trace]) -> None:
     """Write the traces to standard error, also those of a failed run."""
-    for each in found:
+    for each in traces:
         from orchestra.cli.running.waterfall import waterfall
 
         terminal.note("\n".join(["", *waterfall(each.spans)]), colour=None)

@@ -167,8 +167,8 @@ class Loader:
 
     def _warn(self, pipelines: Iterable[AnyPipeline], bindings: LocalBindings) -> None:
         """Log those complaints of `orchestra check` with which a server still starts."""
-        found = bindings.deployment
-        if found.budgets is None and not found.server.pipelines:
+        deployment = bindings.deployment
+        if deployment.budgets is None and not deployment.server.pipelines:
             return
         from orchestra.cli.deployment_checks import (
             forgotten_budgets,
@@ -176,8 +176,8 @@ class Loader:
             unpriced_models,
         )
 
-        unknown = () if self._targets else unknown_pipelines(pipelines, found)
-        for complaint in (*unknown, *unpriced_models(found), *forgotten_budgets(bindings)):
+        unknown = () if self._targets else unknown_pipelines(pipelines, deployment)
+        for complaint in (*unknown, *unpriced_models(deployment), *forgotten_budgets(bindings)):
             log.warning("%s", complaint)
 
     def _served(

@@ -138,9 +138,7 @@ class Stores:
     @property
     def place(self) -> str:
         """The file or the database in which all stores are that have no own class."""
-        if self._database is None:
-            return str(self.path)
-        return cast("PostgresStores", self._others).place
+        return self._others.place
 
     @cached_property
     def _others(self) -> SqliteStores | PostgresStores:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
 
 import attrs
@@ -14,8 +13,6 @@ from orchestra.config.toml.places import Path as Place
 from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.policies.money.prices import NANODOLLARS
 
-_NAMED: Mapping[str, str] = {"users": "user", "organisations": "organisation"}
-
 
 def read_budgets(table: Table, complaints: Complaints) -> Budgets | None:
     """The budgets of the table; None without a table. Meaningless after a complaint.
@@ -24,21 +21,24 @@ def read_budgets(table: Table, complaints: Complaints) -> Budgets | None:
     """
     if not table:
         return None
-    known = {**spec.BUDGETS, **{key: named(table.get(key), spec.ALLOWANCE) for key in _NAMED}}
+    known = {
+        **spec.BUDGETS,
+        **{key: named(table.get(key), spec.ALLOWANCE) for key in spec.OWNER_TABLES},
+    }
     right = check(table, ("budgets",), known, complaints)
-    for key in _NAMED:
+    for key in spec.OWNER_TABLES:
         check_owner_names(right.get(key, {}), ("budgets", key), complaints)
     others = SpendingLimits(when_state_fails=right.get("when_state_fails", "closed"))
     everyone = {
         kind: _allowance(right.get(kind, {}), (kind,), others, complaints)
-        for kind in _NAMED.values()
+        for kind in spec.OWNER_TABLES.values()
     }
     owners = {
         key: {
             name: _allowance(own, (key, name), everyone[kind], complaints)
             for name, own in right.get(key, {}).items()
         }
-        for key, kind in _NAMED.items()
+        for key, kind in spec.OWNER_TABLES.items()
     }
     return Budgets(
         request=_money(right.get("request"), ("request",), complaints),

@@ -11,19 +11,17 @@ from orchestra.config.toml.places import Path as Place
 from orchestra.messages import dotted
 from orchestra.policies.limits.allowance import NO_LIMITS, CallerRules, OwnerLimits
 
-_KINDS = {"user": "users", "organisation": "organisations"}
-
 
 def read_limits(table: Table, complaints: Complaints) -> CallerRules | None:
     """The limits of callers, without invalid ones; None if there are none.
 
     A named user or organisation has the limits of all others, except those that it sets.
     """
-    known = [*_KINDS, *_KINDS.values()]
+    known = [*spec.OWNER_TABLES.values(), *spec.OWNER_TABLES]
     for key in table.keys() - set(known):
         unknown(key, ("limits",), known, complaints)
     each, named = {}, {}
-    for one, many in _KINDS.items():
+    for many, one in spec.OWNER_TABLES.items():
         each[one] = _read_limits_of(table.get(one, {}), ("limits", one), NO_LIMITS, complaints)
         named[one] = _named_owners(table.get(many, {}), ("limits", many), each[one], complaints)
     rules = CallerRules(
@@ -44,7 +42,7 @@ def _named_owners(
         return {}
     limits = [key for key in tables if key in spec.OWNER and not isinstance(tables[key], dict)]
     for key in limits:
-        one = str(at[-1]).removesuffix("s")
+        one = spec.OWNER_TABLES[str(at[-1])]
         message = f"it is a limit, but this is the place for the name of one {one}"
         fix = f"did you mean [limits.{one}]? For one {one} it is [limits.{at[-1]}.NAME]"
         complaints.add("unknown-key", (*at, key), message, fix)

@@ -192,9 +192,9 @@ def _misspelt(table: Table) -> str | None:
     return nearest_name("provider", table) or None
 
 
-def _known(providers: Any) -> dict[str, Any]:
+def _known(providers: Iterable[Provider]) -> spec.Spec:
     """The keys that a model of one of these providers may have, besides `provider`."""
-    found: dict[str, Any] = {}
+    found: spec.Spec = {}
     for provider in providers:
         if provider.remote:
             options = dict.fromkeys(_options_of(provider), spec.WORD)
@@ -363,11 +363,10 @@ def _named_model(
 
 def _fits(settings: ModelSettings, at: Place, seam: Seam, complaints: Complaints) -> bool:
     """Whether a model fits its seam; if not, add a complaint."""
-    provider = PROVIDERS[settings.provider]
-    can = (seam in provider.seams or settings.own is not None) and capabilities(
-        settings
-    ).embeddings is not False
-    if seam == "model" or can:
+    if seam == "model":
+        return True
+    may_embed = settings.own is not None or seam in PROVIDERS[settings.provider].seams
+    if may_embed and capabilities(settings).embeddings is not False:
         return True
     message = f"model {shown(settings.model)} of {settings.provider!r} makes no vectors"
     complaints.add("wrong-value", at, message, "name one that does, such as an embedding model")

@@ -18,7 +18,7 @@ from orchestra.config.toml.complaints import (
 )
 from orchestra.config.toml.foreign_names import our_name
 from orchestra.config.toml.places import Path
-from orchestra.config.toml.spec import NO_LIMIT, REMOTE, Kind, Spec
+from orchestra.config.toml.spec import NO_LIMIT, OWNER_TABLES, REMOTE, Kind, Spec
 from orchestra.messages import dotted
 from orchestra.nearest import nearest_name
 
@@ -155,7 +155,7 @@ def _fits(value: object, kind: Kind) -> bool:
 
 def check_owner_names(names: Iterable[str], at: Path, complaints: Complaints) -> None:
     """Complain of users and organisations that no key can name: their table has no effect."""
-    one = str(at[-1]).removesuffix("s")
+    one = OWNER_TABLES[str(at[-1])]
     for name in names:
         for why in wrong_name(one, name):
             fix = f"write it as `orchestra keys list` does, the {one} alone"

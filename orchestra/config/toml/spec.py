@@ -226,6 +226,9 @@ OWNER: Spec = {
     "when_state_fails": WHEN_STATE_FAILS,
 }
 """The limits of a user or an organisation."""
+OWNER_TABLES: Mapping[str, str] = {"users": "user", "organisations": "organisation"}
+"""The tables of named owners in `[limits]` and `[budgets]`, each with the word for one owner."""
+
 LOGIN: Spec = {
     "user": TEXT,
     "user_env": VARIABLE,

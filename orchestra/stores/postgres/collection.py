@@ -73,10 +73,7 @@ class PostgresCollection(VectorStore):
         rules.check_top(self._where, top)
         unit = rules.unit(vector, f"{self._where}: the vector")
         question = Question(unit, top, where or {})
-        found = await self._read(partial(self._search, question), None)
-        if found is None:
-            raise rules.missing(self._where, self.name, "the database", [])
-        return found
+        return await self._found(partial(self._search, question))
 
     async def search_keywords(
         self, query: str, *, top: int, where: Mapping[str, Scalar] | None = None
@@ -89,10 +86,7 @@ class PostgresCollection(VectorStore):
                 respond or refuses.
         """
         rules.check_top(self._where, top)
-        found = await self._read(partial(self._search_keywords, query, top, where or {}), None)
-        if found is None:
-            raise rules.missing(self._where, self.name, "the database", [])
-        return found
+        return await self._found(partial(self._search_keywords, query, top, where or {}))
 
     async def make(self) -> None:
         """Create the collection, empty, unless it exists.
@@ -178,6 +172,19 @@ class PostgresCollection(VectorStore):
                 f"most {DIMENSIONS_MAX}; use an embedder with fewer"
             )
 
+    async def _found(
+        self, search: Callable[[TrioConnection], Awaitable[list[Passage]]]
+    ) -> list[Passage]:
+        """The passages that a search has found; without our schema, there is no collection."""
+        found = await self._read(search, None)
+        if found is None:
+            raise self._missing([])
+        return found
+
+    def _missing(self, names: Sequence[str]) -> StoreError:
+        """The error for this collection if it does not exist; the database has these others."""
+        return rules.missing(self._where, self.name, "the database", names)
+
     async def _read(self, work: Callable[[TrioConnection], Awaitable[T]], absent: T) -> T:
         return await self._pool.run(partial(read, work, absent))
 
@@ -194,13 +201,12 @@ class PostgresCollection(VectorStore):
         )
         return found[0] if found else None
 
-    async def _search(self, question: Question, connection: TrioConnection) -> list[Passage] | None:
+    async def _search(self, question: Question, connection: TrioConnection) -> list[Passage]:
         target = await searching.target(
             connection, self.name, question.top, self._limit_ms, indexed=self._indexed
         )
         if target is None:
-            names = await _names(connection)
-            raise rules.missing(self._where, self.name, "the database", names)
+            raise self._missing(await _names(connection))
         size, passages = len(question.vector), list[Passage]()
         if target.dimensions == size:
             found = await searching.nearest(connection, target, question)
@@ -216,8 +222,7 @@ class PostgresCollection(VectorStore):
     ) -> list[Passage]:
         target = await wording.target(connection, self.name, self._limit_ms)
         if target is None:
-            names = await _names(connection)
-            raise rules.missing(self._where, self.name, "the database", names)
+            raise self._missing(await _names(connection))
         if not target.worded:
             raise StoreError(
                 f"{self._where} was made by an orchestra without keyword search; add its words "

@@ -131,6 +131,15 @@ async def rows(connection: TrioConnection, query: str, values: Any = ()) -> list
         return await cursor.fetchall()
 
 
+async def last_row(connection: TrioConnection, statements: str, values: Any) -> Any:
+    """Execute several statements at once; return the first row of the last, None without one."""
+    cursor = psycopg.AsyncClientCursor(connection)  # another one cannot send several
+    await cursor.execute(statements, values)
+    while cursor.nextset():
+        pass
+    return await cursor.fetchone()
+
+
 async def _addresses(parameters: Mapping[str, str]) -> list[dict[str, str]]:
     """The addresses of all hosts, in order; libpq's own look-up would block.
 

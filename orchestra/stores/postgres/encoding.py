@@ -17,7 +17,7 @@ from array import array
 from collections.abc import Mapping
 
 from orchestra.surrogates import is_utf8
-from orchestra.values import Metadata, Scalar, Vector
+from orchestra.values import Metadata, Passage, Scalar, Vector
 
 _KEPT = re.compile("\1([\1\2])")
 
@@ -48,6 +48,13 @@ def metadata_of(stored: Mapping[str, Scalar]) -> Metadata:
 def restored_scalar(value: Scalar) -> Scalar:
     """Decode a stored metadata value."""
     return restored(value) if isinstance(value, str) else value
+
+
+def passage_of(
+    name: str, text: str, source: str, score: float, metadata: Mapping[str, Scalar]
+) -> Passage:
+    """Decode a passage that was found, from the columns of its row."""
+    return Passage(restored(name), restored(text), restored(source), score, metadata_of(metadata))
 
 
 def equals(key: str, value: object) -> list[str]:

@@ -17,14 +17,8 @@ from psycopg.pq import Format
 
 from orchestra.stores import rules
 from orchestra.stores.postgres import hnsw
-from orchestra.stores.postgres.connection import TrioConnection, rows
-from orchestra.stores.postgres.encoding import (
-    equals,
-    kept,
-    metadata_of,
-    restored,
-    vector_bytes,
-)
+from orchestra.stores.postgres.connection import TrioConnection, last_row, rows
+from orchestra.stores.postgres.encoding import equals, kept, passage_of, vector_bytes
 from orchestra.stores.postgres.transactions import begin
 from orchestra.surrogates import is_utf8
 from orchestra.values import Passage, Scalar, Vector
@@ -72,11 +66,7 @@ async def target(
         settings=hnsw.settings(top),
         has_index=hnsw.USABLE if indexed else "false",
     )
-    cursor = psycopg.AsyncClientCursor(connection)  # it can send several statements at once
-    await cursor.execute(statements, [kept(name)])
-    while cursor.nextset():
-        pass
-    row = await cursor.fetchone()
+    row = await last_row(connection, statements, [kept(name)])
     return None if row is None else Target(*row[:3])
 
 
@@ -99,20 +89,15 @@ async def _nearest(
     query = _SEARCH.format(
         vector_in=connection.vector_in, key=target.key, condition=condition, order=order
     )
-    size = len(question.vector)
     named = {
         "query": Sent(question.vector),
         "top": min(question.top, TOP_MAX),
         "scale": 10.0**rules.SCORE_PLACES,
-        "margin": 2 * (size + 2) * 2.0**-23,  # the rounding error, as in stores/index.py
+        "margin": rules.error_max(len(question.vector)),
         **values,
     }
     found = await rows(connection, query, named)
-    passages = [
-        Passage(restored(name), restored(text), restored(source), score, metadata_of(metadata))
-        for name, text, source, score, metadata, _ in found
-    ]
-    return Found(passages, found[0][-1] if found else 0)
+    return Found([passage_of(*row) for *row, _ in found], found[0][-1] if found else 0)
 
 
 def matching(where: Mapping[str, Scalar]) -> tuple[str, dict[str, object]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import trio
 
@@ -37,7 +36,6 @@ class PostgresStores(Closing):
         self._pool = Pool(address, size=connections_max, timeout_s=timeout_s)
         self._indexed = index == HNSW
         self._warned = set[str]()
-        self._alone = partial(Pool, address, size=1, timeout_s=timeout_s)
 
     def collection(self, name: str) -> PostgresCollection:
         """The collection of this name; its first `upsert` or `make` creates it in the database."""
@@ -69,7 +67,7 @@ class PostgresStores(Closing):
         self._pool.close()
 
     async def _names(self) -> list[str]:
-        pool = self._alone()
+        pool = Pool(self.address, size=1, timeout_s=self._pool.timeout_s)
         try:
             return await pool.run(names_in)
         finally:

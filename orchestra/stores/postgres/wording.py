@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import attrs
-import psycopg
 
 from orchestra.computed import computed
 from orchestra.stores import rules
@@ -32,8 +31,8 @@ from orchestra.stores.keywords import (
     words_asked,
     words_of,
 )
-from orchestra.stores.postgres.connection import TrioConnection, rows
-from orchestra.stores.postgres.encoding import kept, metadata_of, restored
+from orchestra.stores.postgres.connection import TrioConnection, last_row, rows
+from orchestra.stores.postgres.encoding import kept, metadata_of, passage_of, restored
 from orchestra.stores.postgres.searching import TOP_MAX, matching
 from orchestra.stores.postgres.transactions import begin
 from orchestra.values import Metadata, Passage, Scalar
@@ -52,12 +51,8 @@ class Target:
 
 async def target(connection: TrioConnection, name: str, limit_ms: int) -> Target | None:
     """Begin a transaction that reads one snapshot, and find the collection of this name in it."""
-    cursor = psycopg.AsyncClientCursor(connection)  # it can send several statements at once
     first = begin("REPEATABLE READ READ ONLY", limit_ms)
-    await cursor.execute(_FIND.format(begin=first), [kept(name)])
-    while cursor.nextset():
-        pass
-    row = await cursor.fetchone()
+    row = await last_row(connection, _FIND.format(begin=first), [kept(name)])
     return None if row is None else Target(*row)
 
 
@@ -86,13 +81,7 @@ async def search(
         **values,
     }
     return [
-        Passage(
-            restored(name),
-            restored(text),
-            restored(source),
-            round(score, rules.SCORE_PLACES),
-            metadata_of(metadata),
-        )
+        passage_of(name, text, source, round(score, rules.SCORE_PLACES), metadata)
         for name, text, source, score, metadata in await rows(
             connection, _SEARCH.format(condition=condition), named
         )

@@ -21,7 +21,7 @@ from typing import TypeVar
 import trio
 
 from orchestra.errors import StoreError
-from orchestra.stores.sqlite_files.opening import BUSY_S, Schema, connect, explained
+from orchestra.stores.sqlite_files.opening import BUSY_S, Schema, connect, explained, layout_of
 from orchestra.stores.sqlite_files.place import Inode, Place
 
 T = TypeVar("T")
@@ -160,7 +160,7 @@ def _in_transaction(
 
 def _check_layout(path: Path, db: sqlite3.Connection) -> None:
     """Check the layout, in each transaction: a newer version may have upgraded the file."""
-    layout = int(db.execute("PRAGMA user_version").fetchone()[0])
+    layout = layout_of(db)
     if layout > SCHEMA_VERSION:
         raise StoreError(
             f"{path}: written by a newer orchestra (its layout is {layout}, this one knows "

@@ -86,6 +86,11 @@ def _is_prepared(path: Path, db: sqlite3.Connection, schema: Schema) -> bool:
     return found == schema.application_id
 
 
+def layout_of(db: sqlite3.Connection) -> int:
+    """The number of a file's layout, which its writer has set; 0 if none was set."""
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
 def write_ahead(db: sqlite3.Connection, timeout_s: float) -> None:
     """Turn on the file's write-ahead log; blocks for at most `timeout_s`.
 

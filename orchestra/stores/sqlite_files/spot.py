@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from orchestra.stores.sqlite_files.opening import layout_of
 from orchestra.stores.sqlite_files.place import LOOK_S, Inode, Place
 
 SLOW_S = 0.01
@@ -88,7 +89,7 @@ class SpotReader:
     def _knows_layout(self, now_s: float) -> bool:
         """Whether the file has a layout that we know; the result is at most `LOOK_S` old."""
         if now_s >= self._look_s and self._db is not None:
-            self._layout = self._db.execute("PRAGMA user_version").fetchone()[0]
+            self._layout = layout_of(self._db)
             self._look_s = now_s + LOOK_S
         return self._layout <= self._layout_max
 

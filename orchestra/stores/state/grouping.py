@@ -188,12 +188,15 @@ class Group:
         return [Failed(_again(error)) for _ in calls]
 
     def _tell(self, outcomes: Outcomes) -> None:
+        """Tell `outage` whether the store has failed in a batch."""
         if self.outage is None:
-            return None
-        for outcome in outcomes:
-            if isinstance(outcome, Failed) and not outcome.decided:
-                return self.outage.failed(outcome.error, trio.current_time())
-        return self.outage.answered(trio.current_time())
+            return
+        failed = (each for each in outcomes if isinstance(each, Failed) and not each.decided)
+        first, now_s = next(failed, None), trio.current_time()
+        if first is None:
+            self.outage.answered(now_s)
+        else:
+            self.outage.failed(first.error, now_s)
 
     def _broken(self, error: Exception) -> StateError:
         """The error for an unexpected exception of the store."""

@@ -23,7 +23,7 @@ import ssl
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
     from orchestra.stores.state.redis_connection import Answer, Command, Login, RedisConnection
 
-T = TypeVar("T")
 
 log = logging.getLogger("orchestra.stores")
 
@@ -194,7 +193,7 @@ class RedisState(GroupedState):
         """The outcome of `recall`, or of `remember`, whose outcome is None."""
         if self._redis.is_refusal(answer):
             return self._refused(answer)
-        return answer[8:] if isinstance(answer, bytes) else None
+        return answer[_UNTIL_BYTES:] if isinstance(answer, bytes) else None
 
     def _memory(self, call: Recalling | Remembering) -> Command:
         ahead_s = repr(self._ahead_s())

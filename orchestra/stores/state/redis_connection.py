@@ -1,7 +1,7 @@
 """One connection to a Redis, plain or with TLS: sends commands, and receives their answers.
 
 coredis parses the answers. Its own connections are not used: they need a nursery, buffer without a
-bound, and keep a slot for a command that was cancelled (traps.md 9). Here a connection is a socket.
+bound, and keep the slot of each blocking command that was cancelled. Here a connection is a socket.
 
 Rules of the file:
 

@@ -29,7 +29,7 @@ import trio
 from orchestra.errors import StateError
 from orchestra.protocols import Entry
 from orchestra.records import Encoding
-from orchestra.stores.sqlite_files.opening import FIXES, Schema, connect, explained
+from orchestra.stores.sqlite_files.opening import FIXES, Schema, connect, explained, layout_of
 from orchestra.stores.sqlite_files.place import Inode, Place
 from orchestra.stores.sqlite_files.spot import DATA, SpotReader
 from orchestra.stores.state.grouped import GroupedState
@@ -242,7 +242,7 @@ class SqliteState(GroupedState):
 
     def _check_layout(self, db: sqlite3.Connection) -> None:
         """Check the layout, in each transaction: a newer version may have upgraded the file."""
-        layout = int(db.execute("PRAGMA user_version").fetchone()[0])
+        layout = layout_of(db)
         if layout > LAYOUT:
             self._prepared = False  # so nothing is read on the spot
             raise newer(self.path, layout)

@@ -14,7 +14,7 @@ import trio
 from orchestra.access.principal import Principal
 from orchestra.accounts import Caller
 from orchestra.cli.failures import FAILED, MISUSED
-from orchestra.config import bindings, default_bindings
+from orchestra.config import LocalBindings, bindings, default_bindings
 from orchestra.errors import StateError
 from orchestra.policies.account import NoAccount
 from tests.cli.conftest import Project
@@ -53,46 +53,44 @@ def key_of(project: Project, *words: str) -> str:
     return out.strip()
 
 
+class Spender(NoAccount):
+    """An account of this caller."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+
+
+async def spent(deployment: LocalBindings, caller: Caller, nanodollars: int, held: int = 0) -> None:
+    """What a call of this caller costs; `held` is of another call, which goes on."""
+    taken = await deployment.purse.hold(Spender(caller), nanodollars, for_s=600, model="m")
+    assert taken is not None
+    await taken.settle(nanodollars)
+    if held:
+        await deployment.purse.hold(Spender(caller), held, for_s=600, model="m")
+    await deployment.flush(30)
+
+
 def spend(token: str, nanodollars: int, held: int = 0, user: str = "") -> None:
     """What a server does for who shows this key; `held` is of a call that goes on.
 
     `user` is the end user whom the request names.
     """
 
-    class Theirs(NoAccount):
-        def __init__(self, caller: Caller) -> None:
-            self.caller = caller
-
-    async def spent() -> None:
-        with default_bindings() as found:
-            principal = await found.keyring.authenticate(token)
+    async def main() -> None:
+        with default_bindings() as deployment:
+            principal = await deployment.keyring.authenticate(token)
             assert isinstance(principal, Principal)
-            account = Theirs((principal.for_end_user(user) if user else principal).caller)
-            taken = await found.purse.hold(account, nanodollars, for_s=600, model="m")
-            assert taken is not None
-            await taken.settle(nanodollars)
-            if held:
-                await found.purse.hold(account, held, for_s=600, model="m")
-            await found.flush(30)
+            caller = (principal.for_end_user(user) if user else principal).caller
+            await spent(deployment, caller, nanodollars, held)
 
-    trio.run(spent)
+    trio.run(main)
 
 
 def spend_without_key(caller: Caller, nanodollars: int) -> None:
     """What `orchestra batch --organisation ... --user ...` does."""
 
-    class Theirs(NoAccount):
-        def __init__(self, caller: Caller) -> None:
-            self.caller = caller
-
-    async def spent() -> None:
-        with default_bindings() as found:
-            taken = await found.purse.hold(Theirs(caller), nanodollars, for_s=600, model="m")
-            assert taken is not None
-            await taken.settle(nanodollars)
-            await found.flush(30)
-
-    trio.run(spent)
+    with default_bindings() as deployment:
+        trio.run(spent, deployment, caller, nanodollars)
 
 
 def listed(project: Project, *words: str) -> list[dict[str, object]]:

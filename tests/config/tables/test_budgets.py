@@ -22,7 +22,7 @@ from orchestra.policies.guard import GuardedModel
 from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.stores.state.memory import MemoryState
 from tests.config.layers import unlimited
-from tests.config.mistakes import FILE, problem
+from tests.config.mistakes import FILE, check_told
 
 DOLLAR = 1_000_000_000
 WHOLE = """\
@@ -74,7 +74,7 @@ def test_a_number_is_as_good_as_a_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "told"),
+    ("text", "line", "says"),
     [
         ("[budgets]\nrequest = -1", 2, "-1 is not a number of dollars"),
         ("[budgets]\nrequest = nan", 2, "nan is not a number of dollars"),
@@ -88,10 +88,8 @@ def test_a_number_is_as_good_as_a_text() -> None:
         ("budgets = 3", 1, "3 is not a table"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_line(text: str, line: int, told: str) -> None:
-    found = problem(text)
-    assert found.where == f"{FILE}:{line}"
-    assert told in found.message
+def test_what_is_wrong_is_told_with_its_line(text: str, line: int, says: str) -> None:
+    check_told(text, line, says)
 
 
 def test_all_models_pay_from_one_purse_in_the_state_that_is_given(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from orchestra.records import Encoding, Revision
 from orchestra.stores.state.memory import MemoryState
 from orchestra.testing.virtual import virtual
 from orchestra.values import Capabilities, ChatRequest, Message, Stopped, StopReason
-from tests.config.mistakes import FILE, problem
+from tests.config.mistakes import FILE, check_told
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -94,9 +94,10 @@ def test_without_limits_there_are_none() -> None:
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(text: str, line: int, says: str) -> None:
-    told = problem(text)
-    assert told.where == f"{FILE}:{line}"
-    assert says in f"{told.message} {told.fix}"
+    check_told(text, line, says)
+
+
+REQUEST = ChatRequest((Message("user", "why"),))
 
 
 class Ada(NoAccount):
@@ -105,23 +106,27 @@ class Ada(NoAccount):
     caller = Caller("acme", "ada")
 
 
+async def reached_by_two(bindings: LocalBindings, account: NoAccount) -> str:
+    """The limit by which the second of two calls with this account is refused."""
+    token = PRESENT.set(account)
+    try:
+        await bindings.model("fast").complete(REQUEST)
+        with pytest.raises(LimitReachedError) as caught:
+            await bindings.model("smart").complete(REQUEST)
+    finally:
+        PRESENT.reset(token)
+    return caught.value.code
+
+
 def test_the_limits_are_obeyed_by_every_name_of_a_model(tmp_path: Path) -> None:
     """Two names, one model, one limit; and none for a call that nobody makes."""
     found = read("[limits.users.ada]\nrequests_per_minute = 1\nwait_max_s = 0", FILE)
 
     async def main() -> str:
-        request = ChatRequest((Message("user", "why"),))
         with LocalBindings(tmp_path, found) as bindings:
-            await bindings.model("fast").complete(request)
-            await bindings.model("fast").complete(request)
-            token = PRESENT.set(Ada())
-            try:
-                await bindings.model("fast").complete(request)
-                with pytest.raises(LimitReachedError) as caught:
-                    await bindings.model("smart").complete(request)
-            finally:
-                PRESENT.reset(token)
-        return caught.value.code
+            await bindings.model("fast").complete(REQUEST)
+            await bindings.model("fast").complete(REQUEST)
+            return await reached_by_two(bindings, Ada())
 
     assert trio.run(main) == "user.requests_per_minute"
 
@@ -131,15 +136,14 @@ def test_calls_that_wait_for_limits_of_callers_are_counted(tmp_path: Path) -> No
     found = read("[limits.user]\nrequests_per_minute = 1\nwait_max_s = 100", FILE)
 
     async def main() -> list[int]:
-        request = ChatRequest((Message("user", "why"),))
         with LocalBindings(tmp_path, found) as bindings:
             counts = [bindings.caller_calls_waiting]
             assert "state" not in vars(bindings)
             PRESENT.set(Ada())
-            await bindings.model("fast").complete(request)
+            await bindings.model("fast").complete(REQUEST)
             async with trio.open_nursery() as nursery:
                 for _ in range(2):
-                    nursery.start_soon(bindings.model("fast").complete, request)
+                    nursery.start_soon(bindings.model("fast").complete, REQUEST)
                 await trio.testing.wait_all_tasks_blocked()
                 counts.append(bindings.caller_calls_waiting)
                 nursery.cancel_scope.cancel()
@@ -158,19 +162,11 @@ def test_a_key_is_limited_where_the_deployment_has_no_limits(tmp_path: Path) -> 
     """And for who has none, the state is not even opened."""
 
     async def main() -> str:
-        request = ChatRequest((Message("user", "why"),))
         with LocalBindings(tmp_path, read("", FILE)) as bindings:
             for _ in range(3):
-                await bindings.model("fast").complete(request)
+                await bindings.model("fast").complete(REQUEST)
             assert "state" not in vars(bindings)
-            token = PRESENT.set(WithKey())
-            try:
-                await bindings.model("fast").complete(request)
-                with pytest.raises(LimitReachedError) as caught:
-                    await bindings.model("smart").complete(request)
-            finally:
-                PRESENT.reset(token)
-        return caught.value.code
+            return await reached_by_two(bindings, WithKey())
 
     assert trio.run(main) == "key.requests_per_minute"
 

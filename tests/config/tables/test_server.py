@@ -13,7 +13,7 @@ from orchestra.config.reading import read
 from orchestra.config.toml import spec
 from orchestra.runs.settings import RunsSettings
 from orchestra.server.settings import Settings, arguments_of
-from tests.config.mistakes import FILE, problems
+from tests.config.mistakes import FILE, check_told
 
 WRONG = [
     ('[server]\nkeys = "always"', 2, 'is not one of "auto", "required", "none"'),
@@ -40,9 +40,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("text", "line", "says"), WRONG)
 def test_a_mistake_is_told_with_its_line_and_what_to_write(text: str, line: int, says: str) -> None:
-    told = problems(text)[0]
-    assert told.where == f"{FILE}:{line}"
-    assert says in str(told)
+    check_told(text, line, says)
 
 
 def test_what_is_so_by_default_may_be_said() -> None:

@@ -14,7 +14,7 @@ from orchestra.protocols import Change, Entry
 from orchestra.stores.state.memory import MemoryState
 from orchestra.stores.state.redis import RedisState
 from orchestra.stores.state.settings import StateSettings, open_state
-from tests.config.mistakes import FILE, problem
+from tests.config.mistakes import FILE, check_told
 
 WRONG = [
     ('[state]\nurl = "memroy:"', 2, '"memroy:" is not memory:, sqlite:FILE, redis://'),
@@ -49,10 +49,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("text", "line", "says"), WRONG)
 def test_a_mistake_is_told_with_its_line_and_what_to_write(text: str, line: int, says: str) -> None:
-    told = problem(text)
-    assert told.where == f"{FILE}:{line}"
-    assert says in str(told)
-    assert "sesame" not in str(told)
+    check_told(text, line, says)
 
 
 def test_what_is_right_is_kept() -> None:

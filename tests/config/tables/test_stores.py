@@ -10,7 +10,7 @@ from orchestra.config.reading import read
 from orchestra.errors import BindingError
 from orchestra.secret import Secret
 from orchestra.stores.postgres.settings import PostgresSettings, open_postgres
-from tests.config.mistakes import FILE, problem
+from tests.config.mistakes import FILE, check_told
 
 URL = '[stores]\nurl = "postgresql://h/d"\n'
 
@@ -39,10 +39,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("text", "line", "says"), WRONG)
 def test_a_mistake_is_told_with_its_line_and_what_to_write(text: str, line: int, says: str) -> None:
-    told = problem(text)
-    assert told.where == f"{FILE}:{line}"
-    assert says in str(told)
-    assert "sesame" not in str(told)
+    check_told(text, line, says)
 
 
 def test_what_is_right_is_kept() -> None:

@@ -234,7 +234,7 @@ def serving(main: Callable[[House, Keyring, str, Ask], Awaitable[None]]) -> None
         world = World(models={"m": ScriptedModel.saying("one")})
         runs = RunsSettings(batch_s=0.01)
         async with (
-            open_registry(MemoryState(), runs) as registry,
+            open_registry(MemoryState(), runs, shared=False) as registry,
             open_engine(world) as engine,
         ):
             admission = Admission(keyring=ring)

@@ -1,4 +1,4 @@
-"""What the tests of stores in Postgres ask, and how."""
+"""Calls and checks that several tests of stores in Postgres share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A new database for each test that asks for one, on the Postgres that all of them share."""
+"""A new database for each test that needs one, on a Postgres that all tests share."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def address() -> Address:
 
 @pytest.fixture
 def stores(address: Address) -> Iterator[PostgresStores]:
-    """Stores with an approximate index; a file without one has a fixture of this name itself."""
+    """Stores with an approximate index; files that want none have their own fixture of this name."""
     with PostgresStores(address, index="hnsw") as opened:
         yield opened
 
 
 @pytest.fixture
 def of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A collection has an index from its first passage on."""
+    """Let collections have an index from their first passage on."""
     monkeypatch.setattr(hnsw, "INDEXED_FROM", 1)

@@ -1,4 +1,4 @@
-"""A process that counts in a shared state: ten tasks, ten times each; prints what it was told."""
+"""A process that counts in a shared state: ten tasks, ten times each; prints the results."""
 
 from __future__ import annotations
 
